@@ -1,0 +1,3 @@
+"""wissel: an Envoy external processor for LLM traffic."""
+
+__version__ = "0.1.0"

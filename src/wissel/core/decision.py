@@ -1,0 +1,86 @@
+"""The verdicts on one request, each with its whole reasoning.
+
+A decision records also what was rejected, so `wissel explain` shows what
+served traffic would have met and needs no second implementation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wissel.core.access import Principal
+from wissel.core.intent import Intent
+from wissel.core.snapshot import Model
+from wissel.core.split import Reason, TargetingKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """A model that was taken out before the split, and why."""
+
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The request goes to a model."""
+
+    model: Model
+    target: str
+    """What the route, alias or caller named: a model, split, rollout or tier."""
+    variant: str
+    reason: Reason
+    principal: Principal
+    revision: str
+    route: str = ""
+    """Empty where the caller named the target."""
+    intent: Intent | None = None
+    split: str = ""
+    """The split that assigned the variant; empty where there was nothing to split."""
+    key: TargetingKey | None = None
+    bucket: int | None = None
+    rule_ids: tuple[str, ...] = ()
+    shadow_ids: tuple[str, ...] = ()
+    unable: tuple[Unable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The request is no LLM call and goes on as it is."""
+
+    cluster: str
+    principal: Principal
+    revision: str
+    rule_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The caller asked which models there are: the names it may use."""
+
+    names: tuple[str, ...]
+    principal: Principal
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The request is refused; the fields are those of an OpenAI error."""
+
+    status: int
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """To be sent along, such as `retry-after`."""
+    principal: Principal | None = None
+    route: str = ""
+    intent: Intent | None = None
+    rule_ids: tuple[str, ...] = ()
+    shadow_ids: tuple[str, ...] = ()
+    unable: tuple[Unable, ...] = ()
+    revision: str = ""
+
+
+Decision = Routed | Passed | Listed | Denied

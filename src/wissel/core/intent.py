@@ -1,0 +1,65 @@
+"""From a classifier's scores to a route.
+
+A classifier says how well each route matches; it never decides. The choice,
+and what happens when there is nothing to choose from, is made here and only
+here: the best route at or above the threshold, else the fallback.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+OTHER = "other"
+"""The intent of a request that matches no route."""
+
+IntentReason = Literal["match", "other", "late", "failed", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well a request matches each route."""
+
+    by_route: Mapping[str, float]
+    """Route name to score; higher is better, and comparable with `threshold` only."""
+    threshold: float
+    """Below it the intent is "other"."""
+    classifier: str = ""
+    """Which classifier spoke, by its type."""
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """Best first; ties by name, so that the order of routes never matters."""
+        return sorted(self.by_route.items(), key=lambda item: (-item[1], item[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class NoScores:
+    """The classifier gave no answer; `reason` says why."""
+
+    reason: Literal["late", "failed", "empty"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The route that a request takes, and why."""
+
+    route: str
+    reason: IntentReason
+    score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    threshold: float | None = None
+    classifier: str = ""
+    detail: str = ""
+
+
+def choose_route(scores: Scores | NoScores, *, fallback: str) -> Intent:
+    """The best route, or `fallback` where none is good enough or nobody could say."""
+    match scores:
+        case NoScores(reason, detail):
+            return Intent(fallback, reason, detail=detail)
+        case Scores(by_route, threshold, classifier):
+            route, score = max(by_route.items(), key=lambda item: (item[1], item[0]), default=(OTHER, float("-inf")))
+            if route != OTHER and score >= threshold:
+                return Intent(route, "match", score, by_route, threshold, classifier)
+            return Intent(fallback, "other", score, by_route, threshold, classifier)

@@ -1,0 +1,248 @@
+"""One request, one snapshot, one verdict.
+
+    name what is asked for -> choose route -> authorize -> able models -> assign variant
+
+Access comes before the split, so a model that a caller may not use is never
+assigned to it; so does ability, so an image never reaches a text model.
+`admit` makes the part of the verdict that needs no intent, and is asked before
+the classifier is: what is refused anyway is not worth a classification.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from wissel.core.access import Forbid, Permit, Principal, authorize
+from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
+from wissel.core.intent import Intent, NoScores, Scores, choose_route
+from wissel.core.request import Request
+from wissel.core.snapshot import Model, Passthrough, Snapshot
+from wissel.core.split import Assignment, Reason, assign, targeting_key
+
+NO_MODEL = ""
+"""What rules are asked about where a request has no model: only rules that name none, or all, speak of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The caller named its target; no intent is needed."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByIntent:
+    """The caller left the choice to us."""
+
+
+def admit(snapshot: Snapshot, request: Request, caller: Principal) -> Named | ByIntent | Denied:
+    """What can be said before the intent is known: the name exists, and the caller may use some of it."""
+    if request.model in snapshot.entrypoints:
+        if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers):
+            return _forbidden(Forbid(), request, caller, snapshot)
+        return ByIntent()
+    target = snapshot.aliases.get(request.model, request.model)
+    if target not in snapshot.models and target not in snapshot.splits:
+        return _unknown_model(snapshot, request, caller)
+    match _permitted(snapshot, request, caller, target, route=None):
+        case Forbid() as forbid:
+            return _forbidden(forbid, request, caller, snapshot)
+        case Permit():
+            return Named(target)
+
+
+def decide(
+    snapshot: Snapshot, request: Request, caller: Principal, scores: Scores | NoScores | None, *, request_id: str
+) -> Routed | Denied:
+    """The verdict; `scores` is read only where the request is routed by intent."""
+    match admit(snapshot, request, caller):
+        case Denied() as denied:
+            return denied
+        case Named(target):
+            return _serve(snapshot, request, caller, target, None, request_id)
+        case ByIntent():
+            intent = choose_route(scores or NoScores("failed", "not asked"), fallback=snapshot.fallback)
+            return _serve(snapshot, request, caller, snapshot.routes[intent.route].target, intent, request_id)
+
+
+def _serve(
+    snapshot: Snapshot, request: Request, caller: Principal, target: str, intent: Intent | None, request_id: str
+) -> Routed | Denied:
+    route = intent.route if intent else ""
+    permit = _permitted(snapshot, request, caller, target, route=route or None)
+    if isinstance(permit, Forbid):
+        return _forbidden(permit, request, caller, snapshot, intent)
+    unable = tuple(
+        Unable(name, why) for name in permit.models if (why := inability(snapshot.models[name], request)) is not None
+    )
+    able = frozenset(permit.models) - {each.model for each in unable}
+    assigned = _assign(snapshot, request, caller, target, able, request_id)
+    if assigned is None:
+        return _no_model_left(snapshot, caller, target, intent, unable)
+    broken = intent is not None and intent.reason in {"late", "failed"}
+    return Routed(
+        model=snapshot.models[assigned.variant.model],
+        target=target,
+        variant=assigned.variant.name,
+        reason="error" if broken else assigned.reason,
+        principal=caller,
+        revision=snapshot.revision,
+        route=route,
+        intent=intent,
+        split=target if target in snapshot.splits else "",
+        key=assigned.key,
+        bucket=assigned.bucket,
+        rule_ids=permit.rule_ids,
+        shadow_ids=permit.shadow_ids,
+        unable=unable,
+    )
+
+
+def _assign(
+    snapshot: Snapshot, request: Request, caller: Principal, target: str, able: frozenset[str], request_id: str
+) -> Assignment | None:
+    split = snapshot.splits.get(target)
+    if split is None:
+        reason: Reason = "static"
+        return Assignment(snapshot.arms(target)[0], reason) if target in able else None
+    key = targeting_key(split.key, request, caller, request_id)
+    return assign(split, key, able=able, headers=request.headers)
+
+
+def pass_through(
+    snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal
+) -> Passed | Denied | None:
+    """The verdict on a path that is no LLM call; None if no passthrough lists it."""
+    found = passthrough_for(snapshot.passthrough, path)
+    if found is None:
+        return None
+    if snapshot.rules is None:
+        return Passed(found.cluster, caller, snapshot.revision)
+    match authorize(snapshot.rules, caller, (NO_MODEL,), path=path, headers=headers):
+        case Permit(rule_ids=rule_ids):
+            return Passed(found.cluster, caller, snapshot.revision, rule_ids)
+        case Forbid() as forbid:
+            return _denied_by(forbid, f'the path "{path}"', caller, snapshot, param=None)
+
+
+def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
+    """The first entry whose prefix covers `path` at a segment border."""
+    for entry in entries:
+        prefix = entry.path_prefix.rstrip("/")
+        if path == prefix or path.startswith(prefix + "/"):
+            return entry
+    return None
+
+
+def list_models(snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal) -> Listed:
+    """Every name that the caller may put into `model`, sorted."""
+    if snapshot.rules is None:
+        return Listed(snapshot.names, caller, snapshot.revision)
+    by_intent = _some_route_is_open(snapshot, path, headers, caller)
+    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=path, headers=headers)
+    named = frozenset(direct.models) if isinstance(direct, Permit) else frozenset[str]()
+
+    def usable(name: str) -> bool:
+        if name in snapshot.entrypoints:
+            return by_intent
+        return any(arm.model in named for arm in snapshot.arms(snapshot.aliases.get(name, name)))
+
+    return Listed(tuple(name for name in snapshot.names if usable(name)), caller, snapshot.revision)
+
+
+def inability(model: Model, request: Request) -> str | None:
+    """Why `model` cannot serve `request`; None if it can."""
+    if request.api not in model.apis:
+        return f'does not serve the api "{request.api}"'
+    if missing := request.needs - model.accepts:
+        return f"does not accept {', '.join(sorted(missing))}"
+    needed = request.input_tokens + request.max_output_tokens
+    if model.context is not None and needed > model.context:
+        return f"has a context of {model.context} tokens, and this needs about {needed}"
+    return None
+
+
+def _permitted(
+    snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None
+) -> Permit | Forbid:
+    models = _models(snapshot, target)
+    if snapshot.rules is None:
+        return Permit(models, ())
+    return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers)
+
+
+def _some_route_is_open(snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal) -> bool:
+    rules = snapshot.rules
+    return rules is None or any(
+        isinstance(
+            authorize(rules, caller, _models(snapshot, route.target), route=name, path=path, headers=headers), Permit
+        )
+        for name, route in snapshot.routes.items()
+    )
+
+
+def _models(snapshot: Snapshot, target: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(arm.model for arm in snapshot.arms(target)))
+
+
+def _unknown_model(snapshot: Snapshot, request: Request, caller: Principal) -> Denied:
+    near = get_close_matches(request.model, snapshot.names, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near and snapshot.rules is None else ""
+    return Denied(
+        status=404,
+        message=f'no model is named "{request.model}"{hint}',
+        type="invalid_request_error",
+        code="model_not_found",
+        param="model",
+        principal=caller,
+        revision=snapshot.revision,
+    )
+
+
+def _forbidden(
+    forbid: Forbid, request: Request, caller: Principal, snapshot: Snapshot, intent: Intent | None = None
+) -> Denied:
+    what = f'the model "{request.model}"' + (f' for the route "{intent.route}"' if intent else "")
+    return _denied_by(forbid, what, caller, snapshot, param="model", intent=intent)
+
+
+def _denied_by(
+    forbid: Forbid, what: str, caller: Principal, snapshot: Snapshot, *, param: str | None, intent: Intent | None = None
+) -> Denied:
+    names = ", ".join(f'"{rule}"' for rule in forbid.rule_ids)
+    why = f"rule {names} forbids it" if names else "no rule permits it"
+    return Denied(
+        status=403,
+        message=f'"{caller.id}" may not use {what}: {why}',
+        type="permission_error",
+        code="forbidden",
+        param=param,
+        principal=caller,
+        route=intent.route if intent else "",
+        intent=intent,
+        rule_ids=forbid.rule_ids,
+        shadow_ids=forbid.shadow_ids,
+        revision=snapshot.revision,
+    )
+
+
+def _no_model_left(
+    snapshot: Snapshot,
+    caller: Principal,
+    target: str,
+    intent: Intent | None,
+    unable: tuple[Unable, ...],
+) -> Denied:
+    reasons = "; ".join(f'"{each.model}" {each.why}' for each in unable) or "its remaining variants have no weight"
+    return Denied(
+        status=400,
+        message=f'no model behind "{target}" can serve this request: {reasons}',
+        type="invalid_request_error",
+        code="no_able_model",
+        param="model",
+        principal=caller,
+        route=intent.route if intent else "",
+        intent=intent,
+        unable=unable,
+        revision=snapshot.revision,
+    )

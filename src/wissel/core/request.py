@@ -1,0 +1,79 @@
+"""What a caller asks for, whichever API it came through.
+
+`extproc.openai` parses bodies into these types once, at the edge; after that
+nobody looks at JSON again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
+"""The LLM calls that are understood, by the last part of their paths."""
+
+Modality = Literal["text", "image", "audio", "file"]
+"""What a request carries and a model `accepts`."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+APIS: tuple[Api, ...] = get_args(Api)
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+BYTES_PER_TOKEN = 4
+"""Of English prose in common tokenizers; good enough to know that a prompt cannot fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation, reduced to its text."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """All turns of one request, oldest first."""
+
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def system(self) -> str:
+        """The instructions, joined; empty where there are none."""
+        return "\n".join(turn.text for turn in self.turns if turn.role == "system")
+
+    @property
+    def first_user(self) -> str:
+        """What the conversation began with; together with `system` it names the conversation."""
+        return next((turn.text for turn in self.turns if turn.role == "user"), "")
+
+    @property
+    def last_user(self) -> str:
+        """What is asked now; empty if no user turn carries text."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user" and turn.text), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An LLM call, understood."""
+
+    api: Api
+    path: str
+    """Normalised: lower case, single slashes, no query, no trailing slash."""
+    model: str
+    """As the caller wrote it: a model, an alias or an entrypoint."""
+    conversation: Conversation = field(default_factory=Conversation)
+    needs: frozenset[Modality] = frozenset({"text"})
+    """Every modality that the content carries."""
+    input_tokens: int = 0
+    """An estimate, from the text's bytes."""
+    max_output_tokens: int = 0
+    """What the caller reserves for the answer; 0 where not said."""
+    stream: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Lower-cased names; of repeated headers the values joined by a comma."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens that `text` will take, rounded up."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)

@@ -1,0 +1,122 @@
+"""The configuration as the decision reads it: complete, checked and immutable.
+
+`config.compile` builds one from the file; the controller publishes another
+whenever a rollout moves. A request is decided by the one snapshot it began
+with, so no decision ever mixes two configurations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from wissel.core.access import Principal, RuleBook
+from wissel.core.request import Api, Modality
+from wissel.core.split import Split, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What authenticates the request upstream."""
+
+    kind: Literal["secret", "forward"]
+    """`secret` is sent in place of the caller's own credential; `forward` passes the caller's on."""
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can serve, under the name that policies and clients use."""
+
+    name: str
+    cluster: str
+    """The Envoy cluster that serves it."""
+    upstream_model: str
+    """What the body's `model` says when it leaves."""
+    apis: frozenset[Api]
+    accepts: frozenset[Modality]
+    context: int | None = None
+    """Tokens of input and output together; None if unlimited or unknown."""
+    credential: Credential | None = None
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An intent in the operator's words, and what serves it."""
+
+    name: str
+    target: str
+    description: str = ""
+    domain: str = ""
+    action: str = ""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """Paths that are no LLM calls and go on under the same access rules."""
+
+    path_prefix: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A caller's key: only the hash of its secret is known."""
+
+    principal: Principal
+    sha256: str
+    """Hex, of the whole secret as the caller sends it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a decision depends on besides the request."""
+
+    revision: str
+    """A hash of the configuration's meaning: the same on every replica."""
+    models: Mapping[str, Model]
+    splits: Mapping[str, Split]
+    """Splits and rollouts alike: to a request a rollout is a split."""
+    routes: Mapping[str, Route]
+    """In the order of the file."""
+    entrypoints: frozenset[str]
+    aliases: Mapping[str, str]
+    fallback: str
+    """The route for intent "other" and for a classifier that gave no answer; "" if there are no routes."""
+    passthrough: tuple[Passthrough, ...] = ()
+    """Longest prefix first."""
+    keys: Mapping[str, ApiKey] = field(default_factory=dict[str, ApiKey])
+    """By the SHA-256 of the secret, in hex."""
+    rules: RuleBook | None = None
+    """None where `access` is not configured: then everyone may use everything."""
+    allow_headers: frozenset[str] = frozenset()
+    """`x-wissel-*` headers that callers may set themselves."""
+
+    def arms(self, target: str) -> tuple[Variant, ...]:
+        """What can serve `target`: a split's variants, or the model as its only one.
+
+        Raises KeyError for a name that is neither; a compiled snapshot has none in its routes.
+        """
+        if split := self.splits.get(target):
+            return split.variants
+        model = self.models[target]
+        return (Variant(model.name, model.name, 1),)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a caller may put into `model`, sorted."""
+        return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits}))
+
+    def with_splits(self, moved: Mapping[str, Split]) -> "Snapshot":
+        """The same configuration after rollouts have moved."""
+        return replace(self, splits={**self.splits, **moved})

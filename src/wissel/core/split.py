@@ -1,0 +1,151 @@
+"""Deterministic weighted assignment.
+
+The same key always meets the same variant of a split, with nothing stored:
+the key is hashed to a point on the line of weights, and the variant that
+covers the point is the one assigned. All arithmetic is on integers, so every
+replica agrees and a weight of one is never rounded away. The canary comes
+first on the line: raising its weight never moves a key back to stable.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import mmh3
+
+from wissel.core.access import HeaderMatch, Principal
+from wissel.core.request import Request
+
+KeyKind = Literal["header", "claim", "principal", "conversation", "request"]
+
+Reason = Literal["split", "targeting_match", "static", "default", "error"]
+"""OpenFeature's words for why a variant was served."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where a targeting key is looked for."""
+
+    kind: KeyKind
+    name: str = ""
+    """Of the header or claim."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class TargetingKey:
+    source: KeySource
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One arm of a split."""
+
+    name: str
+    model: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Variants in the order in which they lie on the line."""
+
+    name: str
+    key: tuple[KeySource, ...]
+    variants: tuple[Variant, ...]
+    default: str
+    """The variant for a request without a key: the first as written; of a rollout, stable."""
+    match: tuple[HeaderMatch, ...] = ()
+    """Callers that meet all of these get `matched`, whatever the weights; none if empty."""
+    matched: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which variant, and how it was found."""
+
+    variant: Variant
+    reason: Reason
+    key: TargetingKey | None = None
+    bucket: int | None = None
+    """The key's point on the line of weights, in [0, total weight)."""
+
+
+def targeting_key(
+    sources: tuple[KeySource, ...], request: Request, caller: Principal, request_id: str
+) -> TargetingKey | None:
+    """The first source that this request has; an empty value counts as absent."""
+    for source in sources:
+        value = _value(source, request, caller, request_id)
+        if value:
+            return TargetingKey(source, value)
+    return None
+
+
+def _value(source: KeySource, request: Request, caller: Principal, request_id: str) -> str | None:
+    match source.kind:
+        case "header":
+            return request.headers.get(source.name)
+        case "claim":
+            return caller.claims.get(source.name)
+        case "principal":
+            return caller.id
+        case "conversation":
+            return conversation_key(request)
+        case "request":
+            return request_id
+
+
+def conversation_key(request: Request) -> str | None:
+    """A name for the conversation that its later turns share: a hash of how it began."""
+    began = request.conversation.first_user
+    if not began:
+        return None
+    text = f"{request.conversation.system}\0{began}"
+    return mmh3.mmh3_x64_128_digest(text.encode("utf-8", "surrogatepass")).hex()
+
+
+def bucket(name: str, key: str, total: int) -> int:
+    """The key's point in [0, total), as flagd computes it: `(murmur3_32(name/key) × total) >> 32`.
+
+    With an empty name the bare key is hashed, as in flagd's own test vectors.
+    """
+    seed_text = f"{name}/{key}" if name else key
+    return (mmh3.hash(seed_text.encode("utf-8", "surrogatepass"), signed=False) * total) >> 32
+
+
+def variant_at(variants: Iterable[Variant], point: int) -> Variant:
+    """The variant that covers `point`; `point` lies in [0, total weight)."""
+    for variant in variants:
+        point -= variant.weight
+        if point < 0:
+            return variant
+    raise IndexError(f"point lies {point} past the last variant")
+
+
+def assign(
+    split: Split, key: TargetingKey | None, *, able: Collection[str], headers: Mapping[str, str] | None = None
+) -> Assignment | None:
+    """The variant for this key among those whose model is `able`; None if there is none.
+
+    A variant of weight zero is served to nobody but the callers that `match`
+    names. A caller for whom an arm is not able leaves the experiment: the rest
+    of the line is dealt out by the same key, with reason `default`.
+    """
+    if split.match and all(condition.matches(headers or {}) for condition in split.match):
+        matched = next((v for v in split.variants if v.name == split.matched and v.model in able), None)
+        if matched:
+            return Assignment(matched, "targeting_match", key)
+    weighted = [variant for variant in split.variants if variant.weight]
+    usable = [variant for variant in weighted if variant.model in able]
+    if not usable:
+        return None
+    if key is None:
+        return Assignment(next((v for v in usable if v.name == split.default), usable[0]), "default")
+    total = sum(variant.weight for variant in usable)
+    point = bucket(split.name, key.value, total)
+    reason: Reason = "split" if len(usable) == len(weighted) else "default"
+    return Assignment(variant_at(usable, point), reason, key, point)
