@@ -37,9 +37,10 @@ LOOPBACK_ADMIN = "127.0.0.1:8081"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a text must look like; the pattern also goes into the JSON Schema."""
+    """What a text must look like."""
 
     pattern: str
+    """Also for the JSON Schema, so in the words that Python's and JavaScript's regular expressions share."""
     what: str
     """Completes "should be ...\"."""
     hidden: bool = False
@@ -107,11 +108,11 @@ Name = Annotated[
 ]
 NameOrAny = Annotated[str, Form(r"\*|[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", 'a name, or "*" for all')]
 ClusterName = Annotated[str, Form(r"[!-~]{1,255}", "the name of an Envoy cluster, without spaces")]
-Text = Annotated[str, Form(r"(?s:.*\S.*)", "some text")]
+Text = Annotated[str, Form(r"[\s\S]*\S[\s\S]*", "some text")]
 HeaderName = Annotated[str, Form(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header"), AfterValidator(_lower)]
 OwnHeader = Annotated[
     str,
-    Form(r"(?i:x-wissel-)[0-9A-Za-z_.-]+", 'the name of a header that begins with "x-wissel-"'),
+    Form(r"[Xx]-[Ww][Ii][Ss][Ss][Ee][Ll]-[0-9A-Za-z_.-]+", 'the name of a header that begins with "x-wissel-"'),
     AfterValidator(_lower),
 ]
 KeySourceName = Annotated[
