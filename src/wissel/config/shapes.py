@@ -26,9 +26,9 @@ _WANTED = {
     "finite_number": "should be a number",
     "bool_type": "should be true or false",
     "bool_parsing": "should be true or false",
-    "greater_than": "should be greater than {gt}",
-    "greater_than_equal": "should be at least {ge}",
-    "less_than_equal": "should be at most {le}",
+    "greater_than": "should be greater than {gt:g}",
+    "greater_than_equal": "should be at least {ge:g}",
+    "less_than_equal": "should be at most {le:g}",
     "too_short": "should have at least one member",
 }
 """Pydantic's kinds of error, in the words of this file."""
