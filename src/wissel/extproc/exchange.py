@@ -189,6 +189,11 @@ class Exchange:
         """Whether the request was decided and answered; until then the stream must not end cleanly."""
         return self._state in {"forwarded", "refused"}
 
+    @property
+    def is_deciding(self) -> bool:
+        """Whether an answer of the router is awaited."""
+        return self._state == "deciding"
+
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
         if self._state == "new" and (complaint := _complaint(event, protocol)):

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from wissel.core.decision import Decision, Routed
+from wissel.core.decision import Decision, Passed, Routed
 from wissel.extproc import wire
 from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
@@ -36,7 +36,7 @@ def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, 
 class Session:
     """Drives one exchange; the transport's receiver for one stream."""
 
-    __slots__ = ("_asked_at", "_call", "_exchange", "_over", "_request_id", "_router", "_task", "_telemetry")
+    __slots__ = ("_asked_at", "_call", "_exchange", "_half_closed", "_over", "_request_id", "_router", "_task", "_telemetry")
 
     def __init__(self, call: Call, router: Router, telemetry: Telemetry) -> None:
         self._call = call
@@ -49,6 +49,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._over = False
+        self._half_closed = False
         telemetry.stream_opened()
 
     def message(self, data: bytes) -> None:
@@ -69,10 +70,11 @@ class Session:
         """Envoy sends nothing more; only a settled exchange may end cleanly."""
         if self._over:
             return
+        self._half_closed = True
         if self._exchange.is_settled:
             self._over = True
             self._call.finish()
-        elif self._task is None:
+        elif not self._exchange.is_deciding:
             self._fail("half_closed", "the request was not decided yet")
 
     def gone(self) -> None:
@@ -116,9 +118,11 @@ class Session:
 
     def _decided(self, decision: Decision) -> None:
         steps = self._exchange.decided(decision)
-        if isinstance(decision, Routed):
+        if isinstance(decision, Routed | Passed):
             self._count_decision()
         self._perform(steps)
+        if self._half_closed:
+            self.half_closed()
 
     def _count_decision(self) -> None:
         decision = self._exchange.decision
