@@ -36,16 +36,24 @@ def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, 
 class Session:
     """Drives one exchange; the transport's receiver for one stream."""
 
-    __slots__ = ("_asked_at", "_call", "_exchange", "_half_closed", "_over", "_request_id", "_router", "_task", "_telemetry")
+    __slots__ = (
+        "_asked_at",
+        "_call",
+        "_exchange",
+        "_half_closed",
+        "_over",
+        "_request_id",
+        "_router",
+        "_task",
+        "_telemetry",
+    )
 
     def __init__(self, call: Call, router: Router, telemetry: Telemetry) -> None:
         self._call = call
         self._router = router
         self._telemetry = telemetry
         self._request_id = new_request_id()
-        self._exchange = Exchange(
-            self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers
-        )
+        self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._over = False
