@@ -243,9 +243,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
                 "retry_host_predicate": [
                     {
                         "name": "envoy.retry_host_predicates.previous_hosts",
-                        "typed_config": _typed(
-                            "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                        ),
+                        "typed_config": _typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
                     }
                 ],
                 "host_selection_retry_max_attempts": 3,
@@ -304,6 +302,8 @@ def _processors(addresses: tuple[str, ...]) -> Fields:
 
 def _upstream(cluster: UpstreamCluster) -> Fields:
     secured = cluster.tls is not None
+    # A secured server may choose HTTP/2, by ALPN.
+    protocol: Fields = {"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}
     host = cluster.tls.sni if cluster.tls else cluster.address
     fields: Fields = {
         "name": cluster.name,
@@ -313,7 +313,7 @@ def _upstream(cluster: UpstreamCluster) -> Fields:
         "typed_extension_protocol_options": _http_options(
             # uvicorn, and so vLLM, hangs up after 5 s without a request: who hangs up first loses no request.
             common_http_protocol_options={"idle_timeout": "60s" if secured else "4s"},
-            **({"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}),
+            **protocol,
         ),
         "load_assignment": _endpoints(cluster.name, [cluster.address], hostname=host),
     }
