@@ -8,15 +8,15 @@ assigned to it; so does ability, so an image never reaches a text model.
 the classifier is: what is refused anyway is not worth a classification.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from wissel.core.access import Forbid, Permit, Principal, authorize
+from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent, NoScores, Scores, choose_route
-from wissel.core.request import Request
-from wissel.core.snapshot import Model, Passthrough, Snapshot
+from wissel.core.request import Head, Request
+from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
 
 NO_MODEL = ""
@@ -25,9 +25,10 @@ NO_MODEL = ""
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The caller named its target; no intent is needed."""
+    """The caller named its target, and may use some of what serves it; no intent is needed."""
 
     target: str
+    permit: Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +48,41 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal) -> Named | By
     match _permitted(snapshot, request, caller, target, route=None):
         case Forbid() as forbid:
             return _forbidden(forbid, request, caller, snapshot)
-        case Permit():
-            return Named(target)
+        case Permit() as permit:
+            return Named(target, permit)
 
 
 def decide(
-    snapshot: Snapshot, request: Request, caller: Principal, scores: Scores | NoScores | None, *, request_id: str
+    snapshot: Snapshot,
+    request: Request,
+    caller: Principal,
+    admitted: Named | ByIntent,
+    scores: Scores | NoScores | None = None,
+    *,
+    request_id: str,
 ) -> Routed | Denied:
-    """The verdict; `scores` is read only where the request is routed by intent."""
-    match admit(snapshot, request, caller):
-        case Denied() as denied:
-            return denied
-        case Named(target):
-            return _serve(snapshot, request, caller, target, None, request_id)
+    """The verdict on an admitted request; `scores` is read only where it is routed by intent."""
+    match admitted:
+        case Named(target, permit):
+            return _serve(snapshot, request, caller, target, permit, None, request_id)
         case ByIntent():
-            intent = choose_route(scores or NoScores("failed", "not asked"), fallback=snapshot.fallback)
-            return _serve(snapshot, request, caller, snapshot.routes[intent.route].target, intent, request_id)
+            intent = choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
+            target = snapshot.routes[intent.route].target
+            answer = _permitted(snapshot, request, caller, target, route=intent.route)
+            if isinstance(answer, Forbid):
+                return _forbidden(answer, request, caller, snapshot, intent)
+            return _serve(snapshot, request, caller, target, answer, intent, request_id)
 
 
 def _serve(
-    snapshot: Snapshot, request: Request, caller: Principal, target: str, intent: Intent | None, request_id: str
+    snapshot: Snapshot,
+    request: Request,
+    caller: Principal,
+    target: str,
+    permit: Permit,
+    intent: Intent | None,
+    request_id: str,
 ) -> Routed | Denied:
-    route = intent.route if intent else ""
-    permit = _permitted(snapshot, request, caller, target, route=route or None)
-    if isinstance(permit, Forbid):
-        return _forbidden(permit, request, caller, snapshot, intent)
     unable = tuple(
         Unable(name, why) for name in permit.models if (why := inability(snapshot.models[name], request)) is not None
     )
@@ -87,7 +98,7 @@ def _serve(
         reason="error" if broken else assigned.reason,
         principal=caller,
         revision=snapshot.revision,
-        route=route,
+        route=intent.route if intent else "",
         intent=intent,
         split=target if target in snapshot.splits else "",
         key=assigned.key,
@@ -109,20 +120,23 @@ def _assign(
     return assign(split, key, able=able, headers=request.headers)
 
 
-def pass_through(
-    snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal
-) -> Passed | Denied | None:
-    """The verdict on a path that is no LLM call; None if no passthrough lists it."""
-    found = passthrough_for(snapshot.passthrough, path)
+def pass_through(snapshot: Snapshot, head: Head, caller: Principal) -> Passed | Denied:
+    """The verdict on a request that is no LLM call: 404 unless a passthrough lists its path."""
+    found = passthrough_for(snapshot.passthrough, head.path)
     if found is None:
-        return None
+        return not_found(head.method, head.path)
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
-    match authorize(snapshot.rules, caller, (NO_MODEL,), path=path, headers=headers):
+    match authorize(snapshot.rules, caller, (NO_MODEL,), path=head.path, headers=head.headers):
         case Permit(rule_ids=rule_ids):
             return Passed(found.cluster, caller, snapshot.revision, rule_ids)
         case Forbid() as forbid:
-            return _denied_by(forbid, f'the path "{path}"', caller, snapshot, param=None)
+            return _denied_by(forbid, f'the path "{head.path}"', caller, snapshot, param=None)
+
+
+def not_found(method: str, path: str) -> Denied:
+    """The refusal of a path that is neither an LLM call nor a passthrough."""
+    return Denied(404, f'"{method} {path}" is not served here', "invalid_request_error", "path_not_found")
 
 
 def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
@@ -134,12 +148,12 @@ def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | 
     return None
 
 
-def list_models(snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal) -> Listed:
+def list_models(snapshot: Snapshot, head: Head, caller: Principal) -> Listed:
     """Every name that the caller may put into `model`, sorted."""
     if snapshot.rules is None:
         return Listed(snapshot.names, caller, snapshot.revision)
-    by_intent = _some_route_is_open(snapshot, path, headers, caller)
-    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=path, headers=headers)
+    by_intent = _some_route_is_open(snapshot, snapshot.rules, head, caller)
+    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=head.path, headers=head.headers)
     named = frozenset(direct.models) if isinstance(direct, Permit) else frozenset[str]()
 
     def usable(name: str) -> bool:
@@ -171,14 +185,13 @@ def _permitted(
     return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers)
 
 
-def _some_route_is_open(snapshot: Snapshot, path: str, headers: Mapping[str, str], caller: Principal) -> bool:
-    rules = snapshot.rules
-    return rules is None or any(
-        isinstance(
-            authorize(rules, caller, _models(snapshot, route.target), route=name, path=path, headers=headers), Permit
-        )
-        for name, route in snapshot.routes.items()
-    )
+def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal) -> bool:
+    def is_open(route: Route) -> bool:
+        models = _models(snapshot, route.target)
+        answer = authorize(rules, caller, models, route=route.name, path=head.path, headers=head.headers)
+        return isinstance(answer, Permit)
+
+    return any(is_open(route) for route in snapshot.routes.values())
 
 
 def _models(snapshot: Snapshot, target: str) -> tuple[str, ...]:

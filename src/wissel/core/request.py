@@ -54,12 +54,27 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A request before its body: enough to know who calls and what for."""
+
+    kind: Literal["llm", "models", "other"]
+    """An LLM call, the list of models, or something that only a passthrough may let on."""
+    method: str
+    path: str
+    """Normalised: lower case, single slashes, no query, no trailing slash."""
+    headers: Mapping[str, str]
+    """Lower-cased names; of repeated headers the values joined by a comma."""
+    api: Api | None = None
+    """Of an LLM call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """An LLM call, understood."""
 
     api: Api
     path: str
-    """Normalised: lower case, single slashes, no query, no trailing slash."""
+    """Normalised, as in `Head`."""
     model: str
     """As the caller wrote it: a model, an alias or an entrypoint."""
     conversation: Conversation = field(default_factory=Conversation)
@@ -71,7 +86,7 @@ class Request:
     """What the caller reserves for the answer; 0 where not said."""
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Lower-cased names; of repeated headers the values joined by a comma."""
+    """As in `Head`."""
 
 
 def estimate_tokens(text: str) -> int:

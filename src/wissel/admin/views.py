@@ -1,0 +1,91 @@
+"""Decisions as JSON, with the words of the configuration."""
+
+from typing import Any, Final
+
+from wissel.core.decision import Decision, Denied, Listed, Passed, Routed, Unable
+from wissel.core.intent import Intent
+
+View = dict[str, Any]
+
+_SCORE_DIGITS: Final = 4
+
+
+def decision_view(decision: Decision) -> View:
+    """The whole reasoning; `status` is what the caller would have seen, 200 if the request had gone on."""
+    match decision:
+        case Routed():
+            return {
+                "status": 200,
+                "route": decision.route or None,
+                "target": decision.target,
+                "model": decision.model.name,
+                "cluster": decision.model.cluster,
+                "upstream_model": decision.model.upstream_model,
+                "variant": decision.variant,
+                "reason": decision.reason,
+                **_intent_view(decision.intent),
+                "rules": list(decision.rule_ids),
+                "shadow_rules": list(decision.shadow_ids),
+                "split": decision.split or None,
+                "key": {"source": str(decision.key.source), "value": decision.key.value} if decision.key else None,
+                "bucket": decision.bucket,
+                "unable": _unable_view(decision.unable),
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Passed():
+            return {
+                "status": 200,
+                "cluster": decision.cluster,
+                "rules": list(decision.rule_ids),
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Listed():
+            return {
+                "status": 200,
+                "models": list(decision.names),
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Denied():
+            return {
+                "status": decision.status,
+                "error": {
+                    "message": decision.message,
+                    "type": decision.type,
+                    "param": decision.param,
+                    "code": decision.code,
+                },
+                "route": decision.route or None,
+                **_intent_view(decision.intent),
+                "rules": list(decision.rule_ids),
+                "shadow_rules": list(decision.shadow_ids),
+                "unable": _unable_view(decision.unable),
+                "principal": decision.principal.id if decision.principal else None,
+                "revision": decision.revision,
+            }
+
+
+def _intent_view(intent: Intent | None) -> View:
+    if intent is None:
+        return {"intent": None, "scores": {}}
+    ranking = sorted(intent.scores.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "intent": {
+            "reason": intent.reason,
+            "score": _rounded(intent.score),
+            "threshold": _rounded(intent.threshold),
+            "classifier": intent.classifier or None,
+            "detail": intent.detail or None,
+        },
+        "scores": {name: _rounded(score) for name, score in ranking},
+    }
+
+
+def _unable_view(unable: tuple[Unable, ...]) -> list[View]:
+    return [{"model": each.model, "why": each.why} for each in unable]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _SCORE_DIGITS)

@@ -1,0 +1,35 @@
+"""The decision that a request would meet, without any request.
+
+The same exchange and router as for served traffic, with nobody at the other
+end: what this says is what Envoy would have been told.
+"""
+
+from collections.abc import Mapping
+
+from wissel.core.access import Principal
+from wissel.core.decision import Decision
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders
+from wissel.router import Router
+
+
+async def dry_run(
+    router: Router, headers: Mapping[str, str], body: bytes, *, request_id: str, caller: Principal | None = None
+) -> Decision:
+    """Decide a request that nobody sent; `headers` include the pseudo headers.
+
+    With `caller` the request is decided as theirs, whatever credential it shows.
+    """
+    exchange = Exchange(request_id, now=0.0, allow_headers=router.snapshot.allow_headers)
+    steps = exchange.receive(RequestHeaders(headers, end_of_stream=not body), now=0.0)
+    while exchange.decision is None:
+        match steps.pop() if steps else None:
+            case Identify(head):
+                steps = exchange.identified(caller or router.identify(head))
+            case Decide(subject, who):
+                answer = router.decide(subject, who, request_id)
+                exchange.decided(answer if isinstance(answer, Decision) else await answer)
+            case Fail(why):
+                raise AssertionError(why)
+            case _:
+                steps = exchange.receive(RequestBody(body, end_of_stream=True), now=0.0)
+    return exchange.decision

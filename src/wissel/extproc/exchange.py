@@ -1,0 +1,408 @@
+"""One HTTP request as Envoy tells it, without any I/O.
+
+Envoy's messages go in as events, and what is to be done comes out as steps: a
+reply, a refusal, a question to the router, an end. The state machine knows the
+rules of ext_proc that a processor can break:
+
+* every message is answered exactly once, in the order headers, body, trailers;
+* with a FULL_DUPLEX_STREAMED body the headers are answered only when the
+  decision is made, and every byte of the body is handed back in chunks;
+* nothing that is undecided is ever answered with CONTINUE once its body is in.
+
+The request's direction and the response's are independent of each other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from wissel.core.access import Principal
+from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.outcome import Outcome
+from wissel.core.policy import not_found
+from wissel.core.request import Head, Request
+from wissel.errors import UnreadableError
+from wissel.extproc.mutation import (
+    MODEL_HEADER,
+    REQUEST_ID_HEADER,
+    ImmediateResponse,
+    Metadata,
+    Mutation,
+    for_denied,
+    for_listed,
+    for_passed,
+    for_routed,
+    metadata_of,
+)
+from wissel.extproc.openai import MODELS_PATH, PATHS, Body, is_plain, normalise_path, read_body, understand
+
+BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
+Phase = Literal[
+    "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
+]
+
+CHUNK_BYTES: Final = 62_000
+"""Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
+
+
+# What Envoy says.
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The filter's modes, as its first message carries them."""
+
+    request_body: BodyMode
+    response_body: BodyMode
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    headers: Mapping[str, str]
+    """Lower-cased, pseudo headers included; of repeated ones the values joined by a comma."""
+    end_of_stream: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    headers: Mapping[str, str]
+    end_of_stream: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    pass
+
+
+Event = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
+
+
+# What is to be done.
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Ask the router who is calling; the answer goes to `identified`."""
+
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Ask the router for a decision; the answer goes to `decided`."""
+
+    subject: Request | Head
+    caller: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer one message."""
+
+    phase: Phase
+    mutation: Mutation | None = None
+    metadata: Metadata | None = None
+    chunk: bytes | None = None
+    """Of a body in FULL_DUPLEX_STREAMED, handed back."""
+    end_of_stream: bool = False
+    """Whether `chunk` is the last."""
+    skip_body: bool = False
+    """Ask Envoy to send no request body after these headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the caller; Envoy sends nothing more of this request."""
+
+    response: ImmediateResponse
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the stream with an error, so that Envoy fails the request; the reason is for our log."""
+
+    why: str
+
+
+Step = Identify | Decide | Reply | Refuse | Fail
+
+
+_State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
+
+
+class Exchange:
+    """The state of one request. `now` is any clock's time in seconds that never goes back."""
+
+    __slots__ = (
+        "_allow",
+        "_began",
+        "_body",
+        "_caller",
+        "_chunks",
+        "_ended",
+        "_head",
+        "_mode",
+        "_request_id",
+        "_state",
+        "_trailers",
+        "decision",
+        "outcome",
+    )
+
+    def __init__(self, request_id: str, *, now: float, allow_headers: frozenset[str] = frozenset()) -> None:
+        self._request_id = request_id
+        self._allow = allow_headers
+        self._began = now
+        self._state: _State = "new"
+        self._mode: BodyMode = "buffered"
+        self._head: Head | None = None
+        self._caller: Principal | None = None
+        self._body: Body | None = None
+        self._chunks: list[bytes] = []
+        self._ended = False
+        self._trailers = False
+        self.decision: Decision | None = None
+        self.outcome: Outcome | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the request was decided and answered; until then the stream must not end cleanly."""
+        return self._state in {"forwarded", "refused"}
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether an answer of the router is awaited."""
+        return self._state == "deciding"
+
+    def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
+        """What to do about Envoy's next message; `protocol` comes with the stream's first."""
+        if self._state == "new" and (complaint := _complaint(event, protocol)):
+            return self._refuse(_misconfigured(complaint))
+        if protocol is not None:
+            self._mode = protocol.request_body
+        match event:
+            case RequestHeaders():
+                return self._on_request_headers(event)
+            case RequestBody(data, end_of_stream):
+                return self._on_request_body(data, end_of_stream=end_of_stream)
+            case RequestTrailers():
+                return self._on_request_trailers()
+            case ResponseHeaders():
+                return self._on_response_headers(event, now)
+            case ResponseBody():
+                return [Reply("response_body")]
+            case ResponseTrailers():
+                return [Reply("response_trailers")]
+
+    def identified(self, answer: Principal | Denied) -> list[Step]:
+        """Go on once the caller is known."""
+        if isinstance(answer, Denied):
+            return self._refuse(answer)
+        head = self._known_head()
+        self._caller = answer
+        if head.kind != "llm":
+            self._state = "deciding"
+            return [Decide(head, answer)]
+        self._state = "reading"
+        return [] if self._mode == "full_duplex_streamed" else [Reply("request_headers")]
+
+    def decided(self, decision: Decision) -> list[Step]:
+        """Go on once the request is decided."""
+        self.decision = decision
+        match decision:
+            case Denied():
+                return self._refuse(decision)
+            case Listed():
+                self._state = "refused"
+                answer = for_listed(decision, path=self._known_head().path, request_id=self._request_id)
+                return [Refuse(answer, metadata_of(decision))]
+            case Passed():
+                return self._forward_untouched(decision)
+            case Routed():
+                return self._forward(decision)
+
+    # The request's direction.
+
+    def _on_request_headers(self, event: RequestHeaders) -> list[Step]:
+        if self._state != "new":
+            return [Fail("request headers came twice")]
+        headers = event.headers
+        raw_path = headers.get(":path", "")
+        method = headers.get(":method", "")
+        path = normalise_path(raw_path)
+        if "upgrade" in headers or method == "CONNECT":
+            return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
+        api = PATHS.get(path) if method == "POST" else None
+        if api is not None:
+            self._head = Head("llm", method, path, headers, api)
+            if event.end_of_stream:
+                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+        elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
+            self._head = Head("models", method, path, headers)
+        elif is_plain(raw_path):
+            self._head = Head("other", method, path, headers)
+        else:
+            return self._refuse(not_found(method, path))
+        self._state = "identifying"
+        return [Identify(self._head)]
+
+    def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Step]:
+        match self._state, self._mode:
+            case "forwarded", "full_duplex_streamed":
+                return self._hand_back(data, end_of_stream=end_of_stream)
+            case "forwarded", _:
+                return [Reply("request_body")]
+            case "reading", "full_duplex_streamed":
+                self._chunks.append(data)
+                return self._on_whole_body() if end_of_stream else []
+            case "reading", _:
+                self._chunks.append(data)
+                return self._on_whole_body()
+            case "deciding", "full_duplex_streamed":
+                # A passthrough that is still being decided: its body waits.
+                self._chunks.append(data)
+                self._ended = end_of_stream
+                return []
+            case _:
+                return [Fail(f"a request body came while {self._state}")]
+
+    def _on_request_trailers(self) -> list[Step]:
+        self._trailers = True
+        match self._state, self._mode:
+            case "reading", "full_duplex_streamed":
+                return self._on_whole_body()
+            case "deciding", "full_duplex_streamed":
+                return []
+            case "forwarded", _:
+                return [Reply("request_trailers")]
+            case _:
+                return [Fail(f"request trailers came while {self._state}")]
+
+    def _on_whole_body(self) -> list[Step]:
+        head = self._known_head()
+        assert head.api is not None
+        if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
+            unsupported = f'the content-encoding "{encoding}" is not supported; send the body as it is'
+            return self._refuse(_unreadable(UnreadableError(unsupported)))
+        try:
+            self._body = read_body(b"".join(self._chunks))
+            request = understand(head.api, head.path, head.headers, self._body)
+        except UnreadableError as error:
+            return self._refuse(_unreadable(error))
+        self._chunks.clear()
+        self._state = "deciding"
+        assert self._caller is not None
+        return [Decide(request, self._caller)]
+
+    def _forward(self, decision: Routed) -> list[Step]:
+        head, body = self._known_head(), self._body
+        assert body is not None
+        assert head.api is not None
+        self._state = "forwarded"
+        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._allow)
+        upstream = decision.model.upstream_model
+        data = None if upstream == body.model else body.with_model(upstream)
+        if head.headers.get(":path") != head.path:
+            # One spelling for all: what the rules were asked about is what the upstream gets.
+            mutation = replace(mutation, set_headers={**mutation.set_headers, ":path": _canonical(head)})
+        metadata = metadata_of(decision)
+        if self._mode == "full_duplex_streamed":
+            gone = (*mutation.remove_headers, *(["content-length"] if "content-length" in head.headers else []))
+            whole = data if data is not None else body.text.encode()
+            steps: list[Step] = [Reply("request_headers", replace(mutation, remove_headers=gone), metadata)]
+            steps += self._hand_back(whole, end_of_stream=not self._trailers)
+            return [*steps, Reply("request_trailers")] if self._trailers else steps
+        if data is not None and "content-length" in head.headers:
+            sized = {**mutation.set_headers, "content-length": str(len(data))}
+            mutation = replace(mutation, set_headers=sized)
+        return [Reply("request_body", replace(mutation, body=data), metadata)]
+
+    def _forward_untouched(self, decision: Passed) -> list[Step]:
+        self._state = "forwarded"
+        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._allow)
+        steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
+        if self._chunks:
+            waiting = b"".join(self._chunks)
+            self._chunks.clear()
+            steps += self._hand_back(waiting, end_of_stream=self._ended)
+        return [*steps, Reply("request_trailers")] if self._trailers else steps
+
+    def _hand_back(self, data: bytes, *, end_of_stream: bool) -> list[Step]:
+        pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)] or [b""]
+        last = len(pieces) - 1
+        return [
+            Reply("request_body", chunk=piece, end_of_stream=end_of_stream and index == last)
+            for index, piece in enumerate(pieces)
+        ]
+
+    def _refuse(self, denied: Denied) -> list[Step]:
+        self._state = "refused"
+        self.decision = denied
+        return [Refuse(for_denied(denied, request_id=self._request_id), metadata_of(denied))]
+
+    # The response's direction.
+
+    def _on_response_headers(self, event: ResponseHeaders, now: float) -> list[Step]:
+        ours = {REQUEST_ID_HEADER: self._request_id}
+        if isinstance(self.decision, Routed):
+            ours[MODEL_HEADER] = self.decision.model.name
+            status = event.headers.get(":status", "")
+            self.outcome = Outcome(
+                status=int(status) if status.isdecimal() else 0,
+                duration=now - self._began,
+                code_details=event.attributes.get("response.code_details", ""),
+            )
+        return [Reply("response_headers", Mutation(set_headers=ours))]
+
+    def _known_head(self) -> Head:
+        assert self._head is not None, "answered before it was asked"
+        return self._head
+
+
+def _canonical(head: Head) -> str:
+    query = head.headers.get(":path", "").partition("?")[2]
+    return f"{head.path}?{query}" if query else head.path
+
+
+def _complaint(event: Event, protocol: Protocol | None) -> str:
+    """What is wrong with the filter's modes; empty if they can be served."""
+    if not isinstance(event, RequestHeaders):
+        return "set processing_mode.request_header_mode to SEND"
+    if protocol is None or protocol.request_body in {"buffered", "full_duplex_streamed"}:
+        return ""
+    return (
+        f"processing_mode.request_body_mode is {protocol.request_body.upper()}; "
+        "set it to BUFFERED or FULL_DUPLEX_STREAMED"
+    )
+
+
+def _misconfigured(complaint: str) -> Denied:
+    return Denied(500, f"Envoy's ext_proc filter is misconfigured: {complaint}", "server_error", "unsupported_mode")
+
+
+def _bad_request(message: str, *, code: str, param: str | None = None) -> Denied:
+    return Denied(400, message, "invalid_request_error", code, param)
+
+
+def _unreadable(error: UnreadableError) -> Denied:
+    return _bad_request(str(error), code="unreadable_request", param=error.param)

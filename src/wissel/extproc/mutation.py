@@ -1,0 +1,141 @@
+"""From a decision to what Envoy is told to change.
+
+Every header that wissel owns is overwritten or removed on every request, so
+what a caller wrote into one never survives.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wissel.core.access import ANONYMOUS, Principal
+from wissel.core.decision import Denied, Listed, Passed, Routed
+from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.extproc.openai import MODELS_PATH, error_body, model_object, models_body
+
+PREFIX: Final = "x-wissel-"
+CLUSTER_HEADER: Final = "x-wissel-cluster"
+MODEL_HEADER: Final = "x-wissel-model"
+ROUTE_HEADER: Final = "x-wissel-route"
+VARIANT_HEADER: Final = "x-wissel-variant"
+REQUEST_ID_HEADER: Final = "x-wissel-request-id"
+
+_OWNED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER, REQUEST_ID_HEADER})
+
+Metadata = Mapping[str, str | float]
+"""Dynamic metadata in the namespace `wissel`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """Changes to the headers and the body of one direction."""
+
+    set_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    remove_headers: tuple[str, ...] = ()
+    body: bytes | None = None
+    """The new body; None leaves it as it is."""
+    reroute: bool = False
+    """Let Envoy choose the route again, by the headers that were set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImmediateResponse:
+    """What Envoy answers in place of the upstream."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    details: str
+    """For Envoy's `%RESPONSE_CODE_DETAILS%`."""
+
+
+def for_routed(decision: Routed, *, api: str, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:
+    """The request on its way to the model that was decided; its body is set by the caller."""
+    ours = {CLUSTER_HEADER: decision.model.cluster, MODEL_HEADER: decision.model.name, VARIANT_HEADER: decision.variant}
+    if decision.route:
+        ours[ROUTE_HEADER] = decision.route
+    removed = [*foreign_headers(headers, allow=allow, ours=ours)]
+    credential = decision.model.credential
+    if credential is None:
+        removed += _accepted(decision.principal)
+    elif credential.kind == "secret":
+        removed += CREDENTIAL_HEADERS
+        if api == "messages":
+            ours["x-api-key"] = credential.secret
+        else:
+            ours["authorization"] = f"Bearer {credential.secret}"
+    present = tuple(name for name in dict.fromkeys(removed) if name in headers and name not in ours)
+    return Mutation(set_headers=ours, remove_headers=present, reroute=True)
+
+
+def for_passed(decision: Passed, *, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:
+    """A request that is no LLM call, on its way to the cluster of its passthrough."""
+    ours = {CLUSTER_HEADER: decision.cluster}
+    removed = [*foreign_headers(headers, allow=allow, ours=ours), *_accepted(decision.principal)]
+    return Mutation(set_headers=ours, remove_headers=tuple(name for name in removed if name in headers), reroute=True)
+
+
+def _accepted(caller: Principal) -> tuple[str, ...]:
+    """Headers with a credential that was meant for wissel, and so is nobody else's business."""
+    return () if caller is ANONYMOUS else CREDENTIAL_HEADERS
+
+
+def foreign_headers(headers: Mapping[str, str], *, allow: frozenset[str], ours: Iterable[str]) -> list[str]:
+    """The caller's own `x-wissel-*` headers that must not go on; those in `ours` are overwritten anyway."""
+    kept = (allow - _OWNED) | frozenset(ours)
+    return [name for name in headers if name.startswith(PREFIX) and name not in kept]
+
+
+def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
+    """What access logs and other filters read of a decision; every value is text."""
+    match decision:
+        case Routed():
+            return {
+                "route": decision.route,
+                "target": decision.target,
+                "model": decision.model.name,
+                "variant": decision.variant,
+                "reason": decision.reason,
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Passed() | Listed():
+            return {"principal": decision.principal.id, "revision": decision.revision}
+        case Denied():
+            named = {
+                "code": decision.code,
+                "route": decision.route,
+                "principal": decision.principal.id if decision.principal else "",
+                "revision": decision.revision,
+            }
+            return {name: value for name, value in named.items() if value}
+
+
+def for_denied(decision: Denied, *, request_id: str) -> ImmediateResponse:
+    """The refusal as an OpenAI error."""
+    return ImmediateResponse(
+        status=decision.status,
+        body=error_body(decision.message, kind=decision.type, code=decision.code, param=decision.param),
+        headers={**decision.headers, **_json_headers(request_id)},
+        details=f"wissel_{decision.code}",
+    )
+
+
+def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResponse:
+    """The models that the caller may use; or the one that `path` names."""
+    name = path.removeprefix(MODELS_PATH).removeprefix("/")
+    if not name:
+        return ImmediateResponse(200, models_body(decision.names), _json_headers(request_id), "wissel_models")
+    known = {each.lower(): each for each in decision.names}
+    if name in known:
+        body = json.dumps(model_object(known[name])).encode()
+        return ImmediateResponse(200, body, _json_headers(request_id), "wissel_models")
+    missing = error_body(
+        f'no model is named "{name}"', kind="invalid_request_error", code="model_not_found", param="model"
+    )
+    return ImmediateResponse(404, missing, _json_headers(request_id), "wissel_model_not_found")
+
+
+def _json_headers(request_id: str) -> dict[str, str]:
+    return {"content-type": "application/json", REQUEST_ID_HEADER: request_id}

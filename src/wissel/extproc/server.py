@@ -1,0 +1,155 @@
+"""One ext_proc stream: messages in, steps carried out, answers sent.
+
+A message is answered in the event-loop turn that read it. Only a question that
+the router cannot answer at once becomes a task, and whatever goes wrong before
+the request is decided ends the stream with an error: Envoy then fails the
+request, while a clean end would let it through.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import Final
+
+import structlog
+
+from wissel.core.decision import Decision, Passed, Routed
+from wissel.extproc import wire
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
+from wissel.extproc.transport import Call, Method, Receiver, Status
+from wissel.router import Router
+from wissel.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+
+
+def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, Method]:
+    """The gRPC methods to serve; `router` is asked once for each stream."""
+
+    def process(call: Call) -> Receiver:
+        return Session(call, router(), telemetry)
+
+    return {wire.METHOD: process}
+
+
+class Session:
+    """Drives one exchange; the transport's receiver for one stream."""
+
+    __slots__ = (
+        "_asked_at",
+        "_call",
+        "_exchange",
+        "_half_closed",
+        "_over",
+        "_request_id",
+        "_router",
+        "_task",
+        "_telemetry",
+    )
+
+    def __init__(self, call: Call, router: Router, telemetry: Telemetry) -> None:
+        self._call = call
+        self._router = router
+        self._telemetry = telemetry
+        self._request_id = new_request_id()
+        self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
+        self._task: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        self._over = False
+        self._half_closed = False
+        telemetry.stream_opened()
+
+    def message(self, data: bytes) -> None:
+        """Envoy's next message."""
+        if self._over:
+            return
+        try:
+            event, protocol = wire.decode(data)
+            self._perform(self._exchange.receive(event, now=perf_counter(), protocol=protocol))
+        except wire.MalformedMessageError as error:
+            self._fail("malformed_message", str(error))
+        except Exception:
+            # A bug must never let a request through: the stream ends with an error, and Envoy refuses.
+            log.exception("exchange_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
+
+    def half_closed(self) -> None:
+        """Envoy sends nothing more; only a settled exchange may end cleanly."""
+        if self._over:
+            return
+        self._half_closed = True
+        if self._exchange.is_settled:
+            self._over = True
+            self._call.finish()
+        elif not self._exchange.is_deciding:
+            self._fail("half_closed", "the request was not decided yet")
+
+    def gone(self) -> None:
+        """The stream is over, however it ended."""
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+        decision, outcome = self._exchange.decision, self._exchange.outcome
+        if isinstance(decision, Routed) and outcome is not None:
+            self._telemetry.ended(decision, outcome)
+        self._telemetry.stream_closed()
+
+    def _perform(self, steps: list[Step]) -> None:
+        for step in steps:
+            match step:
+                case Reply():
+                    self._call.send(wire.encode(step))
+                case Refuse():
+                    self._call.send(wire.encode(step))
+                    self._count_decision()
+                case Identify(head):
+                    self._perform(self._exchange.identified(self._router.identify(head)))
+                case Decide(subject, caller):
+                    self._asked_at = perf_counter()
+                    answer = self._router.decide(subject, caller, self._request_id)
+                    if isinstance(answer, Decision):
+                        self._decided(answer)
+                    else:
+                        self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
+                case Fail(why):
+                    self._fail("protocol", why)
+
+    async def _wait_for(self, answer: Awaitable[Decision]) -> None:
+        try:
+            self._decided(await answer)
+        except Exception:
+            log.exception("decision_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
+        finally:
+            self._task = None
+
+    def _decided(self, decision: Decision) -> None:
+        steps = self._exchange.decided(decision)
+        if isinstance(decision, Routed | Passed):
+            self._count_decision()
+        self._perform(steps)
+        if self._half_closed:
+            self.half_closed()
+
+    def _count_decision(self) -> None:
+        decision = self._exchange.decision
+        if decision is not None:
+            self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+
+    def _fail(self, reason: str, why: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
+        self._telemetry.exchange_failed(reason)
+        self._call.finish(Status.INTERNAL, "the processor failed")
+
+
+def new_request_id() -> str:
+    """Names one request for feedback and support: 96 random bits."""
+    return f"wr-{secrets.token_hex(12)}"
+
+
+PROCESSOR: Final = wire.SERVICE
+"""The name under which health checks ask for the processor."""

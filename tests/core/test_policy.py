@@ -1,0 +1,199 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import forbid, model, permit, request, snapshot, split
+from wissel.core.access import ANONYMOUS, Principal
+from wissel.core.decision import Denied, Listed, Passed, Routed
+from wissel.core.intent import NoScores, Scores
+from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through
+from wissel.core.request import Head, Request
+from wissel.core.snapshot import Passthrough, Route, Snapshot
+
+ada = Principal("ada", frozenset({"eng"}))
+code = Scores({"chat": 0.2, "code": 0.9}, threshold=0.5)
+unsure = Scores({"chat": 0.2, "code": 0.4}, threshold=0.5)
+
+
+def verdict(config: Snapshot, asked: Request, caller: Principal = ANONYMOUS, scores=code) -> Routed | Denied:
+    admitted = admit(config, asked, caller)
+    return admitted if isinstance(admitted, Denied) else decide(config, asked, caller, admitted, scores, request_id="r")
+
+
+def test_an_entrypoint_goes_where_the_intent_leads():
+    routed = verdict(snapshot(), request("auto"))
+
+    assert (routed.route, routed.model.name, routed.reason) == ("code", "large", "static")
+
+
+def test_an_unsure_intent_goes_to_the_fallback():
+    routed = verdict(snapshot(), request("auto"), scores=unsure)
+
+    assert (routed.route, routed.intent.reason, routed.reason) == ("chat", "other", "static")
+
+
+@pytest.mark.parametrize("reason", ["late", "failed"])
+def test_a_classifier_that_gives_no_answer_costs_the_intent_only(reason):
+    routed = verdict(snapshot(), request("auto"), scores=NoScores(reason))
+
+    assert (routed.route, routed.reason) == ("chat", "error")
+
+
+def test_a_named_model_needs_no_intent():
+    routed = verdict(snapshot(), request("large"), scores=None)
+
+    assert (routed.route, routed.model.name, routed.reason) == ("", "large", "static")
+
+
+def test_an_alias_stands_for_its_target():
+    assert verdict(snapshot(aliases={"fast": "small"}), request("fast")).model.name == "small"
+
+
+def test_a_split_assigns_by_the_key():
+    routed = verdict(snapshot(), request("ab", headers={"x-session-id": "s"}))
+
+    assert (routed.split, routed.reason, routed.key.value) == ("ab", "split", "s")
+
+
+def test_an_unknown_model_is_not_found_and_the_near_name_is_told():
+    denied = verdict(snapshot(), request("lrage"))
+
+    assert (denied.status, denied.code, denied.param) == (404, "model_not_found", "model")
+    assert 'did you mean "large"?' in denied.message
+
+
+def test_with_access_rules_an_unknown_model_betrays_no_names():
+    denied = verdict(snapshot(rules=(permit(),)), request("lrage"))
+
+    assert "large" not in denied.message
+
+
+def test_a_forbidden_model_is_denied_with_the_rule():
+    denied = verdict(snapshot(rules=(permit(), forbid("no-large", models=frozenset({"large"})))), request("large"), ada)
+
+    assert (denied.status, denied.rule_ids) == (403, ("no-large",))
+    assert '"no-large"' in denied.message
+
+
+def test_a_forbidden_route_is_denied_after_classification():
+    config = snapshot(rules=(permit(), forbid("no-code", routes=frozenset({"code"}))))
+    denied = verdict(config, request("auto"), ada)
+
+    assert (denied.status, denied.rule_ids, denied.route) == (403, ("no-code",), "code")
+
+
+def test_who_may_nothing_is_denied_before_classification():
+    config = snapshot(rules=(permit("others", groups=frozenset({"sales"})),))
+
+    assert admit(config, request("auto"), ada).status == 403
+
+
+def test_an_arm_that_the_caller_may_not_use_is_never_assigned():
+    config = snapshot(rules=(permit(), forbid("no-large", models=frozenset({"large"}))))
+    routed = verdict(config, request("ab", headers={"x-session-id": "s"}), ada)
+
+    assert (routed.model.name, routed.reason) == ("small", "default")
+
+
+def test_an_image_never_reaches_a_text_model():
+    config = snapshot(splits=(split("see", small=99, pixel=1),))
+    asked = request("see", headers={"x-session-id": "s"}, needs=frozenset({"text", "image"}))
+    routed = verdict(config, asked)
+
+    assert (routed.model.name, routed.unable[0].model) == ("pixel", "small")
+
+
+def test_a_request_that_no_model_can_serve_says_why():
+    denied = verdict(snapshot(), request("small", needs=frozenset({"text", "image"})))
+
+    assert (denied.status, denied.code) == (400, "no_able_model")
+    assert '"small" does not accept image' in denied.message
+
+
+def test_an_api_that_the_model_does_not_serve_is_refused():
+    denied = verdict(snapshot(), replace(request("small"), api="embeddings"))
+
+    assert 'does not serve the api "embeddings"' in denied.message
+
+
+def test_a_prompt_that_cannot_fit_is_refused():
+    config = snapshot(models=(model("small", context=100), model("large")))
+    denied = verdict(config, request("small", input_tokens=90, max_output_tokens=20))
+
+    assert "context of 100 tokens" in denied.message
+
+
+def test_models_are_listed_as_the_caller_may_use_them():
+    config = snapshot(
+        rules=(permit("eng-small", groups=frozenset({"eng"}), models=frozenset({"small"})),), aliases={"fast": "small"}
+    )
+    listed = list_models(config, Head("models", "GET", "/v1/models", {}), ada)
+
+    assert listed == Listed(("ab", "auto", "fast", "small"), ada, "r1")
+
+
+def test_without_access_every_name_is_listed():
+    listed = list_models(snapshot(), Head("models", "GET", "/v1/models", {}), ANONYMOUS)
+
+    assert listed.names == ("ab", "auto", "large", "pixel", "small")
+
+
+files = (Passthrough("/v1/files", "openai"),)
+
+
+def test_a_passthrough_goes_to_its_cluster():
+    passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS)
+
+    assert passed == Passed("openai", ANONYMOUS, "r1")
+
+
+@pytest.mark.parametrize("path", ["/v1/filesystem", "/v1", "/"])
+def test_a_path_beside_a_passthrough_is_not_found(path):
+    assert pass_through(snapshot(passthrough=files), Head("other", "GET", path, {}), ANONYMOUS).status == 404
+
+
+def test_a_passthrough_meets_the_same_rules():
+    config = snapshot(passthrough=files, rules=(permit("chat", paths=("/v1/chat/*",)),))
+
+    assert pass_through(config, Head("other", "GET", "/v1/files", {}), ada).status == 403
+
+
+names = st.sampled_from(["auto", "small", "large", "pixel", "ab", "nope"])
+scores = st.one_of(
+    st.none(),
+    st.sampled_from([NoScores("late"), NoScores("failed")]),
+    st.builds(
+        Scores, st.fixed_dictionaries({"chat": st.floats(0, 1), "code": st.floats(0, 1)}), threshold=st.floats(0, 1)
+    ),
+)
+effects = st.lists(
+    st.tuples(st.sampled_from(["permit", "forbid"]), st.sampled_from(["small", "large", "pixel", "*"])), max_size=4
+)
+
+
+@given(names, scores, effects)
+def test_what_is_forbidden_is_never_served(name, scores, effects):
+    rules = tuple(
+        (permit if effect == "permit" else forbid)(f"{n}", models=frozenset({m}))
+        for n, (effect, m) in enumerate(effects)
+    )
+    answer = verdict(snapshot(rules=rules), request(name, headers={"x-session-id": "s"}), ada, scores)
+    permitted = {m for effect, m in effects if effect == "permit"}
+    forbidden = {m for effect, m in effects if effect == "forbid"}
+
+    assert isinstance(answer, Denied) or (
+        not {answer.model.name, "*"} & forbidden and {answer.model.name, "*"} & permitted
+    )
+
+
+@given(scores, st.permutations([Route("chat", "small"), Route("code", "large"), Route("art", "pixel")]))
+def test_the_order_of_routes_never_changes_the_outcome(scores, routes):
+    in_order = verdict(snapshot(routes=tuple(routes), fallback="chat"), request("auto"), scores=scores)
+
+    assert in_order.route == verdict(snapshot(fallback="chat"), request("auto"), scores=scores).route
+
+
+def test_by_intent_is_said_before_any_scores_exist():
+    assert admit(snapshot(), request("auto"), ANONYMOUS) == ByIntent()

@@ -1,0 +1,127 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import mmh3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import request, split
+from wissel.core.access import ANONYMOUS, HeaderMatch, Principal
+from wissel.core.request import Conversation, Turn
+from wissel.core.split import (
+    KeySource,
+    Split,
+    TargetingKey,
+    Variant,
+    assign,
+    bucket,
+    conversation_key,
+    targeting_key,
+    variant_at,
+)
+
+VECTORS = json.loads((Path(__file__).parent / "flagd_murmur3.json").read_text())
+SESSION = KeySource("header", "x-session-id")
+
+
+def key(value: str) -> TargetingKey:
+    return TargetingKey(SESSION, value)
+
+
+@pytest.mark.parametrize(("text", "hashed"), VECTORS["hashes"].items())
+def test_boundary_keys_hash_as_flagd_says(text, hashed):
+    assert mmh3.hash(text, signed=False) == int(hashed, 16)
+
+
+@pytest.mark.parametrize(("text", "hashed"), VECTORS["hashes"].items())
+@pytest.mark.parametrize("total", [1, 2, 100, 100_000])
+def test_boundary_keys_land_where_flagd_puts_them(text, hashed, total):
+    assert bucket("", text, total) == (int(hashed, 16) * total) >> 32
+
+
+def test_the_lowest_hash_is_in_the_first_variant_and_the_highest_in_the_last():
+    arms = (Variant("canary", "c", 1), Variant("stable", "s", 99_999))
+
+    assert variant_at(arms, bucket("", "ejOoVL", 100_000)).name == "canary"
+    assert variant_at(arms, bucket("", "ceQdGm", 100_000)).name == "stable"
+
+
+def test_each_variant_gets_its_weight_of_ten_thousand_keys():
+    parts = split("coder", a=10, b=30, c=60)
+    served = Counter(assign(parts, key(f"session-{n}"), able={"a", "b", "c"}).variant.name for n in range(10_000))
+
+    assert all(abs(served[arm.name] / 100 - arm.weight) < 1 for arm in parts.variants)
+
+
+@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100))
+def test_raising_the_canary_never_moves_a_key_back(text, weight, more):
+    low, high = sorted((weight, more))
+    before = assign(split("r", canary=low, stable=100 - low), key(text), able={"canary", "stable"})
+    after = assign(split("r", canary=high, stable=100 - high), key(text), able={"canary", "stable"})
+
+    assert (before.variant.name, after.variant.name) != ("canary", "stable")
+
+
+@given(st.text(min_size=1), st.lists(st.integers(0, 1000), min_size=1, max_size=5).filter(any))
+def test_a_variant_of_weight_zero_serves_nobody(text, weights):
+    parts = split("s", **{f"v{n}": weight for n, weight in enumerate(weights)})
+
+    assert assign(parts, key(text), able={arm.model for arm in parts.variants}).variant.weight > 0
+
+
+def test_without_a_key_the_default_variant_serves():
+    found = assign(split("s", a=1, b=99), None, able={"a", "b"})
+
+    assert (found.variant.name, found.reason, found.bucket) == ("a", "default", None)
+
+
+def test_a_caller_who_loses_an_arm_leaves_the_experiment():
+    found = assign(split("s", a=50, b=50), key("k"), able={"b"})
+
+    assert (found.variant.name, found.reason) == ("b", "default")
+
+
+def test_nobody_is_assigned_where_nothing_is_able():
+    assert assign(split("s", a=50, b=50), key("k"), able=set()) is None
+
+
+def test_a_rolled_back_canary_serves_nobody_even_where_stable_is_not_able():
+    assert assign(split("s", canary=0, stable=100), key("k"), able={"canary"}) is None
+
+
+def test_matched_callers_get_their_variant_whatever_the_weight():
+    arms = (Variant("canary", "c", 0), Variant("stable", "s", 100))
+    rollout = Split("r", (SESSION,), arms, "stable", match=(HeaderMatch("x-beta", "exact", "yes"),), matched="canary")
+
+    assert assign(rollout, key("k"), able={"c", "s"}, headers={"x-beta": "yes"}).reason == "targeting_match"
+    assert assign(rollout, key("k"), able={"c", "s"}, headers={}).variant.name == "stable"
+
+
+def test_the_first_source_that_is_present_is_the_key():
+    sources = (SESSION, KeySource("claim", "sub"), KeySource("principal"))
+    caller = Principal("ada", claims={"sub": "ada@example.com"})
+
+    assert targeting_key(sources, request(headers={"x-session-id": "s1"}), caller, "id").value == "s1"
+    assert targeting_key(sources, request(headers={"x-session-id": ""}), caller, "id").value == "ada@example.com"
+    assert targeting_key(sources, request(), Principal("ada"), "id").value == "ada"
+    assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7").value == "id-7"
+    assert targeting_key((SESSION,), request(), ANONYMOUS, "id") is None
+
+
+def test_later_turns_of_a_conversation_share_its_key():
+    first = request("auto", "hello")
+    later = request("auto", "hello", "hi!", "and now?")
+
+    assert conversation_key(first) == conversation_key(later) is not None
+
+
+def test_another_system_prompt_is_another_conversation():
+    with_system = request(conversation=Conversation((Turn("system", "be brief"), Turn("user", "hello"))))
+
+    assert conversation_key(with_system) != conversation_key(request("auto", "hello"))
+
+
+def test_a_request_without_a_user_turn_has_no_conversation_key():
+    assert conversation_key(request(conversation=Conversation(()))) is None
