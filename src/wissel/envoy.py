@@ -12,6 +12,7 @@ nor the one on the call to the processor. Silence is bounded instead.
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -81,10 +82,12 @@ class EnvoyPlan:
     allow_headers: tuple[str, ...] = ()
     """The `x-wissel-*` headers that callers may set themselves."""
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
+    response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
+    """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
     max_body_bytes: int = 32 * MEBIBYTE
     """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
-    message_timeout: float = 2.0
-    """How long the processor may think about one message; Envoy's own 200 ms are too short for a classifier."""
+    message_timeout: float = 5.0
+    """How long the processor may have one message, of 32 MiB as well; a backstop behind its own deadlines."""
     idle_timeout: float = 900.0
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
@@ -187,35 +190,30 @@ def _anything_but(words: Collection[str]) -> str:
     if not words:
         return ".*"
     heads = sorted({word[0] for word in words if word})
-    branches = [f"{head}{_anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
-    branches.append(f"[^{''.join(heads)}].*" if heads else ".+")
+    branches = [f"{re.escape(head)}{_anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
+    branches.append(f"[^{re.escape(''.join(heads))}].*" if heads else ".+")
     optional = "" if "" in words else "?"
     return f"(?:{'|'.join(branches)}){optional}"
 
 
 def _routes(max_body_bytes: int) -> Fields:
-    decided = {
-        "match": {"prefix": "/", "headers": [{"name": CLUSTER_HEADER, "present_match": True}]},
+    # One route, decided or not: without the header it leads to no cluster, which is 503. A route of its own with a
+    # `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that stands
+    # while the body arrives.
+    route: Fields = {
+        "match": {"prefix": "/"},
         "route": {
             "cluster_header": CLUSTER_HEADER,
+            "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
             "auto_host_rewrite": True,
             "timeout": "0s",
             # Only where the upstream has not seen the request: a second try must never be a second answer.
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
+        "request_body_buffer_limit": max_body_bytes,
+        "request_headers_to_remove": ["x-envoy-external-address"],
     }
-    undecided = {"match": {"prefix": "/"}, "direct_response": {"status": 503}}
-    return {
-        "name": "wissel",
-        "virtual_hosts": [
-            {
-                "name": "models",
-                "domains": ["*"],
-                "request_body_buffer_limit": max_body_bytes,
-                "routes": [decided, undecided],
-            }
-        ],
-    }
+    return {"name": "wissel", "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [route]}]}
 
 
 # --- The filter and its processors -------------------------------------------------------------------------------
@@ -223,15 +221,6 @@ def _routes(max_body_bytes: int) -> Fields:
 
 def _ext_proc(plan: EnvoyPlan) -> Fields:
     streamed = plan.request_body_mode == "FULL_DUPLEX_STREAMED"
-    mode: Fields = {
-        "request_header_mode": "SEND",
-        "request_body_mode": plan.request_body_mode,
-        # Envoy demands trailers where the body is a stream.
-        "request_trailer_mode": "SEND" if streamed else "SKIP",
-        "response_header_mode": "SEND",
-        "response_body_mode": "NONE",
-        "response_trailer_mode": "SKIP",
-    }
     return _typed(
         "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
         grpc_service={
@@ -240,6 +229,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
                 "num_retries": 2,
+                "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
                 "retry_host_predicate": [
                     {
                         "name": "envoy.retry_host_predicates.previous_hosts",
@@ -252,8 +242,10 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
         message_timeout=_seconds(plan.message_timeout),
-        processing_mode=mode,
-        allow_mode_override=True,
+        processing_mode=_mode(plan.request_body_mode, plan.response_body_mode),
+        # With a streamed body Envoy would ignore each override.
+        allow_mode_override=not streamed,
+        allowed_override_modes=[] if streamed else _overrides(),
         request_attributes=[
             "source.address",
             "connection.mtls",
@@ -264,6 +256,34 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         # A change that Envoy would drop silently is a bug of the processor, and a wrong request: refuse it.
         mutation_rules={"disallow_is_error": True},
     )
+
+
+def _mode(request_body: str, response_body: str, *, response_headers: str = "SEND") -> Fields:
+    return {
+        "request_header_mode": "SEND",
+        "request_body_mode": request_body,
+        # Envoy demands trailers where the body is a stream.
+        "request_trailer_mode": "SEND" if request_body == "FULL_DUPLEX_STREAMED" else "SKIP",
+        "response_header_mode": response_headers,
+        "response_body_mode": response_body,
+        "response_trailer_mode": "SKIP",
+    }
+
+
+def _overrides() -> list[Fields]:
+    """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
+
+    Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
+    """
+    return [
+        mode
+        for request_body in ("BUFFERED", "NONE")
+        for mode in (
+            _mode(request_body, "STREAMED"),
+            _mode(request_body, "NONE"),
+            _mode(request_body, "NONE", response_headers="SKIP"),
+        )
+    ]
 
 
 def _processors(addresses: tuple[str, ...]) -> Fields:
@@ -355,22 +375,27 @@ def _local_replies(max_body_bytes: int) -> list[Fields]:
     late = "the answer took too long"
     away = "the gateway cannot decide on requests at the moment"
     lost = "the model's server could not be reached"
+    no_upgrade = "an upgrade, such as to WebSocket, is not served here"
+    unusable = "the request cannot be served: %RESPONSE_CODE_DETAILS%"
     return [
         _local_reply("response.code == 413", "invalid_request_error", "request_too_large", too_large),
         _local_reply("response.code in [408, 504]", "server_error", "timeout", late),
         _local_reply(
-            "response.code_details == 'direct_response' || response.code_details.startsWith('ext_proc_error')",
+            "response.code_details.matches('^(ext_proc_|header_mutation_|cluster_not_found|spurious|unhandled)')",
             "server_error",
             "gateway_unavailable",
             away,
         ),
         _local_reply("response.code >= 500", "server_error", "upstream_unavailable", lost),
-        _local_reply("true", "invalid_request_error", "bad_request", "%LOCAL_REPLY_BODY%"),
+        _local_reply(
+            "response.code_details == 'upgrade_failed'", "invalid_request_error", "upgrade_refused", no_upgrade
+        ),
+        _local_reply("true", "invalid_request_error", "bad_request", unusable),
     ]
 
 
 def _local_reply(condition: str, kind: str, code: str, message: str) -> Fields:
-    ours = "response.headers['content-type'] == 'application/json'"
+    ours = "'content-type' in response.headers && response.headers['content-type'] == 'application/json'"
     return {
         "filter": {
             "extension_filter": {
