@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
@@ -28,7 +30,8 @@ DOCUMENT: dict[str, Any] = {
     "models": [
         {"name": "coder-a", "cluster": "a", "upstream_model": "org/coder-a"},
         {"name": "coder-b", "cluster": "b", "context": 1000},
-        {"name": "chatty", "cluster": "c", "apis": ["chat", "completions", "responses", "messages", "embeddings"]},
+        {"name": "chatty", "cluster": "c",
+         "apis": ["chat", "completions", "responses", "messages", "embeddings"]},
         {"name": "seer", "cluster": "d", "accepts": ["text", "image"], "apis": ["chat", "responses"]},
         {"name": "secret", "cluster": "d"},
     ],
@@ -67,7 +70,13 @@ async def stage(tmp_path_factory) -> AsyncIterator[Stage]:
 
 
 async def send(
-    stage: Stage, body: bytes | dict[str, Any], *, path: str = CALL, key: str | None = ENG, method: str = "POST", **headers: str
+    stage: Stage,
+    body: bytes | dict[str, Any],
+    *,
+    path: str = CALL,
+    key: str | None = ENG,
+    method: str = "POST",
+    **headers: str,
 ) -> tuple[int, Any, dict[str, str]]:
     """One request through Envoy: status, JSON answer, response headers."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -85,11 +94,6 @@ async def send(
 
 def ask(text: str = "hello", model: str = "auto", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-def seen(stage: Stage) -> Any:
-    """The latest request that any model's server got."""
-    return max((up.requests[-1] for up in stage.upstreams.values() if up.requests), key=lambda each: each.headers.get("x-n", ""))
 
 
 async def test_the_intent_picks_the_model(stage):
@@ -131,7 +135,12 @@ async def test_only_the_model_in_the_body_is_changed(stage):
 
 async def test_a_callers_own_headers_never_reach_the_model(stage):
     status, _, _ = await send(
-        stage, ask(model="chatty"), x_wissel_cluster="d", x_wissel_model="secret", x_wissel_route="evil", x_wissel_tag="mine"
+        stage,
+        ask(model="chatty"),
+        x_wissel_cluster="d",
+        x_wissel_model="secret",
+        x_wissel_route="evil",
+        x_wissel_tag="mine",
     )
     headers = stage.upstreams["c"].requests[-1].headers
 
@@ -214,7 +223,9 @@ async def test_every_api_is_understood(stage):
         response = await client.responses.create(model="fast", input="hello")
         embedding = await client.embeddings.create(model="fast", input=["hello"])
     status, message, _ = await send(
-        stage, {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}, path="/v1/messages"
+        stage,
+        {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]},
+        path="/v1/messages",
     )
 
     assert (completion.model, response.model, embedding.model) == ("chatty",) * 3
@@ -243,7 +254,9 @@ async def test_a_passthrough_goes_on_under_the_same_rules(stage):
     assert refused == 401
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions/", "//v1/chat//completions", "/V1/Chat/Completions", "/v1/chat%2Fcompletions"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions/", "//v1/chat//completions", "/V1/Chat/Completions", "/v1/chat%2Fcompletions"]
+)
 async def test_every_spelling_of_a_path_meets_the_same_rules(stage, path):
     refused, _, _ = await send(stage, ask(model="secret"), path=path, key=SALES)
     served, _, _ = await send(stage, ask(model="chatty"), path=path)
@@ -290,16 +303,21 @@ async def test_metrics_count_by_route_variant_and_model(stage):
     async with aiohttp.ClientSession() as session, session.get(f"{stage.admin}/metrics") as response:
         page = await response.text()
 
-    line = next(line for line in page.splitlines() if line.startswith("wissel_response_duration_seconds_count") and 'route="talk"' in line)
+    line = next(
+        line
+        for line in page.splitlines()
+        if line.startswith("wissel_response_duration_seconds_count") and 'route="talk"' in line
+    )
     assert 'model="chatty"' in line
     assert 'status="200"' in line
 
 
 async def test_a_decision_can_be_asked_for_and_is_the_one_that_is_served(stage):
     body = ask("my loop never ends")
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}) as response:
-            told = await response.json()
+    async with aiohttp.ClientSession() as session, session.post(
+        f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}
+    ) as response:
+        told = await response.json()
     _, _, headers = await send(stage, body, x_session_id="s-4")
 
     assert told["model"] == headers["x-wissel-model"]
@@ -333,9 +351,6 @@ async def test_a_good_change_of_the_file_is_served_and_a_bad_one_is_told(stage):
 
 async def test_with_the_processor_stopped_envoy_refuses(tmp_path_factory):
     async with running_stage(DOCUMENT, tmp_path_factory.mktemp("stopped")) as stage:
-        import os
-        import signal
-
         os.kill(stage.process_id, signal.SIGKILL)
         await asyncio.sleep(0.2)
         status, answer, _ = await send(stage, ask(model="chatty"))
