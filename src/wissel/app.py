@@ -74,7 +74,9 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         app = App(await _router(config, classifiers, telemetry), telemetry)
-        app.redis = await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
+        app.redis = (
+            await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
+        )
         await _listen_for_admin(stack, app, config)
         server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
         app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
@@ -154,7 +156,7 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
-        log.error("config_refused", problem=str(error), serving=app.router.snapshot.revision)
+        log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
         return
     app.router = router
     app.problem = None
@@ -170,9 +172,7 @@ def _digest(path: Path) -> bytes | None:
         return None
 
 
-async def explain(
-    path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str
-) -> Decision:
+async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:
     """The decision that a call would meet under the configuration at `path`; nothing is served.
 
     Raises ConfigError, also for a `caller` that no key has.
@@ -184,9 +184,7 @@ async def explain(
         principal = find_principal(router, caller) if caller is not None else None
         if caller is not None and principal is None:
             raise ConfigError([f'--as: no key has the id "{caller}"'])
-        return await dry_run(
-            router, call_headers(call, headers), body, request_id="dry-run", caller=principal
-        )
+        return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
     finally:
         await classifiers.close()
         telemetry.close()

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _honest_exits() -> Iterator[None]:
+def _honest_exits() -> Generator[None]:
     """Configuration mistakes are 2, a world that does not do its part is 1; neither is a traceback."""
     try:
         yield
@@ -50,7 +50,7 @@ def _honest_exits() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -71,7 +71,8 @@ def test_printable_text_is_sent_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [(b"1H", 3600), (b"2M", 120), (b"3S", 3), (b"250m", 0.25), (b"5u", 5e-6), (b"99999999n", 0.099999999)]
+    ("value", "seconds"),
+    [(b"1H", 3600), (b"2M", 120), (b"3S", 3), (b"250m", 0.25), (b"5u", 5e-6), (b"99999999n", 0.099999999)],
 )
 def test_a_timeout_is_read_in_its_unit(value: bytes, seconds: float):
     assert parse_timeout(value) == pytest.approx(seconds)

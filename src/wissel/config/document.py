@@ -271,7 +271,7 @@ class _Composer:
         at = _mark(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event.anchor, at)
-        assert isinstance(event, yaml.NodeEvent)  # noqa: S101  # the parser's grammar says so
+        assert isinstance(event, yaml.NodeEvent)  # the parser's grammar says so
         if depth > MAX_DEPTH:
             raise _UnreadableError(at, f"nested deeper than {MAX_DEPTH} levels")
         tag: str | None = getattr(event, "tag", None)
@@ -302,7 +302,7 @@ class _Composer:
         return self.anchors[name]
 
     def _scalar(self, event: yaml.Event, at: Mark, path: Path) -> Scalar:
-        assert isinstance(event, yaml.ScalarEvent)  # noqa: S101  # the parser's grammar says so
+        assert isinstance(event, yaml.ScalarEvent)  # the parser's grammar says so
         scalar = Scalar(event.value, at, plain=not event.style)
         if scalar.empty:
             self.problems.append(Problem(at, path, "nothing is written here; give a value or leave the key out"))

@@ -109,7 +109,7 @@ def _doubles(groups: Iterable[_Names], why: str = "") -> Iterator[Problem]:
                 kind, other = first[place.text]
                 reason = f", and {why}" if why and kind != names.kind else ""
                 yield place.problem(
-                    f"{quote(place.text)} already names a {kind} at {render_path(other.path)} "
+                    f"{quote(place.text)} already names {_a(kind)} at {render_path(other.path)} "
                     f"in line {other.at.line}{reason}"
                 )
             else:
@@ -124,11 +124,14 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     kinds = " or ".join(names.kind for names in wanted)
     confused = next((names.kind for names in others if name in names), None)
     if confused:
-        article = "an" if confused[0] in "aeiou" else "a"
-        yield place.problem(f"{quote(name)} is {article} {confused}; here belongs a {kinds}")
+        yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
     elif all(names.complete for names in wanted):
         hint = suggestion(name, [text for names in wanted for text in names.texts])
         yield place.problem(f"no {kinds} is named {quote(name)}{hint}")
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _targets(root: Place, models: _Names, splits: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
@@ -163,6 +166,9 @@ def _routes(root: Place, routes: _Names) -> Iterator[Problem]:
     for name in routes.places:
         if name.text == OTHER:
             yield name.problem('"other" is the intent of a request that matches no route; give the route another name')
+    if fallback not in routes.texts:
+        # Any of the routes may have been meant as the fallback, which needs no description.
+        return
     for route in root["routes"].items():
         described = route["description"].present or route["examples"].present
         if isinstance(route.node, Mapping) and not described and route["name"].text != fallback:

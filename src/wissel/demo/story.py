@@ -7,35 +7,26 @@ of each: where it was decided to go, and who says that it served it.
 
 import asyncio
 import json
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import openai
 import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from wissel.child import running
-from wissel.config import load
-from wissel.demo.parts import Envoy, free_port, running_envoy
-from wissel.demo.upstream import Upstream, running_upstream
-from wissel.envoy import plan
+from wissel.demo.parts import Envoy
+from wissel.demo.stage import Stage, running_stage
+from wissel.errors import WorldError
 
 ENGINEERING: Final = "wsl-demo-engineering"
 SUPPORT: Final = "wsl-demo-support"
 NOBODY: Final = "wsl-demo-nobody"
-
-START_SECONDS: Final = 300.0
-"""The first start exports the embedding model, which takes a while on a small machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,78 +84,25 @@ STORY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Everything that runs."""
-
-    envoy: Envoy
-    admin: str
-    clusters: dict[str, str]
-    """Model name to its cluster, as configured."""
-    upstream_models: dict[str, str]
-
-    def client(self, key: str) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.envoy.url}/v1", api_key=key, max_retries=0)
-
-
 async def tell(*, once: bool, as_json: bool) -> bool:
     """Run the story; whether every request was served by the model that was decided."""
     console = Console(stderr=as_json)
-    async with setting(console) as stage:
-        told = await _play(stage, console, quiet=as_json)
-        good = all(each.as_decided for each in told)
-        if as_json:
-            print(json.dumps(_summary(told), indent=2))
-        else:
-            _sum_up(told, console)
-        if not once:
-            await _stay(stage, console)
-    return good
+    document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
+    with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
+        async with running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage:
+            status.stop()
+            return await _tell_on(stage, console, once=once, as_json=as_json)
 
 
-@asynccontextmanager
-async def setting(console: Console) -> AsyncGenerator[Stage]:
-    """Start everything on free ports, and stop it in the reverse order, however the block is left."""
-    async with AsyncExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wissel-demo-")))
-        given: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
-        clusters = sorted({model["cluster"] for model in given["models"]})
-        upstreams = [await stack.enter_async_context(running_upstream(Upstream(name))) for name in clusters]
-        given["listen"] = {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
-        given["redis"] = "embedded"
-        given["envoy"] = {
-            "listen": f"127.0.0.1:{free_port()}",
-            "admin": f"127.0.0.1:{free_port()}",
-            "clusters": [{"name": each.name, "address": each.address} for each in upstreams],
-        }
-        path = home / "wissel.yaml"
-        path.write_text(yaml.safe_dump(given, sort_keys=False))
-        config = load(path)
-        admin = f"http://{config.listen.admin}"
-        with console.status("starting wissel (the first start prepares the embedding model)"):
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            serve = [sys.executable, "-m", "wissel", "serve", "--config", str(path), "--data", str(home / "redis")]
-            await stack.enter_async_context(
-                running(
-                    serve, log=home / "wissel.log", ready=lambda: _is_ready(session, admin), deadline=START_SECONDS
-                )
-            )
-        with console.status("starting Envoy"):
-            envoy = await stack.enter_async_context(running_envoy(plan(config), home))
-        yield Stage(
-            envoy,
-            admin,
-            {model.name: model.cluster for model in config.models},
-            {model.name: model.upstream_model for model in config.models},
-        )
-
-
-async def _is_ready(session: aiohttp.ClientSession, admin: str) -> bool:
-    try:
-        async with session.get(f"{admin}/readyz") as response:
-            return response.status == 200
-    except aiohttp.ClientError:
-        return False
+async def _tell_on(stage: Stage, console: Console, *, once: bool, as_json: bool) -> bool:
+    told = await _play(stage, console, quiet=as_json)
+    if as_json:
+        print(json.dumps(_summary(told), indent=2))
+    else:
+        _sum_up(told, console)
+    if not once:
+        await _stay(stage, console)
+    return all(each.as_decided for each in told)
 
 
 async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
@@ -196,7 +134,11 @@ async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
     facts = {name: value or "" for name, value in line["wissel"].items()}
     as_decided = status == ask.status and (
         status != 200
-        or (served_by == stage.clusters.get(decided) and answered == stage.upstream_models.get(decided) and bool(decided))
+        or (
+            served_by == stage.cluster_of.get(decided)
+            and answered == stage.upstream_model_of.get(decided)
+            and bool(decided)
+        )
     )
     return Told(
         prompt=ask.prompt,
@@ -213,10 +155,11 @@ async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
 
 async def _access(envoy: Envoy, number: int) -> dict[str, Any]:
     """The access log's line of the request; Envoy writes it a moment after the answer."""
-    async with asyncio.timeout(10):
-        while len(lines := envoy.accesses()) <= number:
-            await asyncio.sleep(0.02)
-    return lines[number]
+    for _ in range(500):
+        if len(lines := envoy.accesses()) > number:
+            return lines[number]
+        await asyncio.sleep(0.02)
+    raise WorldError(f"{envoy.access_log} did not get line {number + 1} within 10 s")
 
 
 def added_ms(state: str) -> float | None:
