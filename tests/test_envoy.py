@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from processor import Processor, running_processor
 from real import needs_envoy, until
-from wissel.config import parse
+from wissel.config import load, parse
 from wissel.demo.parts import Envoy, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, _anything_but, plan, render
@@ -31,6 +31,7 @@ from wissel.errors import ConfigError, WorldError
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 MEBIBYTE = 1024 * 1024
+EXAMPLE, COMMITTED = (Path(__file__).parents[1] / name for name in ("config/example.yaml", "envoy/envoy.yaml"))
 
 
 def sample(**changes: Any) -> EnvoyPlan:
@@ -77,6 +78,11 @@ def test_a_configuration_becomes_a_plan():
         ),
         message_timeout=5.5,
     )
+
+
+def test_the_bootstrap_in_the_repository_is_that_of_the_example():
+    """If it is not: `wissel envoy --config config/example.yaml --output envoy/envoy.yaml`."""
+    assert COMMITTED.read_text() == render(plan(load(EXAMPLE)))
 
 
 def test_headers_that_callers_may_set_are_part_of_the_plan():
@@ -139,16 +145,29 @@ PLANS = {
 }
 
 
+def validate(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [envoy_binary(), "--mode", "validate", "-c", "envoy.yaml", "--log-level", "warning"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 @needs_envoy
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLANS)
 def test_envoy_accepts_a_plan_without_a_warning(name: str, tmp_path: Path):
     (tmp_path / "envoy.yaml").write_text(render(PLANS[name]))
-    command = [envoy_binary(), "--mode", "validate", "-c", "envoy.yaml", "--log-level", "warning"]
 
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = validate(tmp_path)
 
     assert (said.returncode, said.stdout.strip(), said.stderr) == (0, "configuration 'envoy.yaml' OK", "")
+
+
+@needs_envoy
+@pytest.mark.slow
+def test_envoy_accepts_the_bootstrap_in_the_repository(tmp_path: Path):
+    authority = Authority(tmp_path, "internal").file
+    (tmp_path / "envoy.yaml").write_text(COMMITTED.read_text().replace("/etc/ssl/internal-ca.pem", authority))
+
+    assert validate(tmp_path).stderr == ""
 
 
 @pytest.fixture
