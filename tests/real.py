@@ -26,5 +26,5 @@ needs_redis = need(redis_binary, "redis-server")
 
 async def until(ready: Callable[[], object]) -> None:
     """Wait for what another process does and nobody announces; the test's timeout bounds it."""
-    while not ready():
-        await asyncio.sleep(0.02)  # noqa: ASYNC110  # there is no event to wait for
+    while not ready():  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(0.02)
