@@ -37,9 +37,10 @@ LOOPBACK_ADMIN = "127.0.0.1:8081"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a text must look like; the pattern also goes into the JSON Schema."""
+    """What a text must look like."""
 
     pattern: str
+    """Also for the JSON Schema, so in the words that Python's and JavaScript's regular expressions share."""
     what: str
     """Completes "should be ...\"."""
     hidden: bool = False
@@ -107,11 +108,11 @@ Name = Annotated[
 ]
 NameOrAny = Annotated[str, Form(r"\*|[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", 'a name, or "*" for all')]
 ClusterName = Annotated[str, Form(r"[!-~]{1,255}", "the name of an Envoy cluster, without spaces")]
-Text = Annotated[str, Form(r"(?s:.*\S.*)", "some text")]
+Text = Annotated[str, Form(r"[\s\S]*\S[\s\S]*", "some text")]
 HeaderName = Annotated[str, Form(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header"), AfterValidator(_lower)]
 OwnHeader = Annotated[
     str,
-    Form(r"(?i:x-wissel-)[0-9A-Za-z_.-]+", 'the name of a header that begins with "x-wissel-"'),
+    Form(r"[Xx]-[Ww][Ii][Ss][Ss][Ee][Ll]-[0-9A-Za-z_.-]+", 'the name of a header that begins with "x-wissel-"'),
     AfterValidator(_lower),
 ]
 KeySourceName = Annotated[
@@ -315,7 +316,7 @@ def _threshold(value: Any) -> Any:
 class Intent(Section):
     """How the intent of a conversation is found."""
 
-    classifier: EmbeddingClassifier = EmbeddingClassifier(type="embedding")
+    classifier: EmbeddingClassifier = Field(default_factory=lambda: EmbeddingClassifier(type="embedding"))
     """Which classifier scores the routes."""
     threshold: Annotated[Literal["auto"] | Annotated[float, Field(ge=-1, le=1)], BeforeValidator(_threshold)] = "auto"
     """The score below which the intent is "other"; auto learns it from the routes' own phrases."""
@@ -474,9 +475,9 @@ class Envoy(Section):
 class Config(Section):
     """Configuration of wissel, the Envoy external processor for LLM traffic."""
 
-    listen: Listen = Listen()
+    listen: Listen = Field(default_factory=Listen)
     """Where wissel listens."""
-    admin: Admin = Admin()
+    admin: Admin = Field(default_factory=Admin)
     """The admin API and the console."""
     redis: (
         Annotated[Annotated[RedisUrl, Tag("<word>")] | Annotated[Redis, Tag("<mapping>")], WORD_OR_MAPPING] | None
@@ -490,7 +491,7 @@ class Config(Section):
     """Paths that are no LLM calls and go on under the same access rules; any other path is refused."""
     aliases: dict[Name, Name] = Field(default_factory=dict)
     """Other names that clients may ask for, each for a model or split."""
-    intent: Intent = Intent()
+    intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
     """The intents, and what serves each."""
@@ -498,7 +499,7 @@ class Config(Section):
     """Experiments: names behind which several models share the traffic."""
     access: Access | None = None
     """Who may use what; without it everyone may use everything."""
-    telemetry: Telemetry = Telemetry()
+    telemetry: Telemetry = Field(default_factory=Telemetry)
     """What wissel tells about itself."""
     envoy: Envoy | None = None
     """Read by `wissel envoy` and `wissel demo` only: where Envoy listens and what its clusters are."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,9 +26,9 @@ _WANTED = {
     "finite_number": "should be a number",
     "bool_type": "should be true or false",
     "bool_parsing": "should be true or false",
-    "greater_than": "should be greater than {gt}",
-    "greater_than_equal": "should be at least {ge}",
-    "less_than_equal": "should be at most {le}",
+    "greater_than": "should be greater than {gt:g}",
+    "greater_than_equal": "should be at least {ge:g}",
+    "less_than_equal": "should be at most {le:g}",
     "too_short": "should have at least one member",
 }
 """Pydantic's kinds of error, in the words of this file."""
@@ -35,7 +36,7 @@ _WANTED = {
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant."""
-    by_fold = {each.casefold(): each for each in names}
+    by_fold = {each.casefold(): each for each in sorted(names)}
     near = get_close_matches(name.casefold(), list(by_fold), n=1)
     return by_fold[near[0]] if near else None
 
@@ -48,9 +49,8 @@ def suggestion(name: str, names: Iterable[str]) -> str:
 
 def shape_problems(root: Place, error: ValidationError) -> list[Problem]:
     """One problem for each of pydantic's, less those that another one explains."""
-    schema = json_schema()
     details = error.errors(include_url=False)
-    unknown = [_unknown_key(_place(root, each["loc"]), schema) for each in details if each["type"] == "extra_forbidden"]
+    unknown = [_unknown_key(_place(root, each["loc"])) for each in details if each["type"] == "extra_forbidden"]
     others = [_problem(root, each) for each in details if not _is_explained(each)]
     return unknown + drop_follow_ups(others, unknown)
 
@@ -63,9 +63,9 @@ def _is_explained(detail: ErrorDetails) -> bool:
     )
 
 
-def _unknown_key(place: Place, schema: dict[str, Any]) -> Problem:
+def _unknown_key(place: Place) -> Problem:
     name, parent = str(place.path[-1]), place.path[:-1]
-    keys = _keys(schema, parent)
+    keys = _keys(_schema(), parent)
     near = nearest(name, keys)
     return place.key_problem(f"unknown key {quote(name)}{suggestion(name, keys)}", (*parent, near) if near else None)
 
@@ -114,6 +114,11 @@ def _shown(value: object) -> str:
             return "a list"
         case _:
             return quote(str(value))
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return json_schema()
 
 
 def _keys(schema: dict[str, Any], path: Path) -> list[str]:
