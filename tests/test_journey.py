@@ -1,6 +1,7 @@
 """The main job on real parts: a request goes through a real Envoy to the model that its intent picks."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -85,7 +86,7 @@ async def send(
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"{stage.envoy.url}{path}", data=data or None, headers=sent) as response,
+        session.request(method, f"{stage.envoy.url}{path}", data=io.BytesIO(data) if data else None, headers=sent) as response,
     ):
         text = await response.read()
         answer = json.loads(text) if text.startswith((b"{", b"[")) else text

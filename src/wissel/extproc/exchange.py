@@ -196,7 +196,7 @@ class Exchange:
 
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
-        if self._state == "new" and not isinstance(event, RequestHeaders):
+        if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
             return self._refuse(_misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._mode = protocol.request_body
@@ -251,7 +251,6 @@ class Exchange:
         method = headers.get(":method", "")
         path = normalise_path(raw_path)
         if "upgrade" in headers or method == "CONNECT":
-            # Asked before the modes: Envoy reads an upgrade's body in a mode of its own.
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
         if complaint := _complaint(self._mode):
             return self._refuse(_misconfigured(complaint))
@@ -385,6 +384,12 @@ class Exchange:
 def _canonical(head: Head) -> str:
     query = head.headers.get(":path", "").partition("?")[2]
     return f"{head.path}?{query}" if query else head.path
+
+
+def _is_local_reply(event: Event) -> bool:
+    """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
+    details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
+    return bool(details) and details != "via_upstream"
 
 
 def _complaint(mode: BodyMode) -> str:
