@@ -1,3 +1,4 @@
+from itertools import pairwise
 from urllib.parse import unquote
 
 import pytest
@@ -17,7 +18,7 @@ def test_the_borders_of_chunks_do_not_change_the_messages(messages: list[bytes],
     borders = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     deframer = Deframer(1000)
 
-    received = [m for a, b in zip(borders, borders[1:], strict=False) for m in deframer.feed(stream[a:b])]
+    received = [m for a, b in pairwise(borders) for m in deframer.feed(stream[a:b])]
 
     assert (received, deframer.held) == (messages, 0)
 
@@ -71,7 +72,8 @@ def test_printable_text_is_sent_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [(b"1H", 3600), (b"2M", 120), (b"3S", 3), (b"250m", 0.25), (b"5u", 5e-6), (b"99999999n", 0.099999999)]
+    ("value", "seconds"),
+    [(b"1H", 3600), (b"2M", 120), (b"3S", 3), (b"250m", 0.25), (b"5u", 5e-6), (b"99999999n", 0.099999999)],
 )
 def test_a_timeout_is_read_in_its_unit(value: bytes, seconds: float):
     assert parse_timeout(value) == pytest.approx(seconds)
