@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from wissel.classifiers.export import find_source, folder, is_cached
 from wissel.demo.parts import envoy_binary
 from wissel.errors import WisselError
 from wissel.store.embedded import redis_binary
@@ -20,6 +21,13 @@ def need(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(False, reason=f"{what} is here")
 
 
+def _encoder() -> str:
+    if is_cached():
+        return str(folder())
+    return str(find_source())
+
+
+needs_encoder = need(_encoder, "embedding weights")
 needs_envoy = need(envoy_binary, "envoy")
 needs_redis = need(redis_binary, "redis-server")
 
