@@ -130,6 +130,10 @@ def _planned(cluster: Cluster) -> UpstreamCluster:
 def render(plan: EnvoyPlan) -> str:
     """The bootstrap as YAML, the same text for the same plan."""
     header = "# Envoy's bootstrap with wissel in front of every model. Written by `wissel envoy`; do not edit.\n"
+    if plan.allow_headers:
+        header += (
+            f"# Callers may set {', '.join(plan.allow_headers)}: the long pattern matches every other x-wissel-*.\n"
+        )
     return header + yaml.safe_dump(bootstrap(plan), sort_keys=False, width=120, allow_unicode=True)
 
 
