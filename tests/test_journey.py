@@ -43,7 +43,8 @@ DOCUMENT: dict[str, Any] = {
     "routes": [
         {"name": "code", "domain": "programming", "action": "fix bugs in code", "target": "coder",
          "examples": ["why does this raise a KeyError?", "my loop never ends"]},
-        {"name": "talk", "description": "small talk", "examples": ["hello, how are you?", "good morning"], "target": "chatty"},
+        {"name": "talk", "description": "small talk", "target": "chatty",
+         "examples": ["hello, how are you?", "good morning"]},
     ],
     "splits": [
         {"name": "coder", "variants": [{"model": "coder-a", "weight": 70}, {"model": "coder-b", "weight": 30}]},
@@ -86,7 +87,9 @@ async def send(
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"{stage.envoy.url}{path}", data=io.BytesIO(data) if data else None, headers=sent) as response,
+        session.request(
+            method, f"{stage.envoy.url}{path}", data=io.BytesIO(data) if data else None, headers=sent
+        ) as response,
     ):
         text = await response.read()
         answer = json.loads(text) if text.startswith((b"{", b"[")) else text
@@ -127,7 +130,10 @@ async def test_a_session_stays_with_its_variant(stage):
 
 
 async def test_only_the_model_in_the_body_is_changed(stage):
-    body = b'{ "n":1.10,"model" : "coder-a", "x":{"model":"auto"},"big":1e400,"messages":[{"role":"user","content":"\\u00e9\xc3\xa9 hi"}]}'
+    body = (
+        b'{ "n":1.10,"model" : "coder-a", "x":{"model":"auto"},"big":1e400,'
+        b'"messages":[{"role":"user","content":"\\u00e9\xc3\xa9 hi"}]}'
+    )
     status, _, _ = await send(stage, body)
 
     assert status == 200
@@ -315,9 +321,10 @@ async def test_metrics_count_by_route_variant_and_model(stage):
 
 async def test_a_decision_can_be_asked_for_and_is_the_one_that_is_served(stage):
     body = ask("my loop never ends")
-    async with aiohttp.ClientSession() as session, session.post(
-        f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}
-    ) as response:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}) as response,
+    ):
         told = await response.json()
     _, _, headers = await send(stage, body, x_session_id="s-4")
 

@@ -54,7 +54,8 @@ def blend(best: NDArray[np.float32], centroid: NDArray[np.float32]) -> NDArray[n
 
     Together they are right more often than either: the centroid alone misses what a route's one odd example says.
     """
-    return np.float32(BEST_SHARE) * best + np.float32(1 - BEST_SHARE) * centroid
+    blended: NDArray[np.float32] = np.multiply(best, BEST_SHARE) + np.multiply(centroid, 1 - BEST_SHARE)
+    return blended
 
 
 def centroid_of(vectors: Vectors) -> NDArray[np.float32]:

@@ -136,10 +136,6 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
 def _targets(root: Place, models: _Names, splits: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
     for route in root["routes"].items():
         yield from _unknown(route["target"], (models, splits), others)
