@@ -9,7 +9,7 @@ classification is awaited, never longer than its deadline.
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 
 import structlog
 
@@ -46,24 +46,25 @@ class Router:
         """The decision, or something to await where a classification has to be waited for."""
         match subject:
             case Head(kind="models"):
-                return list_models(self.snapshot, subject, caller)
+                return list_models(self.snapshot, subject, caller, now=time())
             case Head():
-                return pass_through(self.snapshot, subject, caller)
+                return pass_through(self.snapshot, subject, caller, now=time())
             case Request():
                 return self._decide_call(subject, caller, request_id)
 
     def _decide_call(self, request: Request, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
-        admitted = admit(self.snapshot, request, caller)
+        now = time()
+        admitted = admit(self.snapshot, request, caller, now=now)
         match admitted:
             case Denied():
                 return admitted
             case Named():
-                return decide(self.snapshot, request, caller, admitted, request_id=request_id)
+                return decide(self.snapshot, request, caller, admitted, request_id=request_id, now=now)
             case ByIntent():
                 scores = self._recall(request.conversation)
                 if scores is None:
-                    return self._classify_then_decide(request, caller, admitted, request_id)
-                return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id)
+                    return self._classify_then_decide(request, caller, admitted, request_id, now)
+                return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id, now=now)
 
     def _recall(self, conversation: Conversation) -> Scores | NoScores | None:
         if self.classifier is None or not conversation.last_user:
@@ -75,10 +76,10 @@ class Router:
             return NoScores("failed")
 
     async def _classify_then_decide(
-        self, request: Request, caller: Principal, admitted: ByIntent, request_id: str
+        self, request: Request, caller: Principal, admitted: ByIntent, request_id: str, now: float
     ) -> Decision:
         scores = await self.classify(request.conversation)
-        return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id)
+        return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id, now=now)
 
     async def classify(self, conversation: Conversation) -> Scores | NoScores:
         """The scores; or why there are none, which is never an error: intent falls back."""

@@ -170,3 +170,15 @@ def test_a_config_survives_a_round_trip():
     text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True))
 
     assert parse(text) == config
+
+
+def test_times_compile_into_a_window_of_the_zone():
+    config = parse(
+        MODEL + "access: {rules: [{id: r, effect: permit, when: {days: [mon, sun], hours: '22:00-06:30',"
+        " zone: Europe/Amsterdam, since: 2027-01-31T09:00:00+01:00}}]}"
+    )
+    (rule,) = (compile_snapshot(config).rules or pytest.fail("no rules")).rules
+    window = rule.when or pytest.fail("no window")
+
+    assert (window.days, window.hours, window.since) == ({0, 6}, (22 * 60, 6 * 60 + 30), 1801382400.0)
+    assert (window.zone.offset(1801382400.0), window.zone.offset(1816000000.0)) == (3600, 7200)

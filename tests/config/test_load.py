@@ -377,3 +377,21 @@ def test_any_values_give_a_config_or_a_config_error_and_nothing_else(values: obj
     keys = ["models", "routes", "splits", "access", "envoy", "intent", "aliases", "redis", "listen", "entrypoints"]
 
     assert problems_of(yaml.safe_dump(dict.fromkeys(keys, values), allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("{}", "should have at least one of days, hours, since, until"),
+        ("{days: [friday]}", "should be mon or tue"),
+        ("{hours: 9-17}", 'should be two times of the day, such as "09:00-17:30"'),
+        ("{hours: '25:00-26:00'}", "should be two times of the day"),
+        ("{days: [mon], zone: Europe/Amsterdm}", 'no time zone is named "Europe/Amsterdm"'),
+        ("{days: [mon], zone: ../etc/passwd}", "should be the name of a time zone"),
+        ("{since: 2027-01-31}", "with Z or a distance from UTC"),
+        ("{since: 2027-02-30T00:00:00Z}", '"2027-02-30T00:00:00Z" does not exist'),
+        ("{since: 2027-02-01T00:00:00Z, until: 2027-01-01T00:00:00Z}", "until should come after since"),
+    ],
+)
+def test_a_time_that_cannot_be_is_a_problem(when: str, words: str):
+    assert words in only_problem(models(f"access: {{rules: [{{id: r, effect: permit, when: {when}}}]}}"))

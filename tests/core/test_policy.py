@@ -18,8 +18,12 @@ unsure = Scores({"chat": 0.2, "code": 0.4}, threshold=0.5)
 
 
 def verdict(config: Snapshot, asked: Request, caller: Principal = ANONYMOUS, scores=code) -> Routed | Denied:
-    admitted = admit(config, asked, caller)
-    return admitted if isinstance(admitted, Denied) else decide(config, asked, caller, admitted, scores, request_id="r")
+    admitted = admit(config, asked, caller, now=0)
+    return (
+        admitted
+        if isinstance(admitted, Denied)
+        else decide(config, asked, caller, admitted, scores, request_id="r", now=0)
+    )
 
 
 def test_an_entrypoint_goes_where_the_intent_leads():
@@ -87,7 +91,7 @@ def test_a_forbidden_route_is_denied_after_classification():
 def test_who_may_nothing_is_denied_before_classification():
     config = snapshot(rules=(permit("others", groups=frozenset({"sales"})),))
 
-    assert admit(config, request("auto"), ada).status == 403
+    assert admit(config, request("auto"), ada, now=0).status == 403
 
 
 def test_an_arm_that_the_caller_may_not_use_is_never_assigned():
@@ -129,13 +133,13 @@ def test_models_are_listed_as_the_caller_may_use_them():
     config = snapshot(
         rules=(permit("eng-small", groups=frozenset({"eng"}), models=frozenset({"small"})),), aliases={"fast": "small"}
     )
-    listed = list_models(config, Head("models", "GET", "/v1/models", {}), ada)
+    listed = list_models(config, Head("models", "GET", "/v1/models", {}), ada, now=0)
 
     assert listed == Listed(("ab", "auto", "fast", "small"), ada, "r1")
 
 
 def test_without_access_every_name_is_listed():
-    listed = list_models(snapshot(), Head("models", "GET", "/v1/models", {}), ANONYMOUS)
+    listed = list_models(snapshot(), Head("models", "GET", "/v1/models", {}), ANONYMOUS, now=0)
 
     assert listed.names == ("ab", "auto", "large", "pixel", "small")
 
@@ -144,20 +148,20 @@ files = (Passthrough("/v1/files", "openai"),)
 
 
 def test_a_passthrough_goes_to_its_cluster():
-    passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS)
+    passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS, now=0)
 
     assert passed == Passed("openai", ANONYMOUS, "r1")
 
 
 @pytest.mark.parametrize("path", ["/v1/filesystem", "/v1", "/"])
 def test_a_path_beside_a_passthrough_is_not_found(path):
-    assert pass_through(snapshot(passthrough=files), Head("other", "GET", path, {}), ANONYMOUS).status == 404
+    assert pass_through(snapshot(passthrough=files), Head("other", "GET", path, {}), ANONYMOUS, now=0).status == 404
 
 
 def test_a_passthrough_meets_the_same_rules():
     config = snapshot(passthrough=files, rules=(permit("chat", paths=("/v1/chat/*",)),))
 
-    assert pass_through(config, Head("other", "GET", "/v1/files", {}), ada).status == 403
+    assert pass_through(config, Head("other", "GET", "/v1/files", {}), ada, now=0).status == 403
 
 
 names = st.sampled_from(["auto", "small", "large", "pixel", "ab", "nope"])
@@ -196,4 +200,16 @@ def test_the_order_of_routes_never_changes_the_outcome(scores, routes):
 
 
 def test_by_intent_is_said_before_any_scores_exist():
-    assert admit(snapshot(), request("auto"), ANONYMOUS) == ByIntent()
+    assert admit(snapshot(), request("auto"), ANONYMOUS, now=0) == ByIntent()
+
+
+@pytest.mark.parametrize(("asked", "status"), [("small", 200), ("large", 403), ("ab", 403), ("big", 403), ("x", 200)])
+def test_a_model_in_the_query_of_a_passthrough_meets_the_rules(asked, status):
+    config = snapshot(
+        passthrough=(Passthrough("/v1/files", "c"),),
+        aliases={"big": "large"},
+        rules=(permit(), forbid("no-large", models=frozenset({"large"}))),
+    )
+    head = Head("other", "GET", "/v1/files", {}, models=(asked,))
+
+    assert getattr(pass_through(config, head, ada, now=0), "status", 200) == status

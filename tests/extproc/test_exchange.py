@@ -475,3 +475,26 @@ def test_no_order_of_messages_forwards_what_is_undecided(story, verdict, protoco
                 assert isinstance(verdict, Routed)
             elif isinstance(step, Refuse | Fail):
                 return
+
+
+@pytest.mark.parametrize("query", ["model=x", "a=1&model=x", "a=1;MODEL=x", "mod%65l=x", "model", "+model=x"])
+def test_a_model_in_the_query_of_a_call_is_refused(query):
+    _, steps = begin(path=f"/v1/chat/completions?{query}")
+
+    assert steps[0].response.status == 400
+    assert b"the query names a model" in steps[0].response.body
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=b", "Multipart/Form-Data", "application/x-www-form-urlencoded", "a/b, c/d"]
+)
+def test_a_form_is_refused_in_place_of_json(kind):
+    _, steps = begin(content_type=kind)
+
+    assert (steps[0].response.status, b"send application/json" in steps[0].response.body) == (400, True)
+
+
+def test_a_query_that_names_no_model_goes_on():
+    _, steps = begin(path="/v1/chat/completions?api-version=2&submodel=x")
+
+    assert isinstance(steps[0], Identify)

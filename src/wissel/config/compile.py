@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
 from wissel.config import model
-from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook
+from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook, Window
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
 from wissel.core.split import KeyKind, KeySource, Split, Variant
 from wissel.errors import ConfigError
@@ -173,6 +176,9 @@ _KINDS: dict[str, KeyKind] = {
 }
 
 
+_DAYS: tuple[model.Day, ...] = get_args(model.Day)
+
+
 def _key_source(written: str) -> KeySource:
     kind, _, name = written.partition(":")
     return KeySource(_KINDS[kind], name)
@@ -188,8 +194,35 @@ def _rule(each: model.Rule) -> Rule:
         routes=each.routes or frozenset(),
         paths=each.paths or (),
         headers=tuple(_header_match(name, condition) for name, condition in (each.headers or {}).items()),
+        when=_window(each.when) if each.when else None,
         shadow=each.shadow,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """A zone of the tz database."""
+
+    name: str
+
+    def offset(self, now: float) -> float:
+        local = datetime.fromtimestamp(now, ZoneInfo(self.name))
+        return (local.utcoffset() or timedelta()).total_seconds()
+
+
+def _window(when: model.When) -> Window:
+    return Window(
+        zone=_Zone(when.zone),
+        days=frozenset(_DAYS.index(day) for day in when.days or ()),
+        hours=_minutes(when.hours) if when.hours else None,
+        since=model.unix_time(when.since) if when.since else None,
+        until=model.unix_time(when.until) if when.until else None,
+    )
+
+
+def _minutes(hours: str) -> tuple[int, int]:
+    begin, end = (int(time[:2]) * 60 + int(time[3:]) for time in hours.split("-"))
+    return begin, end
 
 
 def _header_match(name: str, condition: model.HeaderCondition) -> HeaderMatch:

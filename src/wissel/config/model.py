@@ -8,8 +8,10 @@ is its description in the JSON Schema, so it speaks to the operator.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -87,6 +89,27 @@ def _path_prefix(path: str) -> str:
     return path.lower().rstrip("/") or "/"
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"no time zone is named {quote(name)}") from None
+    return name
+
+
+def unix_time(timestamp: str) -> float:
+    """Of a `Timestamp`. Raises ValueError for a day or an hour that does not exist."""
+    return datetime.fromisoformat(timestamp.upper()).timestamp()
+
+
+def _timestamp(text: str) -> str:
+    try:
+        unix_time(text)
+    except ValueError as error:
+        raise ValueError(f"{quote(text)} does not exist: {error}") from None
+    return text
+
+
 def _no_password(url: str) -> str:
     if url == "embedded":
         return url
@@ -151,6 +174,25 @@ RedisUrl = Annotated[
         hidden=True,
     ),
     AfterValidator(_no_password),
+]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Hours = Annotated[
+    str,
+    Form(
+        r"(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)",
+        'two times of the day, such as "09:00-17:30"',
+    ),
+]
+ZoneName = Annotated[
+    str, Form(r"[A-Za-z0-9_+/-]{1,64}", "the name of a time zone, such as Europe/Amsterdam"), AfterValidator(_zone)
+]
+Timestamp = Annotated[
+    str,
+    Form(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
+        'a time such as "2027-01-31T09:00:00Z", with Z or a distance from UTC',
+    ),
+    AfterValidator(_timestamp),
 ]
 SetOf = Annotated[
     frozenset[T],
@@ -395,6 +437,29 @@ class HeaderCondition(Section):
         return self
 
 
+class When(Section):
+    """Times; all that is given must hold."""
+
+    days: Annotated[SetOf[Day], Field(min_length=1)] | None = None
+    """Days of the week; a window that goes past midnight belongs to the day on which it begins."""
+    hours: Hours | None = None
+    """From one time of the day until before another, such as "09:00-17:30"; "22:00-06:00" ends on the next day."""
+    zone: ZoneName = "UTC"
+    """The time zone of days and hours, such as Europe/Amsterdam."""
+    since: Timestamp | None = None
+    """The first moment, as RFC 3339 with its distance from UTC, such as 2027-01-31T09:00:00Z."""
+    until: Timestamp | None = None
+    """The moment at which it is over, as in `since`."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.days is None and self.hours is None and self.since is None and self.until is None:
+            raise ValueError("should have at least one of days, hours, since, until")
+        if self.since is not None and self.until is not None and unix_time(self.since) >= unix_time(self.until):
+            raise ValueError("until should come after since")
+        return self
+
+
 class Rule(Section):
     """One line of the policy: it speaks of the requests that match all that it names."""
 
@@ -414,6 +479,8 @@ class Rule(Section):
     """Shell patterns of request paths, such as "/v1/*"; letter case does not matter."""
     headers: Annotated[dict[HeaderName, HeaderCondition], Field(min_length=1)] | None = None
     """Conditions on request headers; all of them must hold."""
+    when: When | None = None
+    """When the rule speaks; always if not given."""
     shadow: bool = False
     """Count what the rule would change, and change nothing."""
 

@@ -36,16 +36,19 @@ class ByIntent:
     """The caller left the choice to us."""
 
 
-def admit(snapshot: Snapshot, request: Request, caller: Principal) -> Named | ByIntent | Denied:
-    """What can be said before the intent is known: the name exists, and the caller may use some of it."""
+def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float) -> Named | ByIntent | Denied:
+    """What can be said before the intent is known: the name exists, and the caller may use some of it.
+
+    `now` is Unix time, here and below: rules may speak at some times only.
+    """
     if request.model in snapshot.entrypoints:
-        if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers):
+        if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers, now):
             return _forbidden(Forbid(), request, caller, snapshot)
         return ByIntent()
     target = snapshot.aliases.get(request.model, request.model)
     if target not in snapshot.models and target not in snapshot.splits:
         return _unknown_model(snapshot, request, caller)
-    match _permitted(snapshot, request, caller, target, route=None):
+    match _permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
             return _forbidden(forbid, request, caller, snapshot)
         case Permit() as permit:
@@ -60,6 +63,7 @@ def decide(
     scores: Scores | NoScores | None = None,
     *,
     request_id: str,
+    now: float,
 ) -> Routed | Denied:
     """The verdict on an admitted request; `scores` is read only where it is routed by intent."""
     match admitted:
@@ -68,7 +72,7 @@ def decide(
         case ByIntent():
             intent = choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
             target = snapshot.routes[intent.route].target
-            answer = _permitted(snapshot, request, caller, target, route=intent.route)
+            answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return _forbidden(answer, request, caller, snapshot, intent)
             return _serve(snapshot, request, caller, target, answer, intent, request_id)
@@ -120,18 +124,29 @@ def _assign(
     return assign(split, key, able=able, headers=request.headers)
 
 
-def pass_through(snapshot: Snapshot, head: Head, caller: Principal) -> Passed | Denied:
+def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: float) -> Passed | Denied:
     """The verdict on a request that is no LLM call: 404 unless a passthrough lists its path."""
     found = passthrough_for(snapshot.passthrough, head.path)
     if found is None:
         return not_found(head.method, head.path)
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
-    match authorize(snapshot.rules, caller, (NO_MODEL,), path=head.path, headers=head.headers):
-        case Permit(rule_ids=rule_ids):
-            return Passed(found.cluster, caller, snapshot.revision, rule_ids)
-        case Forbid() as forbid:
-            return _denied_by(forbid, f'the path "{head.path}"', caller, snapshot, param=None)
+    rule_ids: list[str] = []
+    for model in _models_in_query(snapshot, head):
+        match authorize(snapshot.rules, caller, (model,), path=head.path, headers=head.headers, now=now):
+            case Permit() as permit:
+                rule_ids += permit.rule_ids
+            case Forbid() as forbid:
+                what = f'the path "{head.path}"' + (f' with the model "{model}"' if model else "")
+                return _denied_by(forbid, what, caller, snapshot, param=None)
+    return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
+
+
+def _models_in_query(snapshot: Snapshot, head: Head) -> list[str]:
+    """Every model of ours that the query could mean, after the one that stands for none."""
+    targets = (snapshot.aliases.get(name, name) for name in head.models)
+    known = (target for target in targets if target in snapshot.models or target in snapshot.splits)
+    return [NO_MODEL, *(model for target in known for model in _models(snapshot, target))]
 
 
 def not_found(method: str, path: str) -> Denied:
@@ -148,12 +163,12 @@ def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | 
     return None
 
 
-def list_models(snapshot: Snapshot, head: Head, caller: Principal) -> Listed:
+def list_models(snapshot: Snapshot, head: Head, caller: Principal, *, now: float) -> Listed:
     """Every name that the caller may put into `model`, sorted."""
     if snapshot.rules is None:
         return Listed(snapshot.names, caller, snapshot.revision)
-    by_intent = _some_route_is_open(snapshot, snapshot.rules, head, caller)
-    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=head.path, headers=head.headers)
+    by_intent = _some_route_is_open(snapshot, snapshot.rules, head, caller, now)
+    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=head.path, headers=head.headers, now=now)
     named = frozenset(direct.models) if isinstance(direct, Permit) else frozenset[str]()
 
     def usable(name: str) -> bool:
@@ -177,18 +192,18 @@ def inability(model: Model, request: Request) -> str | None:
 
 
 def _permitted(
-    snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None
+    snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None, now: float
 ) -> Permit | Forbid:
     models = _models(snapshot, target)
     if snapshot.rules is None:
         return Permit(models, ())
-    return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers)
+    return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers, now=now)
 
 
-def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal) -> bool:
+def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal, now: float) -> bool:
     def is_open(route: Route) -> bool:
         models = _models(snapshot, route.target)
-        answer = authorize(rules, caller, models, route=route.name, path=head.path, headers=head.headers)
+        answer = authorize(rules, caller, models, route=route.name, path=head.path, headers=head.headers, now=now)
         return isinstance(answer, Permit)
 
     return any(is_open(route) for route in snapshot.routes.values())

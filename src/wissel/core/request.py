@@ -66,6 +66,8 @@ class Head:
     """Lower-cased names; of repeated headers the values joined by a comma."""
     api: Api | None = None
     """Of an LLM call."""
+    models: tuple[str, ...] = ()
+    """What the query of another call says in `model`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,17 @@ from wissel.extproc.mutation import (
     for_routed,
     metadata_of,
 )
-from wissel.extproc.openai import MODELS_PATH, PATHS, Body, is_plain, normalise_path, read_body, understand
+from wissel.extproc.openai import (
+    MODELS_PATH,
+    PATHS,
+    Body,
+    ambiguity,
+    is_plain,
+    named_in_query,
+    normalise_path,
+    read_body,
+    understand,
+)
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
 Phase = Literal[
@@ -257,12 +267,14 @@ class Exchange:
         api = PATHS.get(path) if method == "POST" else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
+            if unclear := ambiguity(raw_path, headers.get("content-type", "")):
+                return self._refuse(_unreadable(unclear))
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
             self._head = Head("models", method, path, headers)
         elif is_plain(raw_path):
-            self._head = Head("other", method, path, headers)
+            self._head = Head("other", method, path, headers, models=tuple(named_in_query(raw_path)))
         else:
             return self._refuse(not_found(method, path))
         self._state = "identifying"
