@@ -223,15 +223,7 @@ def _measure(
 
 
 def _compared(metric: Comparison, memory: Memory, spec: AnalysisSpec, evidence: Evidence) -> tuple[Memory, Reading]:
-    found = compare(
-        memory,
-        metric,
-        evidence.canary,
-        evidence.stable,
-        alpha=spec.comparison_alpha,
-        min_requests=spec.min_requests,
-        intervals=spec.intervals,
-    )
+    found = compare(memory, metric, evidence.canary, evidence.stable, spec)
     judgement, note = _opinion(found)
     return found.memory, Reading(
         metric.label,

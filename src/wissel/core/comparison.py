@@ -18,7 +18,7 @@ from typing import Literal
 
 from wissel.core.evidence import NOTHING, Arm, Sample, design_effect
 from wissel.core.histogram import GAMMA, Histogram, bucket_of, buckets_in, seconds_of
-from wissel.core.metrics import MEASURES, Comparison, Measure
+from wissel.core.metrics import MEASURES, AnalysisSpec, Comparison, Measure
 from wissel.core.sequential import (
     MEAN_REQUESTS,
     Block,
@@ -81,8 +81,11 @@ def _duration_rung(shift: int, side: Literal["above", "below"], seconds: float =
 
 
 @lru_cache(maxsize=256)
-def ladder(metric: Comparison, *, intervals: bool) -> tuple[Rung, ...]:
-    """The rungs of a metric that is a rate or a quantile: the verdict, the proof, then those for the interval."""
+def ladder(metric: Comparison, *, proof: bool, display: bool) -> tuple[Rung, ...]:
+    """The rungs of a metric that is a rate or a quantile: the verdict, the proof, then those for the interval.
+
+    Those that nobody asked for are left out.
+    """
     if MEASURES[metric.measure].is_rate:
         rungs = [_rate_rung("worse", metric, metric.allowed), _rate_rung("no_worse", metric, metric.allowed)]
         margins = _RELATIVE_LADDER if metric.relative else _LADDER
@@ -100,7 +103,7 @@ def ladder(metric: Comparison, *, intervals: bool) -> tuple[Rung, ...]:
         worse, no_worse = sides if metric.direction == "increase" else sides[::-1]
         rungs = [_duration_rung(shift, worse, seconds), _duration_rung(shift, no_worse, seconds)]
         extra = [_duration_rung(shift, side) for shift in _BUCKET_LADDER for side in sides]
-    return (*rungs, *extra) if intervals else tuple(rungs)
+    return (*rungs, *extra) if display else tuple(rungs[: 1 + proof])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +180,7 @@ class Comparing:
     design_effect: float
 
 
-def compare(
-    memory: Memory, metric: Comparison, canary: Arm, stable: Arm, *, alpha: float, min_requests: int, intervals: bool
-) -> Comparing:
+def compare(memory: Memory, metric: Comparison, canary: Arm, stable: Arm, spec: AnalysisSpec) -> Comparing:
     """One more look at cumulative sums of the step."""
     measure = MEASURES[metric.measure]
     memory = replace(
@@ -189,13 +190,13 @@ def compare(
         has_repeats=memory.has_repeats or canary.has_repeats or stable.has_repeats,
     )
     unmeasurable = ""
-    if memory.has_repeats and canary.requests >= min_requests and min(canary.keys, stable.keys) < FEWEST_KEYS:
+    if memory.has_repeats and canary.requests >= spec.min_requests and min(canary.keys, stable.keys) < FEWEST_KEYS:
         unmeasurable = f"only {min(canary.keys, stable.keys)} keys in an arm, fewer than {FEWEST_KEYS}"
     effect = 1.0
     if memory.has_repeats:
         effect = design_effect(memory.canary + memory.canary_now, memory.stable + memory.stable_now)
     judge = _compare_means if measure.quantile is None and not measure.is_rate else _compare_rates
-    return judge(_Look(memory, metric, measure, canary, stable, alpha, min_requests, intervals, effect, unmeasurable))
+    return judge(_Look(memory, metric, measure, canary, stable, spec, effect, unmeasurable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +206,13 @@ class _Look:
     measure: Measure
     canary: Arm
     stable: Arm
-    alpha: float
-    min_requests: int
-    intervals: bool
+    spec: AnalysisSpec
     effect: float
     unmeasurable: str
+
+    @property
+    def alpha(self) -> float:
+        return self.spec.comparison_alpha
 
     def comparing(
         self,
@@ -221,11 +224,10 @@ class _Look:
         is_proven: bool = False,
         p_value: float | None = None,
     ) -> Comparing:
-        canary, stable = self.canary, self.stable
         return Comparing(
             memory,
-            value_of(self.measure, canary.sample(self.measure.observed), canary.histogram(self.measure.observed)),
-            value_of(self.measure, stable.sample(self.measure.observed), stable.histogram(self.measure.observed)),
+            self._value(self.canary),
+            self._value(self.stable),
             change,
             self.metric.relative or self.measure.quantile is not None,
             is_worse,
@@ -236,10 +238,15 @@ class _Look:
             self.effect,
         )
 
+    def _value(self, arm: Arm) -> float | None:
+        if not self.spec.display:
+            return None
+        return value_of(self.measure, arm.sample(self.measure.observed), arm.histogram(self.measure.observed))
+
 
 def _compare_rates(look: _Look) -> Comparing:
     memory = look.memory
-    rungs = ladder(look.metric, intervals=look.intervals)
+    rungs = ladder(look.metric, proof=look.spec.proof, display=look.spec.display)
     walks = memory.walks or tuple(Walk(EProcess(rung.hypothesis)) for rung in rungs)
     if look.measure.quantile is not None:
         memory = _with_edges(memory, look.stable.histogram(look.measure.observed), look.measure.quantile)
@@ -254,17 +261,18 @@ def _compare_rates(look: _Look) -> Comparing:
     walks = tuple(walk.to(_reached(look, rung, memory.edge)) for walk, rung in zip(walks, rungs, strict=True))
     counted = memory.canary_now.count - memory.spent
     ever = counted + memory.canary.count
-    if ever >= look.min_requests and not look.unmeasurable:
-        walks = tuple(replace(walk, process=walk.process.judged(look.effect)) for walk in walks)
-    verdict, proof = walks[0].process, walks[1].process
-    low = [r.height for r, w in zip(rungs, walks, strict=True) if r.side == "above" and w.process.rejects(look.alpha)]
-    high = [r.height for r, w in zip(rungs, walks, strict=True) if r.side == "below" and w.process.rejects(look.alpha)]
+    if ever >= look.spec.min_requests and not look.unmeasurable:
+        walks = tuple(Walk(walk.process.judged(look.effect), walk.seen) for walk in walks)
+    verdict = walks[0].process
+    ruled_out = [rung for rung, walk in zip(rungs, walks, strict=True) if walk.process.rejects(look.alpha)]
+    low = max((rung.height for rung in ruled_out if rung.side == "above"), default=None)
+    high = min((rung.height for rung in ruled_out if rung.side == "below"), default=None)
     return look.comparing(
         replace(memory, walks=walks),
-        waiting=f"{look.min_requests - counted:g} more requests" if counted < look.min_requests else "",
-        change=(max(low, default=None), min(high, default=None)),
+        waiting=f"{look.spec.min_requests - counted:g} more requests" if counted < look.spec.min_requests else "",
+        change=(low, high),
         is_worse=verdict.rejects(look.alpha),
-        is_proven=proof.rejects(PROOF_ALPHA),
+        is_proven=len(walks) > 1 and walks[1].process.rejects(PROOF_ALPHA),
         p_value=verdict.p_value,
     )
 
@@ -293,14 +301,14 @@ def _compare_means(look: _Look) -> Comparing:
     strata = (*memory.strata, now) if now else memory.strata
     contrast = MeanContrast(strata, metric.direction, look.effect)
     counted = memory.canary_now.count
-    lacking = max(MEAN_REQUESTS - contrast.canary, look.min_requests - counted)
+    lacking = max(MEAN_REQUESTS - contrast.canary, look.spec.min_requests - counted)
     waiting = f"{math.ceil(lacking)} more requests" if lacking > 0 else ""
     if not strata or contrast.canary < MEAN_REQUESTS or look.unmeasurable:
         return look.comparing(memory, waiting=waiting)
     return look.comparing(
         memory,
         waiting=waiting,
-        change=contrast.interval(look.alpha, relative=metric.relative) if look.intervals else (None, None),
+        change=contrast.interval(look.alpha, relative=metric.relative) if look.spec.display else (None, None),
         is_worse=contrast.worse_by_more_than(metric.allowed, look.alpha, relative=metric.relative),
         is_proven=contrast.worse_by_less_than(metric.allowed, PROOF_ALPHA, relative=metric.relative),
     )

@@ -15,6 +15,7 @@ in every arm alike, so that no single busy key is the arm.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import mmh3
@@ -38,7 +39,7 @@ def sub_bucket(key: str) -> int:
     return mmh3.hash(key.encode("utf-8", "surrogatepass"), _SEED, signed=False) % SUB_BUCKETS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """Observations of one thing in one arm, summed per sub-bucket.
 
@@ -60,11 +61,11 @@ class Sample:
             self.squares + other.squares,
         )
 
-    @property
+    @cached_property
     def count(self) -> float:
         return sum(self.counts)
 
-    @property
+    @cached_property
     def total(self) -> float:
         return sum(self.totals)
 

@@ -69,14 +69,13 @@ class Histogram:
 
     def above(self, bucket: int) -> int:
         """How many fell into buckets higher than `bucket`."""
-        return sum(count for index, count in self.counts.items() if index > bucket)
+        return sum([count for index, count in self.counts.items() if index > bucket])
 
     def quantile(self, q: float) -> int | None:
         """The bucket that holds the q-quantile; None if there is nothing."""
-        rank = q * self.total
-        below = 0
-        for index, count in sorted(self.counts.items()):
-            below += count
-            if below >= rank:
+        above = (1 - q) * self.total
+        for index in sorted(self.counts, reverse=True):
+            above -= self.counts[index]
+            if above < 0:
                 return index
-        return None
+        return min(self.counts, default=None)

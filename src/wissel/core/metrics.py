@@ -6,6 +6,7 @@ may be looked at whenever one likes.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from wissel.core.evidence import Observed
@@ -106,7 +107,7 @@ class Comparison:
 Metric = Guard | Limit | Comparison
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AnalysisSpec:
     """How a rollout is judged."""
 
@@ -122,10 +123,12 @@ class AnalysisSpec:
     consecutive_error_limit: int = 4
     """Looks in a row that may fail to measure before `on_no_data` applies."""
     on_no_data: OnNoData = "hold"
-    intervals: bool = True
-    """Whether to work out intervals for people to read; no verdict needs them."""
+    proof: bool = False
+    """Whether any step asks for proof that the canary is no worse."""
+    display: bool = True
+    """Whether to work out what only people read, values and intervals; no verdict needs them."""
 
-    @property
+    @cached_property
     def comparison_alpha(self) -> float:
         """The part of `alpha` that each comparison gets; a dry run takes none, as it does nothing."""
         acting = sum(isinstance(metric, Comparison) and not metric.dry_run for metric in self.metrics)

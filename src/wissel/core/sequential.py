@@ -17,7 +17,7 @@ hypothesis is at most α.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -183,7 +183,7 @@ class EProcess:
         """The bets after one more block; one that lacks an arm says nothing."""
         if block.canary <= 0 or block.stable <= 0:
             return self
-        return replace(self, ln_e=self._staked(block))
+        return EProcess(self.hypothesis, self._staked(block), self.peak)
 
     def judged(self, design_effect: float = 1.0) -> "EProcess":
         """The same bets, looked at: only now may they reject.
@@ -193,7 +193,7 @@ class EProcess:
         """
         if not self.ln_e:
             return self
-        return replace(self, peak=max(self.peak, ln_mean(self.ln_e, design_effect)))
+        return EProcess(self.hypothesis, self.ln_e, max(self.peak, ln_mean(self.ln_e, design_effect)))
 
     def _staked(self, block: Block) -> tuple[float, ...]:
         stakes = _stakes(self.hypothesis, block.canary / (block.canary + block.stable))
@@ -220,8 +220,8 @@ class EProcess:
 
 def ln_mean(ln_e: tuple[float, ...], divisor: float = 1.0) -> float:
     """ln of the mean of exp(ln_e / divisor)."""
-    top = max(ln_e)
-    return top / divisor + math.log(math.fsum([math.exp((x - top) / divisor) for x in ln_e]) / len(ln_e))
+    top, exp = max(ln_e), math.exp
+    return top / divisor + math.log(sum([exp((x - top) / divisor) for x in ln_e]) / len(ln_e))
 
 
 def mean_margin(variance: float, canary: float, alpha: float) -> float:
