@@ -39,7 +39,7 @@ FEWEST_KEYS = 20
 """Keys in each arm below which a few callers, not the models, would be compared."""
 
 FEWEST_IN_STRATUM = 50
-"""Observations in each arm below which a finished step's means are left out."""
+"""Observations in each arm below which a step's means are left out."""
 
 _LADDER = (0.005, 0.01, 0.02, 0.05, 0.1)
 _RELATIVE_LADDER = (0.05, 0.1, 0.2, 0.5)
@@ -147,7 +147,7 @@ class Memory:
 
     def entering(self) -> "Memory":
         """The same, when the next step has set its weight: evidence stays, cumulative sums begin anew."""
-        finished = stratum(self.canary_now, self.stable_now, FEWEST_IN_STRATUM)
+        finished = stratum(self.canary_now, self.stable_now)
         return Memory(
             walks=tuple(Walk(walk.process) for walk in self.walks),
             strata=(*self.strata, finished) if finished else self.strata,
@@ -297,7 +297,7 @@ def _reached(look: _Look, rung: Rung, edge: int | None) -> Block:
 
 def _compare_means(look: _Look) -> Comparing:
     memory, metric = look.memory, look.metric
-    now = stratum(memory.canary_now, memory.stable_now, 2)
+    now = stratum(memory.canary_now, memory.stable_now)
     strata = (*memory.strata, now) if now else memory.strata
     contrast = MeanContrast(strata, metric.direction, look.effect)
     counted = memory.canary_now.count
@@ -314,9 +314,9 @@ def _compare_means(look: _Look) -> Comparing:
     )
 
 
-def stratum(canary: Sample, stable: Sample, fewest: int) -> Stratum | None:
-    """The means of one step; None below `fewest` observations in an arm."""
-    if min(canary.count, stable.count) < fewest:
+def stratum(canary: Sample, stable: Sample) -> Stratum | None:
+    """The means of one step; None if an arm has too few observations for a variance."""
+    if min(canary.count, stable.count) < FEWEST_IN_STRATUM:
         return None
     return Stratum(
         canary.count,

@@ -189,7 +189,7 @@ class _Sums:
             ("feedback", behaviour.thumbs_up),
         )
         for what, rate in rates:
-            if what in observed or what == "error":
+            if what in observed:
                 self._events[what] = self._events.get(what, 0) + int(rng.binomial(size, rate))
         if "latency" in observed:
             first, chances = _latency_chances(behaviour.latency, behaviour.latency_sigma)
@@ -202,7 +202,9 @@ class _Sums:
 
     def arm(self) -> Arm:
         size = self._served
-        samples = {what: Sample((size,), (events,), events) for what, events in self._events.items()}
+        samples: dict[Observed, Sample] = {
+            what: Sample((size,), (events,), events) for what, events in self._events.items()
+        }
         samples["tokens_out"] = Sample((size,), (self._tokens[0],), self._tokens[1])
         (filled,) = self._latency.nonzero()
         seen = self._latency[filled]
@@ -256,8 +258,9 @@ class _Callers:
         self._failed = np.zeros(2, np.int64)
         self._met = np.zeros(self._sessions.keys, np.bool_)
         self._counts = np.zeros(shape)
-        self._totals = {what: np.zeros(shape) for what in _observed(self._scenario) | {"error"}}
-        self._squares = {what: np.zeros(2) for what in self._totals}
+        observed = _observed(self._scenario)
+        self._totals = {what: np.zeros(shape) for what in observed}
+        self._squares = {what: np.zeros(2) for what in observed}
         self._latency = np.zeros((2, _BUCKETS), np.int64)
 
     def arms(self, share: float, look: int) -> tuple[Arm, Arm]:
@@ -345,5 +348,6 @@ def _beta_table(mean: float, icc: float) -> Floats:
 
 
 def _observed(scenario: Scenario) -> frozenset[Observed]:
-    spec = scenario.spec.analysis
-    return frozenset(MEASURES[metric.measure].observed for metric in spec.metrics if metric.measure in MEASURES)
+    """What its metrics need to be known of a request; errors always."""
+    metrics = scenario.spec.analysis.metrics if scenario.spec.analysis else ()
+    return frozenset({"error", *(MEASURES[m.measure].observed for m in metrics if m.measure in MEASURES)})
