@@ -1,7 +1,10 @@
 """The main job on real parts: a request goes through a real Envoy to the model that its intent picks."""
 
 import asyncio
+import io
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
@@ -28,7 +31,8 @@ DOCUMENT: dict[str, Any] = {
     "models": [
         {"name": "coder-a", "cluster": "a", "upstream_model": "org/coder-a"},
         {"name": "coder-b", "cluster": "b", "context": 1000},
-        {"name": "chatty", "cluster": "c", "apis": ["chat", "completions", "responses", "messages", "embeddings"]},
+        {"name": "chatty", "cluster": "c",
+         "apis": ["chat", "completions", "responses", "messages", "embeddings"]},
         {"name": "seer", "cluster": "d", "accepts": ["text", "image"], "apis": ["chat", "responses"]},
         {"name": "secret", "cluster": "d"},
     ],
@@ -39,7 +43,8 @@ DOCUMENT: dict[str, Any] = {
     "routes": [
         {"name": "code", "domain": "programming", "action": "fix bugs in code", "target": "coder",
          "examples": ["why does this raise a KeyError?", "my loop never ends"]},
-        {"name": "talk", "description": "small talk", "examples": ["hello, how are you?", "good morning"], "target": "chatty"},
+        {"name": "talk", "description": "small talk", "target": "chatty",
+         "examples": ["hello, how are you?", "good morning"]},
     ],
     "splits": [
         {"name": "coder", "variants": [{"model": "coder-a", "weight": 70}, {"model": "coder-b", "weight": 30}]},
@@ -67,7 +72,13 @@ async def stage(tmp_path_factory) -> AsyncIterator[Stage]:
 
 
 async def send(
-    stage: Stage, body: bytes | dict[str, Any], *, path: str = CALL, key: str | None = ENG, method: str = "POST", **headers: str
+    stage: Stage,
+    body: bytes | dict[str, Any],
+    *,
+    path: str = CALL,
+    key: str | None = ENG,
+    method: str = "POST",
+    **headers: str,
 ) -> tuple[int, Any, dict[str, str]]:
     """One request through Envoy: status, JSON answer, response headers."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -76,7 +87,9 @@ async def send(
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"{stage.envoy.url}{path}", data=data or None, headers=sent) as response,
+        session.request(
+            method, f"{stage.envoy.url}{path}", data=io.BytesIO(data) if data else None, headers=sent
+        ) as response,
     ):
         text = await response.read()
         answer = json.loads(text) if text.startswith((b"{", b"[")) else text
@@ -85,11 +98,6 @@ async def send(
 
 def ask(text: str = "hello", model: str = "auto", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-def seen(stage: Stage) -> Any:
-    """The latest request that any model's server got."""
-    return max((up.requests[-1] for up in stage.upstreams.values() if up.requests), key=lambda each: each.headers.get("x-n", ""))
 
 
 async def test_the_intent_picks_the_model(stage):
@@ -122,7 +130,10 @@ async def test_a_session_stays_with_its_variant(stage):
 
 
 async def test_only_the_model_in_the_body_is_changed(stage):
-    body = b'{ "n":1.10,"model" : "coder-a", "x":{"model":"auto"},"big":1e400,"messages":[{"role":"user","content":"\\u00e9\xc3\xa9 hi"}]}'
+    body = (
+        b'{ "n":1.10,"model" : "coder-a", "x":{"model":"auto"},"big":1e400,'
+        b'"messages":[{"role":"user","content":"\\u00e9\xc3\xa9 hi"}]}'
+    )
     status, _, _ = await send(stage, body)
 
     assert status == 200
@@ -131,7 +142,12 @@ async def test_only_the_model_in_the_body_is_changed(stage):
 
 async def test_a_callers_own_headers_never_reach_the_model(stage):
     status, _, _ = await send(
-        stage, ask(model="chatty"), x_wissel_cluster="d", x_wissel_model="secret", x_wissel_route="evil", x_wissel_tag="mine"
+        stage,
+        ask(model="chatty"),
+        x_wissel_cluster="d",
+        x_wissel_model="secret",
+        x_wissel_route="evil",
+        x_wissel_tag="mine",
     )
     headers = stage.upstreams["c"].requests[-1].headers
 
@@ -214,7 +230,9 @@ async def test_every_api_is_understood(stage):
         response = await client.responses.create(model="fast", input="hello")
         embedding = await client.embeddings.create(model="fast", input=["hello"])
     status, message, _ = await send(
-        stage, {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}, path="/v1/messages"
+        stage,
+        {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]},
+        path="/v1/messages",
     )
 
     assert (completion.model, response.model, embedding.model) == ("chatty",) * 3
@@ -243,7 +261,9 @@ async def test_a_passthrough_goes_on_under_the_same_rules(stage):
     assert refused == 401
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions/", "//v1/chat//completions", "/V1/Chat/Completions", "/v1/chat%2Fcompletions"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions/", "//v1/chat//completions", "/V1/Chat/Completions", "/v1/chat%2Fcompletions"]
+)
 async def test_every_spelling_of_a_path_meets_the_same_rules(stage, path):
     refused, _, _ = await send(stage, ask(model="secret"), path=path, key=SALES)
     served, _, _ = await send(stage, ask(model="chatty"), path=path)
@@ -256,7 +276,7 @@ async def test_an_upgrade_is_refused_and_does_not_hang(stage):
     async with asyncio.timeout(5):
         status, answer, _ = await send(stage, b"", method="GET", connection="upgrade", upgrade="websocket")
 
-    assert (status, answer["error"]["code"]) in {(400, "upgrade_not_supported"), (403, "upgrade_failed")}
+    assert (status, answer["error"]["code"]) == (403, "upgrade_refused")
 
 
 @pytest.mark.parametrize("size", [100_000, 5_000_000, 20_000_000])
@@ -290,16 +310,22 @@ async def test_metrics_count_by_route_variant_and_model(stage):
     async with aiohttp.ClientSession() as session, session.get(f"{stage.admin}/metrics") as response:
         page = await response.text()
 
-    line = next(line for line in page.splitlines() if line.startswith("wissel_response_duration_seconds_count") and 'route="talk"' in line)
+    line = next(
+        line
+        for line in page.splitlines()
+        if line.startswith("wissel_response_duration_seconds_count") and 'route="talk"' in line
+    )
     assert 'model="chatty"' in line
     assert 'status="200"' in line
 
 
 async def test_a_decision_can_be_asked_for_and_is_the_one_that_is_served(stage):
     body = ask("my loop never ends")
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}) as response:
-            told = await response.json()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}) as response,
+    ):
+        told = await response.json()
     _, _, headers = await send(stage, body, x_session_id="s-4")
 
     assert told["model"] == headers["x-wissel-model"]
@@ -333,9 +359,6 @@ async def test_a_good_change_of_the_file_is_served_and_a_bad_one_is_told(stage):
 
 async def test_with_the_processor_stopped_envoy_refuses(tmp_path_factory):
     async with running_stage(DOCUMENT, tmp_path_factory.mktemp("stopped")) as stage:
-        import os
-        import signal
-
         os.kill(stage.process_id, signal.SIGKILL)
         await asyncio.sleep(0.2)
         status, answer, _ = await send(stage, ask(model="chatty"))

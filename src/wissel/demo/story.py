@@ -28,6 +28,7 @@ ENGINEERING: Final = "wsl-demo-engineering"
 SUPPORT: Final = "wsl-demo-support"
 NOBODY: Final = "wsl-demo-nobody"
 
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request of the story, and how it is meant to end."""
