@@ -78,6 +78,36 @@ class ApiKey:
     """Hex, of the whole secret as the caller sends it."""
 
 
+Per = Literal["principal", "group", "header", "model", "route"]
+"""Whom a limit counts apart."""
+
+OnStoreFailure = Literal["local", "permit", "forbid"]
+"""What limits do without Redis: count in each replica its part, let pass, or refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much in so many seconds."""
+
+    amount: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One line of `access.limits`: everything that it names applies at once."""
+
+    id: str
+    per: Per
+    header: str = ""
+    """Whose values are counted apart, where `per` is header."""
+    requests: Rate | None = None
+    tokens: Rate | None = None
+    concurrent: int | None = None
+    usd: Rate | None = None
+    """In nano-USD."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that a decision depends on besides the request."""
@@ -99,6 +129,9 @@ class Snapshot:
     """By the SHA-256 of the secret, in hex."""
     rules: RuleBook | None = None
     """None where `access` is not configured: then everyone may use everything."""
+    limits: tuple[Limit, ...] = ()
+    """All of them apply to each request."""
+    on_store_failure: OnStoreFailure = "local"
     allow_headers: frozenset[str] = frozenset()
     """`x-wissel-*` headers that callers may set themselves."""
 

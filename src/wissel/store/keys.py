@@ -18,6 +18,10 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
 | `wissel:{NS/request/ID}:served`       | string | which arm served a request, JSON             | 24 hours    |
 | `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
+| `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
+| (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
+| `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 1 minute    |
+| `wissel:{NS/limits}:replicas`         | zset   | replica → when it last asked                 | 1 minute    |
 
 NS is the configuration's namespace. SCOPE is `REVISION:ATTEMPT:STEP`. SOURCE is
 `REPLICA.BOOT.N`: one life of one replica, and the N-th time that it took up
@@ -25,6 +29,7 @@ this scope. Counters live from the last write on. What lives for ever must never
 evicted: `maxmemory-policy` is to be `noeviction` or `volatile-*`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -78,6 +83,15 @@ class Keys:
         self.fence: Final = f"{control}:fence"
         self.audit: Final = f"{control}:audit"
         self._record = f"{control}:rollout:"
+
+        self._limits = f"wissel:{{{self._namespace}/limits}}"
+        self.replicas: Final = f"{self._limits}:replicas"
+
+    def meter(self, name: Sequence[str]) -> str:
+        return ":".join([self._limits, *(quote(part, safe="/") for part in name)])
+
+    def settled(self, drawn: str) -> str:
+        return f"{self._limits}:settled:{drawn}"
 
     def record(self, rollout: str) -> str:
         return self._record + quote(rollout, safe="")
