@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 DEADLINE: Final = 0.05
 """Seconds that a request waits for its limits."""
 
+FAILURES_TO_LOSE: Final = 3
+"""Draws in a row that fail until Redis counts as lost; one late answer is that request's own affair."""
+
 RETRY_SECONDS: Final = 1.0
 """Between two questions whether a lost Redis is back."""
 
@@ -180,6 +183,7 @@ class Limiter:
         self._forget_beyond = MOST_METERS
         self._unsettled: deque[tuple[Drawn, Used | None]] = deque(maxlen=MOST_UNSETTLED)
         self._woken = asyncio.Event()
+        self._failures = 0
         self._retry_at = 0.0
         self._census_at = 0.0
         self.replicas = 1
@@ -200,9 +204,10 @@ class Limiter:
                 self._retry_at = self._clock() + RETRY_SECONDS
                 return await self._draw_there(self._batch, charges)
             except StoreError as error:
-                if not self.is_lost:
+                self._failures += 1
+                if not self.is_lost and self._failures >= FAILURES_TO_LOSE:
                     log.warning("limits_without_store", error=str(error), otherwise=otherwise)
-                self.is_lost = True
+                    self.is_lost = True
         match otherwise:
             case "local":
                 return self._draw_here(tuple(spared(charge, self.replicas) for charge in charges))
@@ -263,7 +268,7 @@ class Limiter:
             raise
         if self.is_lost:
             log.info("limits_with_store_again")
-        self.is_lost = False
+        self.is_lost, self._failures = False, 0
         if counted:
             self.replicas = max(1, answer[1])
             self._census_at = now + CENSUS_SECONDS
