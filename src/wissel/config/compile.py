@@ -10,13 +10,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from wissel.config import model
 from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook, Window
-from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
+from wissel.core.snapshot import ApiKey, Credential, Limit, Model, Passthrough, Per, Price, Rate, Route, Snapshot
 from wissel.core.split import KeyKind, KeySource, Split, Variant
 from wissel.errors import ConfigError
 
@@ -52,6 +53,8 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         if access
         else {},
         rules=RuleBook(_rule(each) for each in access.rules) if access else None,
+        limits=tuple(_limit(each) for each in access.limits) if access else (),
+        on_store_failure=access.on_store_failure if access else "local",
         allow_headers=access.allow_headers if access else frozenset(),
     )
 
@@ -165,6 +168,30 @@ def _route(each: model.Route) -> Route:
 def _split(each: model.Split) -> Split:
     variants = tuple(Variant(variant.name, variant.model, variant.weight) for variant in each.variants)
     return Split(each.name, tuple(_key_source(source) for source in each.key), variants, default=variants[0].name)
+
+
+_PERS: dict[str, Per] = {per: per for per in get_args(Per)}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _limit(each: model.Limit) -> Limit:
+    per, _, header = each.per.partition(":")
+    return Limit(
+        id=each.id,
+        per=_PERS[per],
+        header=header,
+        requests=_rate(each.requests),
+        tokens=_rate(each.tokens),
+        concurrent=each.concurrent,
+        usd=_rate(each.usd, scale=1_000_000_000),
+    )
+
+
+def _rate(written: str | None, *, scale: int = 1) -> Rate | None:
+    if written is None:
+        return None
+    amount, _, unit = written.partition("/")
+    return Rate(int(Decimal(amount) * scale), _SECONDS[unit])
 
 
 _KINDS: dict[str, KeyKind] = {

@@ -175,6 +175,22 @@ RedisUrl = Annotated[
     ),
     AfterValidator(_no_password),
 ]
+LimitedPer = Annotated[
+    str,
+    Form(
+        r"principal|group|model|route|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+",
+        "one of principal, group, model, route, header:NAME",
+    ),
+    AfterValidator(_lower_header),
+]
+WholeRate = Annotated[str, Form(r"[1-9][0-9]{0,11}/[smhd]", "a number in a time, such as 600/m (s, m, h or d)")]
+MoneyRate = Annotated[
+    str,
+    Form(
+        r"(?:[1-9][0-9]{0,6}(?:\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9])/[smhd]",
+        "dollars in a time, such as 500/d or 0.50/h (s, m, h or d)",
+    ),
+]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Hours = Annotated[
     str,
@@ -485,6 +501,29 @@ class Rule(Section):
     """Count what the rule would change, and change nothing."""
 
 
+class Limit(Section):
+    """How much may be used; everything that is given applies at once."""
+
+    id: Name
+    """What refusals, logs and metrics call it."""
+    per: LimitedPer
+    """Whom it counts apart: each principal, group, model or route, or each value of a header (header:NAME)."""
+    requests: WholeRate | None = None
+    """Requests in a time, such as 600/m; all of them may come at once, and they come back evenly."""
+    tokens: WholeRate | None = None
+    """Tokens of input and output in a time, such as 200000/m; estimated before, and settled by what was used."""
+    concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    """Requests at the same time."""
+    usd: MoneyRate | None = None
+    """Dollars in a second, minute, hour or day (UTC), such as 500/d, by the prices of the models."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.requests is None and self.tokens is None and self.concurrent is None and self.usd is None:
+            raise ValueError("should have at least one of requests, tokens, concurrent, usd")
+        return self
+
+
 class Access(Section):
     """Who may use what: a forbid wins, and what no rule permits is forbidden."""
 
@@ -492,6 +531,10 @@ class Access(Section):
     """API keys of callers."""
     rules: tuple[Rule, ...] = ()
     """The policy."""
+    limits: tuple[Limit, ...] = ()
+    """How much callers may use, over all replicas; a request must fit into every limit that speaks of it."""
+    on_store_failure: Literal["local", "permit", "forbid"] = "local"
+    """What limits do while Redis is away: each replica counts its part, all pass, or all are refused."""
     allow_headers: Annotated[
         frozenset[OwnHeader],
         PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # as above

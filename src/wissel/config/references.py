@@ -64,6 +64,7 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("cluster", root["envoy"]["clusters"]),
                     _named("rule", root["access"]["rules"], "id"),
                     _named("key", root["access"]["keys"], "id"),
+                    _named("limit", root["access"]["limits"], "id"),
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
             ),
@@ -76,6 +77,7 @@ def reference_problems(root: Place) -> list[Problem]:
             _rules(root, models, routes, (splits, entrypoints, aliases)),
             _keys(root),
             _own_headers(root),
+            _budgets(root),
             _listeners(root),
         )
     )
@@ -248,11 +250,24 @@ def _own_headers(root: Place) -> Iterator[Problem]:
             seen.add(folded)
             if folded.startswith("x-wissel-") and folded not in allowed:
                 yield place.key_problem(_removed(folded))
+    for limit in root["access"]["limits"].items():
+        kind, _, name = (limit["per"].text or "").partition(":")
+        if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
+            yield limit["per"].problem(_removed(name.lower()))
     for split in root["splits"].items():
         for source in split["key"].items():
             kind, _, name = (source.text or "").partition(":")
             if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
                 yield source.problem(_removed(name.lower()))
+
+
+def _budgets(root: Place) -> Iterator[Problem]:
+    """A budget of dollars where no model has a price would never be used up."""
+    if any(each["price"].present for each in root["models"].items()):
+        return
+    for limit in root["access"]["limits"].items():
+        if limit["usd"].present:
+            yield limit["usd"].problem("no model has a price, so nothing would be counted as spent")
 
 
 def _removed(header: str) -> str:

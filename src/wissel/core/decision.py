@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from wissel.core.access import Principal
 from wissel.core.intent import Intent
+from wissel.core.limits import Reservation
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, TargetingKey
 
@@ -42,6 +43,8 @@ class Routed:
     rule_ids: tuple[str, ...] = ()
     shadow_ids: tuple[str, ...] = ()
     unable: tuple[Unable, ...] = ()
+    reserved: Reservation | None = None
+    """What it drew from limits, to be settled when it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Passed:
     principal: Principal
     revision: str
     rule_ids: tuple[str, ...] = ()
+    reserved: Reservation | None = None
+    """As in `Routed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class Denied:
     route: str = ""
     intent: Intent | None = None
     rule_ids: tuple[str, ...] = ()
+    limit_id: str = ""
+    """The limit that is used up."""
     shadow_ids: tuple[str, ...] = ()
     unable: tuple[Unable, ...] = ()
     revision: str = ""

@@ -44,7 +44,7 @@ from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
 
-DEADLINE: Final = 0.05
+DEADLINE: Final = 0.1
 """Seconds that a request waits for its limits."""
 
 FAILURES_TO_LOSE: Final = 3
