@@ -49,12 +49,12 @@ class RoutePhrases:
     """So many of the last rows are examples of users' messages."""
 
 
-def blend(best: NDArray[np.float32], centroid: NDArray[np.float32]) -> NDArray[np.float32]:
+def blend(best: NDArray[np.floating], centroid: NDArray[np.floating]) -> NDArray[np.floating]:
     """A score from the cosine with a route's nearest phrase and that with the mean of its phrases.
 
     Together they are right more often than either: the centroid alone misses what a route's one odd example says.
     """
-    return np.float32(BEST_SHARE) * best + np.float32(1 - BEST_SHARE) * centroid
+    return BEST_SHARE * best + (1 - BEST_SHARE) * centroid
 
 
 def centroid_of(vectors: Vectors) -> NDArray[np.float32]:
