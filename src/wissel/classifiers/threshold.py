@@ -49,13 +49,12 @@ class RoutePhrases:
     """So many of the last rows are examples of users' messages."""
 
 
-def blend(best: NDArray[np.float32], centroid: NDArray[np.float32]) -> NDArray[np.float32]:
+def blend(best: NDArray[np.floating], centroid: NDArray[np.floating]) -> NDArray[np.floating]:
     """A score from the cosine with a route's nearest phrase and that with the mean of its phrases.
 
     Together they are right more often than either: the centroid alone misses what a route's one odd example says.
     """
-    blended: NDArray[np.float32] = np.multiply(best, BEST_SHARE) + np.multiply(centroid, 1 - BEST_SHARE)
-    return blended
+    return BEST_SHARE * best + (1 - BEST_SHARE) * centroid
 
 
 def centroid_of(vectors: Vectors) -> NDArray[np.float32]:
