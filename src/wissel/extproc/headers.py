@@ -17,16 +17,25 @@ _BLOCK_BYTES = 1024
 """A longer block is not remembered: it is no peer's everyday one."""
 
 
-class CountingTable(HeaderTable):
-    """HPACK's table, with how many entries were ever added."""
+class WatchedTable(HeaderTable):
+    """HPACK's table, with how often it may have changed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.added = 0
+        self.changes = 0
 
     def add(self, name: bytes, value: bytes) -> None:
-        self.added += 1
+        self.changes += 1
         super().add(name, value)
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
+        self.changes += 1
+        HeaderTable.maxsize.__set__(self, newmax)
 
 
 class RememberingDecoder(Decoder):
@@ -34,17 +43,16 @@ class RememberingDecoder(Decoder):
 
     def __init__(self, max_header_list_size: int) -> None:
         super().__init__(max_header_list_size)
-        self.header_table: CountingTable = CountingTable()
+        self.header_table: WatchedTable = WatchedTable()
         self._known: dict[bytes, list[HeaderTuple]] = {}
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         known = self._known.get(data) if raw else None
         if known is not None:
             return known
-        added = self.header_table.added
+        changes = self.header_table.changes
         headers = list(super().decode(data, raw))
-        resized = data[:1] and data[0] & 0xE0 == 0x20
-        if self.header_table.added != added or resized or len(self._known) >= _BLOCKS:
+        if self.header_table.changes != changes or len(self._known) >= _BLOCKS:
             self._known.clear()
         elif raw and len(data) <= _BLOCK_BYTES:
             self._known[data] = headers
@@ -56,22 +64,24 @@ class RememberingEncoder(Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.header_table: CountingTable = CountingTable()
+        self.header_table: WatchedTable = WatchedTable()
         self._known: dict[tuple[Any, ...], bytes] = {}
+        self._known_at = 0
+        """How often the table had changed when these blocks were written."""
 
     def encode(self, headers: Iterable[Any], huffman: bool = True) -> bytes:
-        key = tuple(headers)
-        if isinstance(headers, dict) or NeverIndexedHeaderTuple in map(type, key):
-            # A sensitive header equals a plain one, and is written otherwise.
-            return super().encode(cast("Iterable[Any]", headers), huffman)
-        resized = self.header_table.resized
-        known = None if resized else self._known.get(key)
+        table = self.header_table
+        if table.changes != self._known_at or len(self._known) >= _BLOCKS:
+            self._known.clear()
+            self._known_at = table.changes
+        key = tuple(cast("dict[Any, Any]", headers).items() if isinstance(headers, dict) else headers)
+        # A sensitive header equals a plain one, and is written otherwise;
+        # after a resize a block begins with news of it.
+        fit = not table.resized and NeverIndexedHeaderTuple not in map(type, key)
+        known = self._known.get(key) if fit else None
         if known is not None:
             return known
-        added = self.header_table.added
         block = super().encode(key, huffman)
-        if self.header_table.added != added or resized or len(self._known) >= _BLOCKS:
-            self._known.clear()
-        elif len(block) <= _BLOCK_BYTES:
+        if fit and table.changes == self._known_at and len(block) <= _BLOCK_BYTES:
             self._known[key] = block
         return block
