@@ -12,13 +12,15 @@ nor the one on the call to the processor. Silence is bounded instead.
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 import yaml
 
+from wissel.config import Config, host_and_port
+from wissel.config.model import Cluster
 from wissel.errors import ConfigError
 
 CLUSTER_HEADER = "x-wissel-cluster"
@@ -30,6 +32,8 @@ HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian, Alpine and Envoy's own image keep the public authorities."""
 MEBIBYTE = 1024 * 1024
+MESSAGE_TIMEOUT = 5.0
+"""Seconds for the processor to read one message, of 32 MiB as well, beside what the classifier may take."""
 
 _LOGGED = (
     "route",
@@ -81,26 +85,60 @@ class EnvoyPlan:
     allow_headers: tuple[str, ...] = ()
     """The `x-wissel-*` headers that callers may set themselves."""
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
+    response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
+    """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
     max_body_bytes: int = 32 * MEBIBYTE
     """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
-    message_timeout: float = 2.0
-    """How long the processor may think about one message; Envoy's own 200 ms are too short for a classifier."""
+    message_timeout: float = MESSAGE_TIMEOUT
+    """How long the processor may have one message: a backstop behind its own deadlines, and never Envoy's 200 ms."""
     idle_timeout: float = 900.0
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
 
-def render(plan: EnvoyPlan) -> str:
-    """The bootstrap as YAML, the same text for the same plan.
+def plan(config: Config) -> EnvoyPlan:
+    """What the configuration says about Envoy; ConfigError where that is too little for a bootstrap."""
+    if config.envoy is None:
+        raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
+    clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
+    wanted = {user.cluster for user in (*config.models, *config.passthrough)}
+    problems = [f'envoy.clusters: no cluster is named "{name}"' for name in sorted(wanted - clusters.keys())]
+    if PROCESSOR_CLUSTER in clusters:
+        problems.append(f'envoy.clusters: "{PROCESSOR_CLUSTER}" is wissel\'s own; take another name')
+    if problems:
+        raise ConfigError(problems)
+    return EnvoyPlan(
+        listen=config.envoy.listen,
+        admin=config.envoy.admin,
+        processors=config.processors,
+        clusters=tuple(clusters.values()),
+        allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
+        message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
+    )
 
-    Raises ConfigError for an address that cannot be one and for two clusters of one name.
-    """
+
+def _planned(cluster: Cluster) -> UpstreamCluster:
+    match cluster.tls:
+        case False:
+            tls = None
+        case True:
+            tls = TLS(host_and_port(cluster.address)[0])
+        case given:
+            tls = TLS(given.sni or host_and_port(cluster.address)[0], given.ca or SYSTEM_CA)
+    return UpstreamCluster(cluster.name, cluster.address, tls)
+
+
+def render(plan: EnvoyPlan) -> str:
+    """The bootstrap as YAML, the same text for the same plan."""
     header = "# Envoy's bootstrap with wissel in front of every model. Written by `wissel envoy`; do not edit.\n"
+    if plan.allow_headers:
+        header += (
+            f"# Callers may set {', '.join(plan.allow_headers)}: the long pattern matches every other x-wissel-*.\n"
+        )
     return header + yaml.safe_dump(bootstrap(plan), sort_keys=False, width=120, allow_unicode=True)
 
 
 def bootstrap(plan: EnvoyPlan) -> Fields:
-    """The bootstrap as plain data; raises as `render` does."""
-    _check(plan)
+    """The bootstrap as plain data."""
     return {
         "node": {"id": "wissel-envoy", "cluster": "wissel"},
         "admin": {"address": _address(plan.admin)},
@@ -110,19 +148,6 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
             "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
         },
     }
-
-
-def _check(plan: EnvoyPlan) -> None:
-    names = sorted([PROCESSOR_CLUSTER, *(cluster.name for cluster in plan.clusters)])
-    problems = [
-        f'envoy.clusters: "{name}" is {"reserved" if name == PROCESSOR_CLUSTER else "there twice"}'
-        for name, same in groupby(names)
-        if len(list(same)) > 1
-    ]
-    if not plan.processors:
-        problems.append("envoy.processors: name at least one, or Envoy refuses every request")
-    if problems:
-        raise ConfigError(problems)
 
 
 # --- From the caller to the filter -------------------------------------------------------------------------------
@@ -187,35 +212,30 @@ def _anything_but(words: Collection[str]) -> str:
     if not words:
         return ".*"
     heads = sorted({word[0] for word in words if word})
-    branches = [f"{head}{_anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
-    branches.append(f"[^{''.join(heads)}].*" if heads else ".+")
+    branches = [f"{re.escape(head)}{_anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
+    branches.append(f"[^{re.escape(''.join(heads))}].*" if heads else ".+")
     optional = "" if "" in words else "?"
     return f"(?:{'|'.join(branches)}){optional}"
 
 
 def _routes(max_body_bytes: int) -> Fields:
-    decided = {
-        "match": {"prefix": "/", "headers": [{"name": CLUSTER_HEADER, "present_match": True}]},
+    # One route, decided or not: without the header it leads to no cluster, which is 503. A route of its own with a
+    # `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that stands
+    # while the body arrives.
+    route: Fields = {
+        "match": {"prefix": "/"},
         "route": {
             "cluster_header": CLUSTER_HEADER,
+            "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
             "auto_host_rewrite": True,
             "timeout": "0s",
             # Only where the upstream has not seen the request: a second try must never be a second answer.
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
+        "request_body_buffer_limit": max_body_bytes,
+        "request_headers_to_remove": ["x-envoy-external-address"],
     }
-    undecided = {"match": {"prefix": "/"}, "direct_response": {"status": 503}}
-    return {
-        "name": "wissel",
-        "virtual_hosts": [
-            {
-                "name": "models",
-                "domains": ["*"],
-                "request_body_buffer_limit": max_body_bytes,
-                "routes": [decided, undecided],
-            }
-        ],
-    }
+    return {"name": "wissel", "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [route]}]}
 
 
 # --- The filter and its processors -------------------------------------------------------------------------------
@@ -223,15 +243,6 @@ def _routes(max_body_bytes: int) -> Fields:
 
 def _ext_proc(plan: EnvoyPlan) -> Fields:
     streamed = plan.request_body_mode == "FULL_DUPLEX_STREAMED"
-    mode: Fields = {
-        "request_header_mode": "SEND",
-        "request_body_mode": plan.request_body_mode,
-        # Envoy demands trailers where the body is a stream.
-        "request_trailer_mode": "SEND" if streamed else "SKIP",
-        "response_header_mode": "SEND",
-        "response_body_mode": "NONE",
-        "response_trailer_mode": "SKIP",
-    }
     return _typed(
         "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
         grpc_service={
@@ -240,6 +251,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
                 "num_retries": 2,
+                "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
                 "retry_host_predicate": [
                     {
                         "name": "envoy.retry_host_predicates.previous_hosts",
@@ -252,8 +264,10 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
         message_timeout=_seconds(plan.message_timeout),
-        processing_mode=mode,
-        allow_mode_override=True,
+        processing_mode=_mode(plan.request_body_mode, plan.response_body_mode),
+        # With a streamed body Envoy would ignore each override.
+        allow_mode_override=not streamed,
+        allowed_override_modes=[] if streamed else _overrides(),
         request_attributes=[
             "source.address",
             "connection.mtls",
@@ -264,6 +278,34 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         # A change that Envoy would drop silently is a bug of the processor, and a wrong request: refuse it.
         mutation_rules={"disallow_is_error": True},
     )
+
+
+def _mode(request_body: str, response_body: str, *, response_headers: str = "SEND") -> Fields:
+    return {
+        "request_header_mode": "SEND",
+        "request_body_mode": request_body,
+        # Envoy demands trailers where the body is a stream.
+        "request_trailer_mode": "SEND" if request_body == "FULL_DUPLEX_STREAMED" else "SKIP",
+        "response_header_mode": response_headers,
+        "response_body_mode": response_body,
+        "response_trailer_mode": "SKIP",
+    }
+
+
+def _overrides() -> list[Fields]:
+    """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
+
+    Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
+    """
+    return [
+        mode
+        for request_body in ("BUFFERED", "NONE")
+        for mode in (
+            _mode(request_body, "STREAMED"),
+            _mode(request_body, "NONE"),
+            _mode(request_body, "NONE", response_headers="SKIP"),
+        )
+    ]
 
 
 def _processors(addresses: tuple[str, ...]) -> Fields:
@@ -355,22 +397,27 @@ def _local_replies(max_body_bytes: int) -> list[Fields]:
     late = "the answer took too long"
     away = "the gateway cannot decide on requests at the moment"
     lost = "the model's server could not be reached"
+    no_upgrade = "an upgrade, such as to WebSocket, is not served here"
+    unusable = "the request cannot be served: %RESPONSE_CODE_DETAILS%"
     return [
         _local_reply("response.code == 413", "invalid_request_error", "request_too_large", too_large),
         _local_reply("response.code in [408, 504]", "server_error", "timeout", late),
         _local_reply(
-            "response.code_details == 'direct_response' || response.code_details.startsWith('ext_proc_error')",
+            "response.code_details.matches('^(ext_proc_|header_mutation_|cluster_not_found|spurious|unhandled)')",
             "server_error",
             "gateway_unavailable",
             away,
         ),
         _local_reply("response.code >= 500", "server_error", "upstream_unavailable", lost),
-        _local_reply("true", "invalid_request_error", "bad_request", "%LOCAL_REPLY_BODY%"),
+        _local_reply(
+            "response.code_details == 'upgrade_failed'", "invalid_request_error", "upgrade_refused", no_upgrade
+        ),
+        _local_reply("true", "invalid_request_error", "bad_request", unusable),
     ]
 
 
 def _local_reply(condition: str, kind: str, code: str, message: str) -> Fields:
-    ours = "response.headers['content-type'] == 'application/json'"
+    ours = "'content-type' in response.headers && response.headers['content-type'] == 'application/json'"
     return {
         "filter": {
             "extension_filter": {
@@ -461,7 +508,7 @@ def _endpoints(name: str, addresses: Iterable[str], *, hostname: str = "") -> Fi
 
 
 def _discovery(addresses: Iterable[str], *, many_addresses: bool = False) -> str:
-    if all(address.startswith("unix:") or _is_ip(_host_and_port(address)[0]) for address in addresses):
+    if all(address.startswith("unix:") or _is_ip(host_and_port(address)[0]) for address in addresses):
         return "STATIC"
     # A public provider answers each look-up with other addresses; following them all would cut answers in flight.
     return "LOGICAL_DNS" if many_addresses else "STRICT_DNS"
@@ -470,15 +517,8 @@ def _discovery(addresses: Iterable[str], *, many_addresses: bool = False) -> str
 def _address(address: str) -> Fields:
     if address.startswith("unix:"):
         return {"pipe": {"path": address.removeprefix("unix:")}}
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
-        raise ConfigError([f'envoy: "{address}" is no address; write host:port'])
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _is_ip(host: str) -> bool:

@@ -8,11 +8,12 @@ that is not ours, since a foreign name may have been pointed at loopback.
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
@@ -29,8 +30,6 @@ _SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Host(Protocol):
 
 def application(host: Host, *, token: str | None) -> web.Application:
     """The API over `host`; without `token` it must be served on loopback only."""
-    api = _Api(host)
+    api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
     app = web.Application(middlewares=[_guard(token)], client_max_size=_BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
@@ -65,8 +64,10 @@ def application(host: Host, *, token: str | None) -> web.Application:
 
 
 class _Api:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, own_headers: frozenset[str]) -> None:
         self._host = host
+        self._own_headers = own_headers
+        """Meant for this API, and no part of the call that is asked about."""
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -87,7 +88,8 @@ class _Api:
             caller = find_principal(router, name)
             if caller is None:
                 return error(404, f'no key has the id "{name}"', code="principal_not_found")
-        headers = call_headers(request.query.get("path", "/v1/chat/completions"), request.headers)
+        shown = {name: value for name, value in request.headers.items() if name.lower() not in self._own_headers}
+        headers = call_headers(request.query.get("path", "/v1/chat/completions"), shown)
         decision = await dry_run(router, headers, await request.read(), request_id="dry-run", caller=caller)
         return web.json_response(decision_view(decision))
 
@@ -109,7 +111,7 @@ def error(status: int, message: str, *, code: str) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def _guard(token: str | None) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _guard(token: str | None) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = _refusal(request, token) or await handler(request)

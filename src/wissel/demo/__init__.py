@@ -1,1 +1,1 @@
-"""demo"""
+"""Everything on one machine: the real parts around wissel, models that are simulated, and a story."""

@@ -196,8 +196,8 @@ class Exchange:
 
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
-        if self._state == "new" and (complaint := _complaint(event, protocol)):
-            return self._refuse(_misconfigured(complaint))
+        if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
+            return self._refuse(_misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._mode = protocol.request_body
         match event:
@@ -252,6 +252,8 @@ class Exchange:
         path = normalise_path(raw_path)
         if "upgrade" in headers or method == "CONNECT":
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
+        if complaint := _complaint(self._mode):
+            return self._refuse(_misconfigured(complaint))
         api = PATHS.get(path) if method == "POST" else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
@@ -384,16 +386,17 @@ def _canonical(head: Head) -> str:
     return f"{head.path}?{query}" if query else head.path
 
 
-def _complaint(event: Event, protocol: Protocol | None) -> str:
-    """What is wrong with the filter's modes; empty if they can be served."""
-    if not isinstance(event, RequestHeaders):
-        return "set processing_mode.request_header_mode to SEND"
-    if protocol is None or protocol.request_body in {"buffered", "full_duplex_streamed"}:
+def _is_local_reply(event: Event) -> bool:
+    """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
+    details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
+    return bool(details) and details != "via_upstream"
+
+
+def _complaint(mode: BodyMode) -> str:
+    """What is wrong with the filter's mode for request bodies; empty if it can be served."""
+    if mode in {"buffered", "full_duplex_streamed"}:
         return ""
-    return (
-        f"processing_mode.request_body_mode is {protocol.request_body.upper()}; "
-        "set it to BUFFERED or FULL_DUPLEX_STREAMED"
-    )
+    return f"processing_mode.request_body_mode is {mode.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
 
 
 def _misconfigured(complaint: str) -> Denied:

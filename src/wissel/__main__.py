@@ -1,0 +1,5 @@
+"""`python -m wissel` is `wissel`."""
+
+from wissel.cli import main
+
+main()

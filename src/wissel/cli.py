@@ -1,0 +1,265 @@
+"""The commands. Each is thin: it reads its options, calls one function and prints.
+
+Exit codes: 0 ok, 1 a negative result, 2 bad usage or configuration. Heavy
+parts are imported by the command that needs them, so `wissel --help` is quick.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from wissel import __version__
+from wissel.errors import ConfigError, WisselError
+
+app = typer.Typer(
+    name="wissel",
+    help="An Envoy external processor for LLM traffic: each request goes to the model that its intent picks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+out = Console()
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _honest_exits() -> Generator[None]:
+    """Configuration mistakes are 2, a world that does not do its part is 1; neither is a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            err.print(problem, markup=False)
+        raise typer.Exit(2) from None
+    except WisselError as error:
+        err.print(f"error: {error}", markup=False)
+        raise typer.Exit(1) from None
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wissel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigOption,
+    data: Annotated[Path | None, typer.Option(help="Where `redis: embedded` keeps its data.")] = None,
+    grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.")] = 30.0,
+    log_format: Annotated[str, typer.Option(help="console or json.")] = "json",
+) -> None:
+    """Serve Envoy: answer its ext_proc streams until SIGTERM."""
+    from wissel.app import serve as run
+
+    _configure_logs(log_format)
+    with _honest_exits():
+        asyncio.run(run(config, data=data or data_directory(), grace=grace))
+
+
+@app.command()
+def check(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
+    from wissel.config import compile_snapshot, load
+
+    try:
+        snapshot = compile_snapshot(load(config))
+    except ConfigError as error:
+        if as_json:
+            _print_json({"ok": False, "problems": error.problems})
+            raise typer.Exit(2) from None
+        with _honest_exits():
+            raise
+    if as_json:
+        _print_json({"ok": True, "revision": snapshot.revision})
+        return
+    rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
+    typer.echo(
+        f"{config}: ok, revision {snapshot.revision}: {len(snapshot.models)} models, {len(snapshot.routes)} routes, "
+        f"{len(snapshot.splits)} splits, {rules}"
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from wissel.config import json_schema
+
+    _print_json(json_schema())
+
+
+@app.command()
+def envoy(
+    config: ConfigOption,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead.")] = None,
+) -> None:
+    """Print an Envoy bootstrap that fits the configuration."""
+    from wissel.config import load
+    from wissel.envoy import plan, render
+
+    with _honest_exits():
+        text = render(plan(load(config)))
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise ConfigError([f'--output: cannot write "{output}": {error.strerror}']) from error
+
+
+@app.command()
+def explain(
+    config: ConfigOption,
+    prompt: Annotated[str | None, typer.Argument(help="What the user says; or give --body.")] = None,
+    model: Annotated[str, typer.Option(help="The model that is asked for.")] = "auto",
+    caller: Annotated[str | None, typer.Option("--as", help="Decide for the key with this id.")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="name: value; may be repeated.")] = None,
+    path: Annotated[str, typer.Option(help="The call's path.")] = "/v1/chat/completions",
+    body: Annotated[Path | None, typer.Option(help="A file with the whole body; - for standard input.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which model a request would get, and the whole reasoning; exit 1 if it would be refused."""
+    from wissel.admin.views import decision_view
+    from wissel.app import explain as decide
+
+    if (prompt is None) == (body is None):
+        raise typer.BadParameter("give either a prompt or --body")
+    if body is not None:
+        content = _read_body(body)
+    else:
+        content = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
+    with _honest_exits():
+        decision = asyncio.run(decide(config, headers=_headers(header or []), body=content, caller=caller, call=path))
+    view = decision_view(decision)
+    if as_json:
+        _print_json(view)
+    else:
+        _show_decision(view)
+    raise typer.Exit(0 if view["status"] == 200 else 1)
+
+
+def _read_body(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f'cannot read "{path}": {error.strerror}') from error
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter(f'"{line}" should be "name: value"')
+        headers[name.strip().lower()] = value.strip()
+    return headers
+
+
+def _show_decision(view: dict[str, Any]) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    if error := view.get("error"):
+        table.add_row("refused", f"{view['status']} {error['code']}: {error['message']}")
+    shown: list[tuple[str, Callable[[Any], str]]] = [
+        ("principal", str), ("route", str), ("intent", _intent_line), ("scores", _scores_line),
+        ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("split", str), ("key", _key_line),
+        ("bucket", str), ("variant", str), ("reason", str), ("model", str), ("upstream_model", str),
+        ("cluster", str), ("unable", _unable_line), ("models", ", ".join), ("revision", str),
+    ]  # fmt: skip
+    for name, line in shown:
+        value = view.get(name)
+        if value not in (None, [], {}, ""):
+            table.add_row(name.replace("_", " "), line(value))
+    out.print(table, markup=False, highlight=False)
+
+
+def _intent_line(intent: dict[str, Any]) -> str:
+    score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
+    return f"{intent['reason']}{score}{': ' + intent['detail'] if intent['detail'] else ''}"
+
+
+def _scores_line(scores: dict[str, float]) -> str:
+    return "  ".join(f"{route} {score:.3f}" for route, score in list(scores.items())[:8])
+
+
+def _key_line(key: dict[str, str]) -> str:
+    return f"{key['source']} = {key['value']}"
+
+
+def _unable_line(unable: list[dict[str, str]]) -> str:
+    return "; ".join(f"{each['model']} {each['why']}" for each in unable)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Tell the story and stop.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run everything on this machine: a real Envoy, wissel and simulated models; watch requests find their model."""
+    from wissel.demo.story import tell
+
+    _configure_logs("console", level="WARNING")
+    with _honest_exits():
+        try:
+            told_well = asyncio.run(tell(once=once, as_json=as_json))
+        except KeyboardInterrupt:
+            # The visitor has seen enough; everything that was started is stopped by now.
+            return
+    raise typer.Exit(0 if told_well else 1)
+
+
+def data_directory() -> Path:
+    """Where state is kept between runs: `WISSEL_DATA`, else the user's state directory."""
+    if found := os.environ.get("WISSEL_DATA"):
+        return Path(found)
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "wissel"
+
+
+def _configure_logs(form: str, *, level: str = "INFO") -> None:
+    if form not in {"console", "json"}:
+        raise typer.BadParameter(f'--log-format is "{form}"; it should be console or json')
+    as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            as_text if form == "console" else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,200 @@
+"""A `Config` into the `Snapshot` that requests are decided by.
+
+Defaults are already filled in and names already checked; what is left is to
+fetch the secrets, and to give everything the form that the decision reads.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from wissel.config import model
+from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook
+from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
+from wissel.core.split import KeyKind, KeySource, Split, Variant
+from wissel.errors import ConfigError
+
+DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "access"}
+"""The sections that a decision depends on; replicas may differ in the others."""
+
+
+def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.environ) -> Snapshot:
+    """The configuration as the decision reads it.
+
+    Raises ConfigError with every secret that cannot be had, those of `admin` and `redis` included.
+    """
+    secrets = _Secrets(environ)
+    secrets.find("admin.token", config.admin.token)
+    secrets.find("redis.url", config.redis.url if isinstance(config.redis, model.Redis) else None)
+    models = {each.name: _model(each, f"models[{at}]", secrets) for at, each in enumerate(config.models)}
+    if secrets.problems:
+        raise ConfigError(secrets.problems)
+    access = config.access
+    return Snapshot(
+        revision=revision(config),
+        models=models,
+        splits={each.name: _split(each) for each in config.splits},
+        routes={each.name: _route(each) for each in config.routes},
+        entrypoints=frozenset(config.entrypoints),
+        aliases=dict(config.aliases),
+        fallback=config.intent.fallback or "",
+        passthrough=tuple(
+            Passthrough(each.path_prefix, each.cluster)
+            for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
+        ),
+        keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
+        if access
+        else {},
+        rules=RuleBook(_rule(each) for each in access.rules) if access else None,
+        allow_headers=access.allow_headers if access else frozenset(),
+    )
+
+
+def revision(config: model.Config) -> str:
+    """The hash of what the configuration means for decisions, 12 hex digits.
+
+    Layout, comments, the order of keys and defaults that are written out make no
+    difference; nor does the value of a secret, so a rotated credential begins no
+    new evidence for a rollout.
+    """
+    meaning = json.dumps(config.model_dump(mode="json", include=DECIDING), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(meaning.encode()).hexdigest()[:12]
+
+
+def admin_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
+    """What callers of the admin API must send; None if they need nothing. Raises ConfigError."""
+    return _fetch("admin.token", config.admin.token, environ)
+
+
+def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Where Redis is, or "embedded"; None if there is none. Raises ConfigError."""
+    if isinstance(config.redis, model.Redis):
+        return _fetch("redis.url", config.redis.url, environ)
+    return config.redis
+
+
+def _fetch(place: str, secret: model.Secret | None, environ: Mapping[str, str]) -> str | None:
+    secrets = _Secrets(environ)
+    found = secrets.find(place, secret)
+    if secrets.problems:
+        raise ConfigError(secrets.problems)
+    return found
+
+
+class _Secrets:
+    """Fetches secrets and notes those that cannot be had."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def find(self, place: str, secret: model.Secret | None) -> str | None:
+        if secret is None:
+            return None
+        try:
+            return self._read(secret)
+        except _NoSecretError as error:
+            self.problems.append(f"{place}: {error}")
+            return None
+
+    def _read(self, secret: model.Secret) -> str:
+        if secret.file is not None:
+            where = f'the file "{secret.file}"'
+            try:
+                found = Path(secret.file).read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not text"
+                raise _NoSecretError(f"{where} cannot be read: {why}") from error
+        else:
+            where = f'the environment variable "{secret.env}"'
+            value = self._environ.get(secret.env or "")
+            if value is None:
+                raise _NoSecretError(f"{where} is not set")
+            found = value.strip()
+        if not found:
+            raise _NoSecretError(f"{where} is empty")
+        if not (found.isascii() and found.isprintable()):
+            raise _NoSecretError(f"{where} holds what no header can carry; it should be printable ASCII on one line")
+        return found
+
+
+class _NoSecretError(Exception):
+    """Why a secret cannot be had."""
+
+
+def _model(each: model.Model, place: str, secrets: _Secrets) -> Model:
+    return Model(
+        name=each.name,
+        cluster=each.cluster,
+        upstream_model=each.upstream_model,
+        apis=each.apis,
+        accepts=each.accepts,
+        context=each.context,
+        credential=_credential(each.credential, f"{place}.credential", secrets),
+        price=Price(each.price.input, each.price.output) if each.price else None,
+    )
+
+
+def _credential(written: model.Secret | Literal["forward"] | None, place: str, secrets: _Secrets) -> Credential | None:
+    match written:
+        case None:
+            return None
+        case "forward":
+            return Credential("forward")
+        case model.Secret():
+            return Credential("secret", secrets.find(place, written) or "")
+
+
+def _route(each: model.Route) -> Route:
+    return Route(
+        name=each.name,
+        target=each.target,
+        description=each.description or "",
+        domain=each.domain or "",
+        action=each.action or "",
+        examples=each.examples,
+    )
+
+
+def _split(each: model.Split) -> Split:
+    variants = tuple(Variant(variant.name, variant.model, variant.weight) for variant in each.variants)
+    return Split(each.name, tuple(_key_source(source) for source in each.key), variants, default=variants[0].name)
+
+
+_KINDS: dict[str, KeyKind] = {
+    "header": "header",
+    "claim": "claim",
+    "principal": "principal",
+    "conversation": "conversation",
+    "request": "request",
+}
+
+
+def _key_source(written: str) -> KeySource:
+    kind, _, name = written.partition(":")
+    return KeySource(_KINDS[kind], name)
+
+
+def _rule(each: model.Rule) -> Rule:
+    return Rule(
+        id=each.id,
+        effect=each.effect,
+        principals=each.principals or frozenset(),
+        groups=each.groups or frozenset(),
+        models=each.models or frozenset(),
+        routes=each.routes or frozenset(),
+        paths=each.paths or (),
+        headers=tuple(_header_match(name, condition) for name, condition in (each.headers or {}).items()),
+        shadow=each.shadow,
+    )
+
+
+def _header_match(name: str, condition: model.HeaderCondition) -> HeaderMatch:
+    if condition.exact is not None:
+        return HeaderMatch(name, "exact", condition.exact)
+    if condition.prefix is not None:
+        return HeaderMatch(name, "prefix", condition.prefix)
+    return HeaderMatch(name, "suffix", condition.suffix or "")

@@ -1,0 +1,235 @@
+"""The story of `wissel demo`: every part is real but the models.
+
+A real Envoy stands in front of simulated model servers and asks a real wissel
+for each request, the `openai` client sends them, and a table shows what became
+of each: where it was decided to go, and who says that it served it.
+"""
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import openai
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from wissel.demo.parts import Envoy
+from wissel.demo.stage import Stage, running_stage
+from wissel.errors import WorldError
+
+ENGINEERING: Final = "wsl-demo-engineering"
+SUPPORT: Final = "wsl-demo-support"
+NOBODY: Final = "wsl-demo-nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request of the story, and how it is meant to end."""
+
+    prompt: str
+    model: str = "auto"
+    key: str = ENGINEERING
+    session: str = ""
+    status: int = 200
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of it, as the client and Envoy's access log saw it."""
+
+    prompt: str
+    asked: str
+    route: str
+    variant: str
+    model: str
+    served_by: str
+    """The cluster whose server says that it answered."""
+    status: int
+    added_ms: float | None
+    """What Envoy's ext_proc filter took of the request's time."""
+    as_decided: bool
+
+
+STORY: Final = (
+    Ask("Why does this Python function raise a TypeError when the list is empty?", session="s-1"),
+    Ask("Write a Go function that reverses a linked list", session="s-1"),
+    Ask("My unit test fails with an index out of range error, can you find the bug?", session="s-2"),
+    Ask("Implement a rate limiter class in TypeScript", session="s-3"),
+    Ask("Fix the segmentation fault in this C code", session="s-5"),
+    Ask("Write a script that downloads a file and checks its hash", session="s-8"),
+    Ask("Is the indemnity clause in this contract risky for us?"),
+    Ask("Which obligations does this licence put on us?"),
+    Ask("Is the increase in conversions in this table statistically significant?"),
+    Ask("What trend do you see in the revenue numbers of the last four quarters?"),
+    Ask("Translate 'where is the station' into Spanish"),
+    Ask("How do you say thank you very much in Korean?", stream=True),
+    Ask("Good morning! How was your weekend?"),
+    Ask("Tell me a joke about cats", stream=True),
+    Ask("Zebra umbrella seventeen"),
+    Ask("Which model am I talking to?", model="gpt-4o"),
+    Ask("Be quick: what is the capital of Peru?", model="fast"),
+    Ask("How do you say thank you in Dutch?", key=SUPPORT),
+    Ask("Review the termination clause of our supplier contract", key=SUPPORT, status=403),
+    Ask("Hello Claude", model="claude-sonnet", key=SUPPORT, status=403),
+    Ask("Hello?", key=NOBODY, status=401),
+    Ask("Hello?", model="gpt-5-turbo", status=404),
+)
+
+
+async def tell(*, once: bool, as_json: bool) -> bool:
+    """Run the story; whether every request was served by the model that was decided."""
+    console = Console(stderr=as_json)
+    document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
+    with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
+        async with running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage:
+            status.stop()
+            return await _tell_on(stage, console, once=once, as_json=as_json)
+
+
+async def _tell_on(stage: Stage, console: Console, *, once: bool, as_json: bool) -> bool:
+    told = await _play(stage, console, quiet=as_json)
+    if as_json:
+        print(json.dumps(_summary(told), indent=2))
+    else:
+        _sum_up(told, console)
+    if not once:
+        await _stay(stage, console)
+    return all(each.as_decided for each in told)
+
+
+async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
+    told: list[Told] = []
+    table = _table()
+    with Live(table, console=console, refresh_per_second=8, transient=quiet):
+        for ask in STORY:
+            told.append(await _send(stage, ask, number=len(told)))
+            _add_row(table, told[-1])
+    return told
+
+
+async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
+    headers = {"x-session-id": ask.session} if ask.session else {}
+    status, served_by, answered = 200, "", ""
+    async with stage.client(ask.key) as client:
+        messages: Any = [{"role": "user", "content": ask.prompt}]
+        try:
+            raw = await client.chat.completions.with_raw_response.create(
+                model=ask.model, messages=messages, stream=ask.stream, extra_headers=headers
+            )
+        except openai.APIStatusError as error:
+            status, decided = error.status_code, ""
+        else:
+            served_by, decided = raw.headers.get("x-served-by", ""), raw.headers.get("x-wissel-model", "")
+            answer: Any = raw.parse()
+            answered = [chunk.model async for chunk in answer][-1] if ask.stream else answer.model
+    line = await _access(stage.envoy, number)
+    facts = {name: value or "" for name, value in line["wissel"].items()}
+    as_decided = status == ask.status and (
+        status != 200
+        or (
+            served_by == stage.cluster_of.get(decided)
+            and answered == stage.upstream_model_of.get(decided)
+            and bool(decided)
+        )
+    )
+    return Told(
+        prompt=ask.prompt,
+        asked=ask.model,
+        route=facts.get("route", ""),
+        variant=facts.get("variant", ""),
+        model=decided,
+        served_by=served_by,
+        status=status,
+        added_ms=added_ms(line["ext_proc"] or ""),
+        as_decided=as_decided,
+    )
+
+
+async def _access(envoy: Envoy, number: int) -> dict[str, Any]:
+    """The access log's line of the request; Envoy writes it a moment after the answer."""
+    for _ in range(500):
+        if len(lines := envoy.accesses()) > number:
+            return lines[number]
+        await asyncio.sleep(0.02)
+    raise WorldError(f"{envoy.access_log} did not get line {number + 1} within 10 s")
+
+
+def added_ms(state: str) -> float | None:
+    """Milliseconds that the filter took, from its state as Envoy logs it.
+
+    The state is a list such as `rh:1498:0,rb:1:535:0,sh:583:0`: for each phase
+    its latency in µs and its gRPC status, for bodies with the number of calls
+    in front. None if it holds no latency.
+    """
+    micros = [
+        int(part.split(":")[-2])
+        for part in state.split(",")
+        if part[:2] in {"rh", "rb", "sh"} and len(part.split(":")) > 2
+    ]
+    return round(sum(micros) / 1000, 2) if micros else None
+
+
+def _summary(told: list[Told]) -> dict[str, Any]:
+    """For programs: what `wissel demo --once --json` prints."""
+    return {
+        "requests": len(told),
+        "failures": sum(not each.as_decided for each in told),
+        "decisions": [asdict(each) for each in told],
+    }
+
+
+def _table() -> Table:
+    table = Table(title="Requests through Envoy, as they come")
+    for name in ("prompt", "asked for", "route", "variant", "model", "served by", "status"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table.add_column("added ms", justify="right")
+    table.add_column("")
+    return table
+
+
+def _add_row(table: Table, told: Told) -> None:
+    table.add_row(
+        told.prompt,
+        told.asked,
+        told.route,
+        told.variant,
+        told.model,
+        told.served_by,
+        str(told.status),
+        "" if told.added_ms is None else f"{told.added_ms:.1f}",
+        "[green]✓[/]" if told.as_decided else "[red]✗[/]",
+    )
+
+
+def _sum_up(told: list[Told], console: Console) -> None:
+    served = Counter(each.model for each in told if each.model)
+    refused = Counter(each.status for each in told if each.status != 200)
+    wrong = sum(not each.as_decided for each in told)
+    console.print()
+    console.print(f"{len(told)} requests, {wrong} of them not as decided")
+    console.print("served by   " + ", ".join(f"{name} {count}" for name, count in served.most_common()))
+    console.print("refused     " + ", ".join(f"{status}: {count}" for status, count in sorted(refused.items())))
+
+
+async def _stay(stage: Stage, console: Console) -> None:
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "why does my loop never end?"}]}'
+    console.print()
+    console.print("Everything stays up for you. Try:", markup=False)
+    console.print(
+        f"  curl -si {stage.envoy.url}/v1/chat/completions -H 'content-type: application/json' \\\n"
+        f"    -H 'authorization: Bearer {ENGINEERING}' -d '{body}'\n\n"
+        f"  curl -s {stage.admin}/v1/route?as=engineering -d '{body}'      # why",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"\nMetrics: {stage.admin}/metrics   Envoy: http://{stage.envoy.plan.admin}   Ctrl-C stops it all.")
+    await asyncio.Event().wait()

@@ -1,0 +1,172 @@
+"""A `Config` into the snapshot that requests are decided by."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wissel.config import admin_token, compile_snapshot, host_and_port, load, parse, redis_url, revision
+from wissel.core.access import HeaderMatch, Principal, Rule
+from wissel.core.snapshot import ApiKey, Credential, Passthrough, Price
+from wissel.core.split import KeySource, Split, Variant
+from wissel.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "example.yaml"
+SHA = "ab" * 32
+MODEL = "models: [{name: m, cluster: c}]\n"
+
+
+def test_the_example_compiles_completely():
+    snapshot = compile_snapshot(load(EXAMPLE), {"OPENAI_API_KEY": "sk-x", "WISSEL_ADMIN_TOKEN": "t"})
+
+    assert snapshot.models["gpt-4o"].credential == Credential("secret", "sk-x")
+    assert snapshot.models["qwen-coder"].price == Price(0.1, 0.3)
+    assert snapshot.splits["coder"] == Split(
+        "coder",
+        (KeySource("header", "x-session-id"), KeySource("conversation")),
+        (Variant("codestral", "codestral", 90), Variant("qwen-coder", "qwen-coder", 10)),
+        default="codestral",
+    )
+    assert list(snapshot.routes)[:2] == ["bug_fixing", "code_generation"]
+    assert snapshot.fallback == "general"
+    assert snapshot.aliases["code"] == "coder"
+    assert snapshot.names[0] == "auto"
+    assert snapshot.rules is not None
+    assert next(rule.id for rule in snapshot.rules.rules) == "eng-may-everything"
+
+
+def test_every_target_has_arms():
+    snapshot = compile_snapshot(load(EXAMPLE), {"OPENAI_API_KEY": "sk-x", "WISSEL_ADMIN_TOKEN": "t"})
+
+    assert all(snapshot.arms(route.target) for route in snapshot.routes.values())
+
+
+def test_a_rule_compiles_with_folded_headers_and_paths():
+    config = parse(
+        MODEL + "access: {rules: [{id: r, effect: forbid, principals: [ada], models: ['*'], paths: [/V1/Files*],"
+        " headers: {X-Beta: {suffix: 'yes'}}, shadow: true}]}"
+    )
+    (rule,) = (compile_snapshot(config).rules or pytest.fail("no rules")).rules
+
+    assert rule == Rule(
+        "r",
+        "forbid",
+        principals=frozenset({"ada"}),
+        models=frozenset({"*"}),
+        paths=("/v1/files*",),
+        headers=(HeaderMatch("x-beta", "suffix", "yes"),),
+        shadow=True,
+    )
+
+
+def test_a_key_is_found_by_the_hash_in_lower_case():
+    config = parse(f"{MODEL}access: {{keys: [{{id: ada, sha256: {SHA.upper()}, groups: [eng]}}]}}")
+
+    assert compile_snapshot(config).keys == {SHA: ApiKey(Principal("ada", frozenset({"eng"})), SHA)}
+
+
+def test_without_access_there_are_no_rules_and_with_an_empty_one_nothing_is_permitted():
+    assert compile_snapshot(parse(MODEL)).rules is None
+    assert compile_snapshot(parse(MODEL + "access: {}")).rules is not None
+
+
+def test_the_longest_prefix_comes_first():
+    config = parse(MODEL + "passthrough: [{path_prefix: /a, cluster: x}, {path_prefix: /A/b/, cluster: y}]")
+
+    assert compile_snapshot(config).passthrough == (Passthrough("/a/b", "y"), Passthrough("/a", "x"))
+
+
+def test_forward_needs_no_secret():
+    snapshot = compile_snapshot(parse("models: [{name: m, cluster: c, credential: forward}]"), {})
+
+    assert snapshot.models["m"].credential == Credential("forward")
+
+
+def test_every_secret_that_cannot_be_had_is_named_with_its_place(tmp_path: Path):
+    (tmp_path / "empty").write_text("\n")
+    config = parse(
+        "admin: {token: {env: ABSENT}}\nredis: {url: {env: BLANK}}\nmodels:\n"
+        f"  - {{name: a, cluster: c, credential: {{file: {tmp_path}/none}}}}\n"
+        f"  - {{name: b, cluster: c, credential: {{file: {tmp_path}/empty}}}}\n"
+        "  - {name: d, cluster: c, credential: {env: LINES}}\n"
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        compile_snapshot(config, {"BLANK": " ", "LINES": "a\nb"})
+
+    assert caught.value.problems == [
+        'admin.token: the environment variable "ABSENT" is not set',
+        'redis.url: the environment variable "BLANK" is empty',
+        f'models[0].credential: the file "{tmp_path}/none" cannot be read: no such file or directory',
+        f'models[1].credential: the file "{tmp_path}/empty" is empty',
+        (
+            'models[2].credential: the environment variable "LINES" holds what no header can carry; '
+            "it should be printable ASCII on one line"
+        ),
+    ]
+
+
+def test_a_secret_in_a_file_loses_its_line_end(tmp_path: Path):
+    (tmp_path / "token").write_text("s3cret\n")
+
+    assert admin_token(parse(f"{MODEL}admin: {{token: {{file: {tmp_path}/token}}}}")) == "s3cret"
+
+
+def test_redis_is_a_url_or_embedded_or_nothing():
+    assert redis_url(parse(MODEL)) is None
+    assert redis_url(parse(MODEL + "redis: embedded")) == "embedded"
+    assert redis_url(parse(MODEL + "redis: redis://h:1/0")) == "redis://h:1/0"
+    assert redis_url(parse(MODEL + "redis: {url: {env: R}}"), {"R": "redis://:pw@h"}) == "redis://:pw@h"
+
+
+def test_the_parts_of_an_address():
+    assert host_and_port("[::1]:80") == ("::1", 80)
+    assert host_and_port("localhost:0") == ("localhost", 0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_layout_and_the_order_of_keys_do_not_change_the_revision(random: "st.random.Random"):
+    def shuffled(value: object) -> object:
+        match value:
+            case dict():
+                keys = list(value)
+                random.shuffle(keys)
+                return {key: shuffled(value[key]) for key in keys}
+            case list():
+                return [shuffled(item) for item in value]
+            case _:
+                return value
+
+    values = yaml.load(EXAMPLE.read_text(), yaml.BaseLoader)
+    text = yaml.safe_dump(shuffled(values), sort_keys=False, default_flow_style=random.choice([True, False]))
+
+    assert revision(parse(text)) == revision(load(EXAMPLE))
+
+
+def test_a_default_that_is_written_out_does_not_change_the_revision():
+    written = "models: [{name: m, cluster: c, upstream_model: m, apis: [completions, chat]}]\nintent: {threshold: auto}"
+
+    assert revision(parse(written)) == revision(parse(MODEL))
+
+
+def test_a_secrets_value_and_where_wissel_listens_do_not_change_the_revision():
+    config = parse("models: [{name: m, cluster: c, credential: {env: K}}]")
+    moved = parse("models: [{name: m, cluster: c, credential: {env: K}}]\nlisten: {admin: '127.0.0.1:1'}")
+    first, second = compile_snapshot(config, {"K": "a"}), compile_snapshot(moved, {"K": "b"})
+
+    assert first.revision == second.revision
+
+
+@pytest.mark.parametrize("other", ["models: [{name: m, cluster: d}]", MODEL + "access: {}", MODEL + "aliases: {a: m}"])
+def test_another_meaning_is_another_revision(other: str):
+    assert revision(parse(other)) != revision(parse(MODEL))
+
+
+def test_a_config_survives_a_round_trip():
+    config = load(EXAMPLE)
+    text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True))
+
+    assert parse(text) == config

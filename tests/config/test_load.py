@@ -1,0 +1,379 @@
+"""A file into a `Config`, or into every problem that it has."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wissel.config import Config, load, parse
+from wissel.config.load import MAX_HINTS
+from wissel.errors import ConfigError
+
+EXAMPLES = Path(__file__).parents[2] / "config"
+SHA = "ab" * 32
+
+BASE = """\
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+entrypoints: [auto]
+intent: {fallback: general}
+routes:
+  - {name: code, description: source code, target: half}
+  - {name: general, target: small}
+splits:
+  - {name: half, variants: [{model: small, weight: 1}, {model: large, weight: 1}]}
+"""
+
+
+def problems_of(text: str | bytes) -> list[str]:
+    try:
+        parse(text, "f")
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def only_problem(text: str) -> str:
+    found = problems_of(text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def models(more: str) -> str:
+    return f"models: [{{name: m, cluster: c}}]\n{more}"
+
+
+def test_the_base_of_these_tests_has_no_problem():
+    assert problems_of(BASE) == []
+
+
+@pytest.mark.parametrize("name", ["example.yaml", "minimal.yaml"])
+def test_the_examples_load(name: str):
+    assert isinstance(load(EXAMPLES / name), Config)
+
+
+def test_a_name_stays_text_and_a_number_becomes_one():
+    config = parse("models: [{name: 1.10, cluster: no, context: 4096}]\naliases: {on: 1.10}")
+
+    assert (config.models[0].name, config.models[0].cluster, config.models[0].context) == ("1.10", "no", 4096)
+    assert config.aliases == {"on": "1.10"}
+
+
+def test_defaults_are_those_of_the_documentation():
+    config = parse(BASE)
+
+    assert config.models[0].upstream_model == "small"
+    assert config.models[0].apis == {"chat", "completions"}
+    assert config.models[0].accepts == {"text"}
+    assert config.splits[0].key == ("header:x-session-id", "conversation")
+    assert config.splits[0].variants[1].name == "large"
+    assert (config.intent.threshold, config.intent.deadline_ms) == ("auto", 150)
+    assert (config.listen.ext_proc, config.listen.admin) == ("127.0.0.1:50051", "127.0.0.1:8081")
+    assert config.processors == ("127.0.0.1:50051",)
+    assert config.access is None
+
+
+def test_one_run_reports_shapes_and_references_in_the_order_of_the_file():
+    text = """\
+models:
+  - {name: coder, clustr: qwen}
+  - {name: coder, cluster: qwen, context: 32k}
+routes:
+  - {name: fix, descripton: bugs, target: codr}
+intent: {fallbck: fix}
+entrypoints: [auto]
+"""
+
+    assert problems_of(text) == [
+        'f:2:19: models[0].clustr: unknown key "clustr"; did you mean "cluster"?',
+        'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
+        'f:3:43: models[1].context: should be a whole number, and is "32k"',
+        'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
+        'f:5:43: routes[0].target: no model or split is named "codr"; did you mean "coder"?',
+        'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a", "f:1:1: should be a mapping, and is a list"),
+        ("entrypoints: []", "f:1:1: models: missing"),
+        ("models: []", "f:1:9: models: should have at least one member, and is empty"),
+        ("models: [{name: m}]", "f:1:10: models[0].cluster: missing"),
+        (models("modles: 1"), 'f:2:1: modles: unknown key "modles"; did you mean "models"?'),
+        (
+            models("admin: {token: hunter2}"),
+            ("f:2:16: admin.token: a secret is never written here: give {env: NAME} or {file: PATH}"),
+        ),
+        (models("admin: {token: {}}"), "f:2:16: admin.token: should have either env or file"),
+        (
+            models("redis: http://x"),
+            (
+                'f:2:8: redis: should be "embedded" or a URL that begins with redis://, rediss:// '
+                "or unix://, and has 8 characters of another form"
+            ),
+        ),
+        (
+            models("redis: redis://:hunter2@h/0"),
+            ("f:2:8: redis: a password is never written here: give {url: {env: NAME}} or {url: {file: PATH}}"),
+        ),
+        (
+            models("listen: {admin: localhost}"),
+            ('f:2:17: listen.admin: should be an address such as "127.0.0.1:8081" or "[::1]:8081", and is "localhost"'),
+        ),
+        (
+            models("listen: {admin: 'h:99999'}\nadmin: {token: {env: X}}"),
+            ('f:2:17: listen.admin: the port should be at most 65535, and the address is "h:99999"'),
+        ),
+        (
+            models("telemetry: {prometheus: maybe}"),
+            'f:2:25: telemetry.prometheus: should be true or false, and is "maybe"',
+        ),
+        (
+            models("intent: {threshold: high}"),
+            ('f:2:21: intent.threshold: should be auto or a number from -1 to 1, and is "high"'),
+        ),
+        (
+            models("intent: {threshold: nan}"),
+            ('f:2:21: intent.threshold: should be auto or a number from -1 to 1, and is "nan"'),
+        ),
+        (models("intent: {deadline_ms: 0}"), 'f:2:23: intent.deadline_ms: should be greater than 0, and is "0"'),
+        (
+            models("intent: {classifier: {type: embeding}}"),
+            ('f:2:29: intent.classifier.type: should be embedding, and is "embeding"; did you mean "embedding"?'),
+        ),
+        (
+            models("aliases: {'a b': m}"),
+            (
+                'f:2:11: aliases["a b"]: should be a name of at most 128 letters, digits and '
+                '. _ : / @ + -, beginning with a letter or digit, and is "a b"'
+            ),
+        ),
+        (models("entrypoints: auto"), 'f:2:14: entrypoints: should be a list, and is "auto"; write [auto]'),
+        (
+            "models: [{name: m, cluster: c, price: {input: -1}}]",
+            ('f:1:47: models[0].price.input: should be at least 0, and is "-1"'),
+        ),
+        (
+            "models: [{name: m, cluster: c, credential: sk-abc}]",
+            (
+                "f:1:44: models[0].credential: a secret is never "
+                "written here: give {env: NAME} or {file: PATH}, or forward to pass the caller's own on"
+            ),
+        ),
+        (
+            "models: [{name: m, cluster: c, credential: {evn: X}}]",
+            ('f:1:45: models[0].credential.evn: unknown key "evn"; did you mean "env"?'),
+        ),
+        (
+            "models: [{name: m, cluster: c, apis: [chat, chta]}]",
+            (
+                "f:1:45: models[0].apis[1]: should be chat or "
+                'completions or responses or messages or embeddings, and is "chta"; did you mean "chat"?'
+            ),
+        ),
+        ("models: [{name: [a], cluster: c}]", "f:1:17: models[0].name: should be text, and is a list"),
+    ],
+)
+def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str, said: str):
+    assert only_problem(text) == said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("target: half", "target: haf", 'routes[0].target: no model or split is named "haf"; did you mean "half"?'),
+        ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model or split'),
+        ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
+        ("fallback: general", "fallback: small", 'no route is named "small"'),
+        ("{fallback: general}", "{deadline_ms: 9}", "intent.fallback: missing; name the route"),
+        ("entrypoints: [auto]", "", "routes: no request reaches the routes"),
+        ("[auto]", "[auto, auto]", 'entrypoints[1]: "auto" already names an entrypoint at entrypoints[0]'),
+        ("[auto]", "[auto, small]", 'entrypoints[1]: "small" already names a model at models[0].name in line 2, and'),
+        ("[auto]", "[auto]\naliases: {half: small}", 'aliases.half: "half" already names a split'),
+        ("[auto]", "[auto]\naliases: {x: smal}", 'aliases.x: no model or split is named "smal"; did you mean "small"?'),
+        ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
+        ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
+        (
+            "{model: large,",
+            "{model: small,",
+            'variants[1].model: "small" already names a variant in line 10; give each',
+        ),
+        ("{model: large,", "{name: small, model: large,", 'variants[1].name: "small" already names a variant'),
+        ("weight: 1}", "weight: 0}", "splits[0].variants: the weights sum to 0"),
+        ("name: code,", "name: other,", 'routes[0].name: "other" is the intent of a request that matches no route'),
+        ("name: code,", "name: general,", 'routes[1].name: "general" already names a route'),
+        ("description: source code, ", "", "routes[0].description: missing; with neither description nor examples"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_found(before: str, after: str, said: str):
+    assert before in BASE
+
+    assert said in only_problem(BASE.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("access: {rules: [{id: r, effect: permit, models: [half]}]}", '"half" is a split; a rule names models'),
+        (
+            "access: {rules: [{id: r, effect: permit, models: [smal]}]}",
+            'no model is named "smal"; did you mean "small"?',
+        ),
+        ("access: {rules: [{id: r, effect: permit, routes: [cod]}]}", 'no route is named "cod"; did you mean "code"?'),
+        ("access: {rules: [{id: r, effect: permit, models: []}]}", "models: should have at least one member"),
+        (
+            "access: {rules: [{id: r, effect: permit, paths: [v1]}]}",
+            "paths[0]: should be a pattern of paths that begins",
+        ),
+        ("access: {rules: [{id: r, effect: permit}, {id: r, effect: forbid}]}", '"r" already names a rule'),
+        ("access: {rules: [{id: r, effect: permit, headers: {x: {exact: a, prefix: b}}}]}", "exactly one of exact, "),
+        (
+            "access: {rules: [{id: r, effect: permit, headers: {X: {exact: a}, x: {exact: b}}}]}",
+            '"x" has two conditions',
+        ),
+        (
+            "access: {rules: [{id: r, effect: permit, headers: {x-wissel-a: {exact: b}}}]}",
+            "is always removed; list it in",
+        ),
+        ("access: {allow_headers: [x-foo]}", 'should be the name of a header that begins with "x-wissel-"'),
+        ("access: {allow_headers: [X-Wissel-Cluster]}", '"x-wissel-cluster" is wissel\'s own answer'),
+        ("access:", "access: nothing is written here"),
+        (f"access: {{keys: [{{id: a, sha256: {SHA}}}, {{id: a, sha256: {'cd' * 32}}}]}}", '"a" already names a key'),
+        ("passthrough: [{path_prefix: v1, cluster: a}]", 'should be a path that begins with "/"'),
+        ("passthrough: [{path_prefix: /v1, cluster: a}]", '"/v1" covers /v1/chat/completions, which wissel routes'),
+        ("passthrough: [{path_prefix: /V1/Embeddings/, cluster: a}]", "covers /v1/embeddings"),
+        ("passthrough: [{path_prefix: /, cluster: a}]", '"/" covers /v1/chat/completions'),
+        (
+            "listen: {admin: '0.0.0.0:80'}",
+            '"0.0.0.0:80" can be reached from other machines, so admin.token is required',
+        ),
+        (
+            "listen: {admin: 'h:1', ext_proc: 'h:1'}\nadmin: {token: {env: X}}",
+            '"h:1" is also the address of listen.ext_proc',
+        ),
+        (
+            "envoy: {clusters: [{name: a, address: 'h:1'}, {name: bb, address: 'h:1'}]}",
+            ('no cluster of envoy.clusters is named "b"; did you mean "bb"?'),
+        ),
+    ],
+)
+def test_a_section_that_does_not_fit_the_rest_is_found(section: str, said: str):
+    assert said in only_problem(f"{BASE}{section}\n")
+
+
+def test_a_split_key_on_a_header_that_callers_cannot_send_is_found():
+    text = BASE.replace("{name: half,", "{name: half, key: [header:X-Wissel-Bucket],")
+
+    assert 'a caller\'s "x-wissel-bucket" is always removed' in only_problem(text)
+    assert problems_of(f"{text}access: {{allow_headers: [x-wissel-bucket]}}\n") == []
+
+
+def test_entrypoints_need_routes():
+    assert "and there are no routes" in only_problem(models("entrypoints: [auto]"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.8.8:1", "'[::1]:1'", "localhost:1"])
+def test_the_admin_listener_needs_no_token_on_loopback(address: str):
+    assert problems_of(models(f"listen: {{admin: {address}}}")) == []
+
+
+def test_a_secret_written_by_mistake_is_never_repeated():
+    text = models(
+        "admin: {token: hunter2}\nredis: redis://u:hunter2@h\n"
+        "access: {keys: [{id: a, sha256: hunter2}, {id: b, sha256: hunter2}]}"
+    )
+
+    assert len(problems_of(text)) == 4
+    assert "hunter2" not in "\n".join(problems_of(text))
+
+
+def test_two_keys_of_one_secret_are_found_whatever_their_case():
+    text = models(f"access: {{keys: [{{id: a, sha256: {SHA}}}, {{id: b, sha256: {SHA.upper()}}}]}}")
+
+    assert "the same secret as access.keys[0].sha256 in line 2" in only_problem(text)
+
+
+def test_nothing_is_said_about_names_that_may_stand_where_a_shape_is_wrong():
+    text = BASE.replace("{name: small, cluster: a}", "{nmae: small, cluster: a}")
+
+    assert problems_of(text) == ['f:2:6: models[0].nmae: unknown key "nmae"; did you mean "name"?']
+
+
+def test_the_second_of_two_sections_does_not_hide_what_is_wrong_in_the_first():
+    text = models("access: {rules: [{id: r, effect: alow}]}\naccess: {}")
+
+    assert problems_of(text) == [
+        'f:2:34: access.rules[0].effect: should be permit or forbid, and is "alow"',
+        'f:3:1: access: the key "access" is written twice, first in line 2',
+    ]
+
+
+def test_of_very_many_problems_only_the_first_come_with_a_suggestion():
+    aliases = "".join(f"  a{number}: smal\n" for number in range(60))
+    found = problems_of(f"{BASE}aliases:\n{aliases}")
+
+    assert [problem.endswith('did you mean "small"?') for problem in found] == [True] * MAX_HINTS + [False] * 10
+
+
+def test_a_file_that_is_not_there_is_the_operators_error(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: no such file or directory"):
+        load(tmp_path / "absent.yaml")
+
+
+def test_problems_name_the_file(tmp_path: Path):
+    path = tmp_path / "w.yaml"
+    path.write_text("models: 3")
+
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+
+    assert caught.value.problems == [f'{path}:1:9: models: should be a list, and is "3"; write [3]']
+
+
+def lines_of_keys(text: str) -> list[int]:
+    return [number for number, line in enumerate(text.splitlines()) if re.match(r"[ -]*[\w-]+:( |$)", line)]
+
+
+EXAMPLE = (EXAMPLES / "example.yaml").read_text()
+BLOCK_STYLE = yaml.safe_dump(yaml.load(EXAMPLE, yaml.BaseLoader), sort_keys=False, width=1000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(lines_of_keys(BLOCK_STYLE)))
+def test_an_unknown_key_is_reported_with_its_line_wherever_it_stands(number: int):
+    lines = BLOCK_STYLE.splitlines()
+    line = lines[number]
+    indent = len(line) - len(line.lstrip("- "))
+    if line.lstrip().startswith("- "):
+        lines[number] = line[:indent] + "zzz: 1\n" + " " * indent + line[indent:]
+    else:
+        lines.insert(number, " " * indent + "zzz: 1")
+    found = problems_of("\n".join(lines))
+
+    # In `aliases` and `headers` any key is a name; there its value is what is wrong.
+    assert any(problem.startswith(f"f:{number + 1}:") and "zzz" in problem for problem in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damage_gives_a_config_or_a_config_error_and_nothing_else(data: st.DataObject):
+    start = data.draw(st.integers(0, len(EXAMPLE)))
+    end = data.draw(st.integers(start, min(len(EXAMPLE), start + 40)))
+    patch = data.draw(st.text(max_size=8) | st.sampled_from(["{", "[", "- ", "\n", ": ", "*a", "&a ", "!!map ", "~"]))
+
+    for problem in problems_of(EXAMPLE[:start] + patch + EXAMPLE[end:]):
+        assert problem.startswith("f:")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.recursive(st.text(max_size=5), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_any_values_give_a_config_or_a_config_error_and_nothing_else(values: object):
+    keys = ["models", "routes", "splits", "access", "envoy", "intent", "aliases", "redis", "listen", "entrypoints"]
+
+    assert problems_of(yaml.safe_dump(dict.fromkeys(keys, values), allow_unicode=True))

@@ -1,0 +1,38 @@
+"""What tests need of the real world, and what they say where it is missing."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+
+from wissel.classifiers.export import find_source, folder, is_cached
+from wissel.demo.parts import envoy_binary
+from wissel.errors import WisselError
+from wissel.store.embedded import redis_binary
+
+
+def need(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
+    """Mark tests that need a part; where it is missing they are skipped, but under `REQUIRE_ALL=1` run and fail."""
+    try:
+        part()
+    except WisselError:
+        return pytest.mark.skipif(os.environ.get("REQUIRE_ALL") != "1", reason=f"no {what} here")
+    return pytest.mark.skipif(False, reason=f"{what} is here")
+
+
+def _encoder() -> str:
+    if is_cached():
+        return str(folder())
+    return str(find_source())
+
+
+needs_encoder = need(_encoder, "embedding weights")
+needs_envoy = need(envoy_binary, "envoy")
+needs_redis = need(redis_binary, "redis-server")
+
+
+async def until(ready: Callable[[], object]) -> None:
+    """Wait for what another process does and nobody announces; the test's timeout bounds it."""
+    while not ready():  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(0.02)
