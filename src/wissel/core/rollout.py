@@ -13,13 +13,14 @@ whatever happens in whatever order:
   controller that was dead, neither skip a pause nor extend it beyond measure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from wissel.core.analysis import Analysis, Verdict, look
 from wissel.core.evidence import Evidence, Missing
 from wissel.core.metrics import AnalysisSpec
-from wissel.core.split import Variant
+from wissel.core.split import Match, Split, Variant
 
 Phase = Literal["progressing", "paused", "healthy", "degraded"]
 """Argo Rollouts' words."""
@@ -93,6 +94,22 @@ class RolloutSpec:
     """Whether the canary is compared with an arm of its own size that stable's model serves."""
     confirm_promotion: bool = False
     """Whether the last move, to 100 %, waits for a webhook to allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A rollout with everything around it that needs the world: what the controller reads."""
+
+    spec: RolloutSpec
+    match: Match | None = None
+    """Callers that get the canary whatever its weight, while the rollout is under way."""
+    prometheus: str | None = None
+    queries: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Prometheus queries by metric name."""
+    events: tuple[str, ...] = ()
+    """URLs that are told of every move."""
+    confirmations: tuple[str, ...] = ()
+    """URLs that must agree to the last move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +293,22 @@ def variants(rollout: Rollout, spec: RolloutSpec) -> tuple[Variant, ...]:
     if spec.baseline:
         arms.append(Variant("baseline", spec.stable, baseline))
     return (*arms, Variant("stable", spec.stable, rest - baseline))
+
+
+def apply(split: Split, rollout: Rollout | None, delivery: Delivery) -> Split:
+    """The rollout's split as it serves now; without a record that fits, stable only."""
+    spec = delivery.spec
+    if rollout is None or rollout.revision != spec.revision:
+        return split
+    under_way = not rollout.is_over and rollout.paused != "lost"
+    return replace(
+        split,
+        variants=variants(rollout, spec),
+        match=delivery.match if under_way else None,
+        matched="canary",
+        attempt=rollout.attempt,
+        step=rollout.window,
+    )
 
 
 def canary_share(rollout: Rollout, spec: RolloutSpec) -> float:
