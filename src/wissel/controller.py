@@ -26,7 +26,7 @@ from wissel.store.audit import Audit, entry_of, subject_of
 from wissel.store.base import Absent, Conflict, Entry, Fenced, Record, Scope
 from wissel.store.counters import Counters
 from wissel.store.lease import Lease
-from wissel.store.records import Follower, Records
+from wissel.store.records import Records
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,6 @@ class Controller:
     def __init__(
         self,
         records: Records,
-        follower: Follower,
         counters: Counters,
         audit: Audit,
         lease: Lease,
@@ -76,7 +75,6 @@ class Controller:
         now: Callable[[], float],
     ) -> None:
         self._records = records
-        self._follower = follower
         self._counters = counters
         self._audit = audit
         self._lease = lease
@@ -310,15 +308,3 @@ def _hook_body(delivery: Delivery, rollout: Rollout, event: Mapping[str, Any]) -
         "phase": rollout.phase,
         "event": dict(event),
     }
-
-
-def serving(delivery: Delivery, follower: Follower) -> Rollout | None:
-    """The rollout as requests should meet it now; None for stable only.
-
-    A record that vanished while its rollout was under way serves stable only; one that was promoted stays so.
-    """
-    match follower.state(delivery.spec.name):
-        case Record(rollout) if rollout.revision == delivery.spec.revision:
-            return rollout
-        case _:
-            return None

@@ -665,6 +665,8 @@ class Config(Section):
         Annotated[Annotated[RedisUrl, Tag("<word>")] | Annotated[Redis, Tag("<mapping>")], WORD_OR_MAPPING] | None
     ) = None
     """Where replicas share state: a URL without password, {url: {env: NAME}}, or embedded: a server of wissel's own."""
+    namespace: Name = "default"
+    """Installations that share a Redis and should not share state take different ones."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     """The models that can serve."""
     entrypoints: tuple[Name, ...] = ()
