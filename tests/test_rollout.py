@@ -181,7 +181,10 @@ def test_promote_raises_without_evidence_and_says_who():
     answer = promote(begun(SPEC), SPEC, 5, by="ada")
 
     assert isinstance(answer, Move)
-    assert [(e.kind, e.by, e.weight) for e in answer.events] == [("resumed", "ada", 10), ("weight_set", "ada", 50)]
+    assert [(e.kind, e.by, e.weight) for e in answer.events] == [
+        ("step_promoted", "ada", 10),
+        ("weight_set", "ada", 50),
+    ]
 
 
 def test_promote_in_full_goes_to_the_end():
@@ -438,4 +441,4 @@ class AnyInterleaving(RuleBasedStateMachine):
 
 
 AnyInterleaving.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-test_any_interleaving_leads_to_no_illegal_state = AnyInterleaving.TestCase
+test_any_interleaving_leads_to_no_illegal_state = pytest.mark.slow(AnyInterleaving.TestCase)

@@ -92,7 +92,7 @@ def _decode(hint: Any, value: Any) -> Any:
             return value
         classes = cast("list[type]", [arm for arm in arms if is_dataclass(arm)])
         kind = cast("Mapping[str, Any]", value).get(_KIND)
-        chosen = classes[0] if len(classes) == 1 else next(c for c in classes if c.__name__ == kind)
+        chosen = classes[0] if len(classes) == 1 else {each.__name__: each for each in classes}[kind]
         return _decode(chosen, value)
     if is_dataclass(hint):
         hints = _hints(cast("type", hint))

@@ -101,7 +101,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> Run:
     spec = scenario.spec
     if spec.analysis is None:
         raise ValueError(f'rollout "{spec.name}" has no analysis to simulate')
-    traffic: Traffic = _Callers(scenario, rng) if scenario.sessions else _Strangers(scenario, rng)
+    traffic = traffic_of(scenario, rng)
     interval, now, served = spec.analysis.interval, 0.0, 0
     rollout = advance(begin(spec, now).rollout, spec, None, now).rollout
     traffic.entering(rollout.weight)
@@ -122,6 +122,11 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> Run:
             traffic.entering(rollout.weight)
             before = 0
     return Run("undecided", scenario.looks, now, served, rollout.reason)
+
+
+def traffic_of(scenario: Scenario, rng: np.random.Generator) -> Traffic:
+    """The traffic that a scenario speaks of; it has to be told of its first weight."""
+    return _Callers(scenario, rng) if scenario.sessions else _Strangers(scenario, rng)
 
 
 def _end(rollout: Rollout) -> Literal["promoted", "rolled_back", "stopped"]:
