@@ -331,7 +331,16 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @initialize(on_no_data=st.sampled_from(["hold", "rollback"]), baseline=st.booleans())
     def start(self, on_no_data: str, baseline: bool) -> None:
-        steps = (SetWeight(1), Pause(60), SetWeight(10), AnalysisStep(), Pause(None), SetWeight(50), Pause(30))
+        steps = (
+            SetWeight(1),
+            Pause(60),
+            SetWeight(10),
+            SetWeight(30),
+            AnalysisStep(),
+            Pause(None),
+            SetWeight(50),
+            Pause(30),
+        )
         analysis = an_analysis(Comparison("error_rate"), Guard("error_rate", 0.25), on_no_data=on_no_data)
         self.spec = a_spec(steps=steps, analysis=analysis, baseline=baseline)
         self.now = 0.0
@@ -436,7 +445,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert not (rollout.is_over and rollout.paused)
         assert 0 <= rollout.step <= len(self.spec.steps)
         assert rollout.window < max(1, rollout.step)
-        assert rollout.weight in {0, 1, 10, 50, 100}
+        assert rollout.weight in {0, 1, 10, 30, 50, 100}
         assert rollout.weight < 100 or rollout.is_promoted
 
 
