@@ -40,6 +40,7 @@ class Session:
         "_asked_at",
         "_call",
         "_exchange",
+        "_failed",
         "_half_closed",
         "_over",
         "_request_id",
@@ -57,6 +58,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._over = False
+        self._failed = False
         self._half_closed = False
         telemetry.stream_opened()
 
@@ -90,6 +92,8 @@ class Session:
         self._over = True
         if self._task is not None:
             self._task.cancel()
+        if not self._failed:
+            self._exchange.closed(now=perf_counter())
         decision, outcome = self._exchange.decision, self._exchange.outcome
         if isinstance(decision, Routed) and outcome is not None:
             self._telemetry.ended(decision, outcome)
@@ -141,6 +145,7 @@ class Session:
         if self._over:
             return
         self._over = True
+        self._failed = True
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
         self._call.finish(Status.INTERNAL, "the processor failed")
