@@ -314,9 +314,10 @@ async def test_metrics_count_by_route_variant_and_model(stage):
 
 async def test_a_decision_can_be_asked_for_and_is_the_one_that_is_served(stage):
     body = ask("my loop never ends")
-    async with aiohttp.ClientSession() as session, session.post(
-        f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}
-    ) as response:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{stage.admin}/v1/route?as=eng", json=body, headers={"x-session-id": "s-4"}) as response,
+    ):
         told = await response.json()
     _, _, headers = await send(stage, body, x_session_id="s-4")
 

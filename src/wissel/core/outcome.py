@@ -52,9 +52,9 @@ class Outcome:
     """HTTP status; 0 if the response never began."""
     duration: float
     """Seconds from the request's first message to the last that was seen of the response."""
+    api: Api
     code_details: str = ""
     """Envoy's `response.code_details`; empty where Envoy does not send it."""
-    api: Api = "chat"
     headers_after: float | None = None
     """Seconds from the request's first message to the response's headers; None if they never came."""
     complete: bool = False
