@@ -92,17 +92,22 @@ class Processor:
         return {h.key: h.raw_value.decode() for h in latest.request_headers.headers.headers}
 
 
-refusal = {
+def header(key: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": key, "raw_value": b64encode(value.encode()).decode()}}
+
+
+_refusal = {
     "status": {"code": "Forbidden"},
     "headers": {"set_headers": [{"header": {"key": "content-type", "raw_value": "YXBwbGljYXRpb24vanNvbg=="}}]},
     "body": "eyJlcnJvciI6ICJvdXJzIn0=",
     "details": "wissel_no_rule",
 }
-"""403 `{"error": "ours"}` of `application/json`."""
-
-
-def header(key: str, value: str) -> dict[str, Any]:
-    return {"header": {"key": key, "raw_value": b64encode(value.encode()).decode()}}
+_our_host = {"header_mutation": {"set_headers": [header("host", "x")]}}
+misbehaviours: dict[str, dict[str, Any]] = {
+    "refuse": {"immediate_response": _refusal},
+    "forbidden mutation": {"request_headers": {"response": _our_host}},
+}
+"""What it answers to the request's headers; `refuse` is 403 `{"error": "ours"}` of `application/json`."""
 
 
 @asynccontextmanager

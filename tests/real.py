@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from wissel.classifiers.export import find_source, folder, is_cached
 from wissel.demo.parts import envoy_binary
 from wissel.errors import WisselError
 from wissel.store.embedded import redis_binary
@@ -20,11 +21,18 @@ def need(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(False, reason=f"{what} is here")
 
 
+def _encoder() -> str:
+    if is_cached():
+        return str(folder())
+    return str(find_source())
+
+
+needs_encoder = need(_encoder, "embedding weights")
 needs_envoy = need(envoy_binary, "envoy")
 needs_redis = need(redis_binary, "redis-server")
 
 
 async def until(ready: Callable[[], object]) -> None:
     """Wait for what another process does and nobody announces; the test's timeout bounds it."""
-    while not ready():
-        await asyncio.sleep(0.02)  # noqa: ASYNC110  # there is no event to wait for
+    while not ready():  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(0.02)

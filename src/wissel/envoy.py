@@ -15,11 +15,12 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 import yaml
 
+from wissel.config import Config, host_and_port
+from wissel.config.model import Cluster
 from wissel.errors import ConfigError
 
 CLUSTER_HEADER = "x-wissel-cluster"
@@ -31,9 +32,12 @@ HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian, Alpine and Envoy's own image keep the public authorities."""
 MEBIBYTE = 1024 * 1024
+MESSAGE_TIMEOUT = 5.0
+"""Seconds for the processor to read one message, of 32 MiB as well, beside what the classifier may take."""
 
 _LOGGED = (
     "route",
+    "score",
     "target",
     "model",
     "variant",
@@ -86,24 +90,56 @@ class EnvoyPlan:
     """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
     max_body_bytes: int = 32 * MEBIBYTE
     """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
-    message_timeout: float = 5.0
-    """How long the processor may have one message, of 32 MiB as well; a backstop behind its own deadlines."""
+    message_timeout: float = MESSAGE_TIMEOUT
+    """How long the processor may have one message: a backstop behind its own deadlines, and never Envoy's 200 ms."""
     idle_timeout: float = 900.0
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
 
-def render(plan: EnvoyPlan) -> str:
-    """The bootstrap as YAML, the same text for the same plan.
+def plan(config: Config) -> EnvoyPlan:
+    """What the configuration says about Envoy; ConfigError where that is too little for a bootstrap."""
+    if config.envoy is None:
+        raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
+    clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
+    wanted = {user.cluster for user in (*config.models, *config.passthrough)}
+    problems = [f'envoy.clusters: no cluster is named "{name}"' for name in sorted(wanted - clusters.keys())]
+    if PROCESSOR_CLUSTER in clusters:
+        problems.append(f'envoy.clusters: "{PROCESSOR_CLUSTER}" is wissel\'s own; take another name')
+    if problems:
+        raise ConfigError(problems)
+    return EnvoyPlan(
+        listen=config.envoy.listen,
+        admin=config.envoy.admin,
+        processors=config.processors,
+        clusters=tuple(clusters.values()),
+        allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
+        message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
+    )
 
-    Raises ConfigError for an address that cannot be one and for two clusters of one name.
-    """
+
+def _planned(cluster: Cluster) -> UpstreamCluster:
+    match cluster.tls:
+        case False:
+            tls = None
+        case True:
+            tls = TLS(host_and_port(cluster.address)[0])
+        case given:
+            tls = TLS(given.sni or host_and_port(cluster.address)[0], given.ca or SYSTEM_CA)
+    return UpstreamCluster(cluster.name, cluster.address, tls)
+
+
+def render(plan: EnvoyPlan) -> str:
+    """The bootstrap as YAML, the same text for the same plan."""
     header = "# Envoy's bootstrap with wissel in front of every model. Written by `wissel envoy`; do not edit.\n"
+    if plan.allow_headers:
+        header += (
+            f"# Callers may set {', '.join(plan.allow_headers)}: the long pattern matches every other x-wissel-*.\n"
+        )
     return header + yaml.safe_dump(bootstrap(plan), sort_keys=False, width=120, allow_unicode=True)
 
 
 def bootstrap(plan: EnvoyPlan) -> Fields:
-    """The bootstrap as plain data; raises as `render` does."""
-    _check(plan)
+    """The bootstrap as plain data."""
     return {
         "node": {"id": "wissel-envoy", "cluster": "wissel"},
         "admin": {"address": _address(plan.admin)},
@@ -113,19 +149,6 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
             "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
         },
     }
-
-
-def _check(plan: EnvoyPlan) -> None:
-    names = sorted([PROCESSOR_CLUSTER, *(cluster.name for cluster in plan.clusters)])
-    problems = [
-        f'envoy.clusters: "{name}" is {"reserved" if name == PROCESSOR_CLUSTER else "there twice"}'
-        for name, same in groupby(names)
-        if len(list(same)) > 1
-    ]
-    if not plan.processors:
-        problems.append("envoy.processors: name at least one, or Envoy refuses every request")
-    if problems:
-        raise ConfigError(problems)
 
 
 # --- From the caller to the filter -------------------------------------------------------------------------------
@@ -486,7 +509,7 @@ def _endpoints(name: str, addresses: Iterable[str], *, hostname: str = "") -> Fi
 
 
 def _discovery(addresses: Iterable[str], *, many_addresses: bool = False) -> str:
-    if all(address.startswith("unix:") or _is_ip(_host_and_port(address)[0]) for address in addresses):
+    if all(address.startswith("unix:") or _is_ip(host_and_port(address)[0]) for address in addresses):
         return "STATIC"
     # A public provider answers each look-up with other addresses; following them all would cut answers in flight.
     return "LOGICAL_DNS" if many_addresses else "STRICT_DNS"
@@ -495,15 +518,8 @@ def _discovery(addresses: Iterable[str], *, many_addresses: bool = False) -> str
 def _address(address: str) -> Fields:
     if address.startswith("unix:"):
         return {"pipe": {"path": address.removeprefix("unix:")}}
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
-        raise ConfigError([f'envoy: "{address}" is no address; write host:port'])
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _is_ip(host: str) -> bool:

@@ -1,5 +1,6 @@
 """A file into a `Config`, or into every problem that it has."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wissel.config import Config, load, parse
+from wissel.config.load import MAX_HINTS
 from wissel.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "config"
@@ -312,6 +314,13 @@ def test_the_second_of_two_sections_does_not_hide_what_is_wrong_in_the_first():
     ]
 
 
+def test_of_very_many_problems_only_the_first_come_with_a_suggestion():
+    aliases = "".join(f"  a{number}: smal\n" for number in range(60))
+    found = problems_of(f"{BASE}aliases:\n{aliases}")
+
+    assert [problem.endswith('did you mean "small"?') for problem in found] == [True] * MAX_HINTS + [False] * 10
+
+
 def test_a_file_that_is_not_there_is_the_operators_error(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: no such file or directory"):
         load(tmp_path / "absent.yaml")
@@ -328,11 +337,11 @@ def test_problems_name_the_file(tmp_path: Path):
 
 
 def lines_of_keys(text: str) -> list[int]:
-    return [number for number, line in enumerate(text.splitlines()) if line.lstrip("- ").partition(":")[1]]
+    return [number for number, line in enumerate(text.splitlines()) if re.match(r"[ -]*[\w-]+:( |$)", line)]
 
 
 EXAMPLE = (EXAMPLES / "example.yaml").read_text()
-BLOCK_STYLE = yaml.safe_dump(yaml.load(EXAMPLE, yaml.BaseLoader), sort_keys=False)
+BLOCK_STYLE = yaml.safe_dump(yaml.load(EXAMPLE, yaml.BaseLoader), sort_keys=False, width=1000)
 
 
 @settings(max_examples=40, deadline=None)
@@ -347,7 +356,7 @@ def test_an_unknown_key_is_reported_with_its_line_wherever_it_stands(number: int
         lines.insert(number, " " * indent + "zzz: 1")
     found = problems_of("\n".join(lines))
 
-    # In `aliases` any key is a name, and in `headers` that of a header.
+    # In `aliases` and `headers` any key is a name; there its value is what is wrong.
     assert any(problem.startswith(f"f:{number + 1}:") and "zzz" in problem for problem in found)
 
 

@@ -250,6 +250,20 @@ def test_a_stream_that_does_not_begin_with_request_headers_is_refused():
     assert b"request_header_mode" in steps[0].response.body
 
 
+def test_an_answer_that_envoy_gave_before_any_filter_is_let_be():
+    refused = ResponseHeaders({":status": "403"}, attributes={"response.code_details": "upgrade_failed"})
+    steps = Exchange("wr-1", now=0.0).receive(refused, now=0.0, protocol=BUFFERED)
+
+    assert [step.phase for step in steps] == ["response_headers"]
+
+
+@pytest.mark.parametrize("attributes", [{}, {"response.code_details": "via_upstream"}])
+def test_an_answer_to_a_request_that_was_never_asked_about_is_refused(attributes):
+    served = ResponseHeaders({":status": "200"}, attributes=attributes)
+
+    assert refusal(Exchange("wr-1", now=0.0).receive(served, now=0.0, protocol=BUFFERED)) == (500, "unsupported_mode")
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT"])
 def test_a_call_with_another_method_is_no_llm_call(method):
     _, (step,) = begin(method=method, end_of_stream=True)

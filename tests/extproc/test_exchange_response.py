@@ -192,7 +192,7 @@ def test_the_override_names_the_streamed_mode():
 @pytest.mark.parametrize("mode", ["buffered", "buffered_partial", "full_duplex_streamed", "grpc"])
 def test_a_response_mode_that_holds_answers_back_is_refused_and_the_setting_named(mode):
     exchange = Exchange("wr-1", now=0.0)
-    (step,) = exchange.receive(RequestHeaders({}), now=0.0, protocol=Protocol("buffered", mode))
+    (step,) = exchange.receive(RequestHeaders({":path": "/"}), now=0.0, protocol=Protocol("buffered", mode))
 
     assert isinstance(step, Refuse)
     assert b"response_body_mode is " + mode.upper().encode() + b"; set it to NONE or STREAMED" in step.response.body
@@ -267,6 +267,15 @@ def test_a_passthroughs_answer_is_left_alone():
 
     assert not answered(exchange).read_body
     assert told(exchange, USAGE, end_of_stream=True) == Reply("response_body")
+
+
+def test_what_envoy_answers_by_itself_passes_with_its_body():
+    exchange = Exchange("wr-1", now=0.0)
+    details = {"response.code_details": "upgrade_failed"}
+    exchange.receive(ResponseHeaders({":status": "403"}, attributes=details), now=0.0, protocol=STREAMED)
+
+    assert exchange.receive(ResponseBody(b"no", end_of_stream=True), now=0.0) == [Reply("response_body")]
+    assert exchange.is_settled
 
 
 # What is learned.

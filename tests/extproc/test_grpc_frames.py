@@ -1,3 +1,4 @@
+from itertools import pairwise
 from urllib.parse import unquote
 
 import pytest
@@ -17,7 +18,7 @@ def test_the_borders_of_chunks_do_not_change_the_messages(messages: list[bytes],
     borders = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     deframer = Deframer(1000)
 
-    received = [m for a, b in zip(borders, borders[1:], strict=False) for m in deframer.feed(stream[a:b])]
+    received = [m for a, b in pairwise(borders) for m in deframer.feed(stream[a:b])]
 
     assert (received, deframer.held) == (messages, 0)
 

@@ -9,7 +9,7 @@ silently takes the last of two equal keys and expands aliases without a bound.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -88,6 +88,8 @@ class Problem:
     message: str
     meant: Path | None = None
     """What was probably meant to stand there; that it is missing needs no second problem."""
+    hint: Callable[[], str] | None = None
+    """Ends the message, where finding that end takes a search."""
 
     def render(self, source: str) -> str:
         return f"{source}:{self.at.line}:{self.at.column}: {self.fault}"

@@ -10,6 +10,9 @@ from wissel.config.references import reference_problems
 from wissel.config.shapes import shape_problems
 from wissel.errors import ConfigError
 
+MAX_HINTS = 50
+"""The problems that come with the nearest right name: each is a search through all of them."""
+
 
 def load(path: str | Path) -> Config:
     """The configuration in the file. Raises ConfigError with all that is wrong with it."""
@@ -33,8 +36,16 @@ def parse(raw: str | bytes, source: str = "config.yaml") -> Config:
         problems += drop_follow_ups(shape_problems(root, error), problems)
     problems += drop_follow_ups(reference_problems(root), problems)
     if problems or config is None:
-        raise ConfigError([problem.render(source) for problem in sorted(problems, key=_in_order)])
+        raise ConfigError(_rendered(problems, source))
     return config
+
+
+def _rendered(problems: list[Problem], source: str) -> list[str]:
+    ordered = sorted(problems, key=_in_order)
+    return [
+        problem.render(source) + (problem.hint() if problem.hint and number < MAX_HINTS else "")
+        for number, problem in enumerate(ordered)
+    ]
 
 
 def _in_order(problem: Problem) -> tuple[object, ...]:

@@ -7,7 +7,8 @@ its shape is already reported, and nothing is said about those who refer to it.
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import chain
 
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
@@ -30,7 +31,7 @@ ANSWERS = frozenset(f"x-wissel-{name}" for name in ("cluster", "model", "route",
 """The headers that wissel sets; a caller that could set them would choose in its place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Names:
     """The names that one part of the file gives."""
 
@@ -42,9 +43,9 @@ class _Names:
     def __contains__(self, name: str) -> bool:
         return name in self.texts
 
-    @property
-    def texts(self) -> list[str]:
-        return [place.text for place in self.places if place.text is not None]
+    @cached_property
+    def texts(self) -> frozenset[str]:
+        return frozenset(place.text for place in self.places if place.text is not None)
 
 
 def reference_problems(root: Place) -> list[Problem]:
@@ -126,8 +127,9 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     if confused:
         yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
     elif all(names.complete for names in wanted):
-        hint = suggestion(name, [text for names in wanted for text in names.texts])
-        yield place.problem(f"no {kinds} is named {quote(name)}{hint}")
+        among = [text for names in wanted for text in names.texts]
+        message = f"no {kinds} is named {quote(name)}"
+        yield Problem(place.at, place.path, message, hint=partial(suggestion, name, among))
 
 
 def _a(kind: str) -> str:
@@ -210,7 +212,7 @@ def _rules(root: Place, models: _Names, routes: _Names, others: tuple[_Names, ..
         for place in rule["models"].items():
             if place.text != ANYTHING:
                 yield from (
-                    Problem(each.at, each.path, each.message.replace("here belongs a model", "a rule names models"))
+                    replace(each, message=each.message.replace("here belongs a model", "a rule names models"))
                     for each in _unknown(place, (models,), others)
                 )
         for place in rule["routes"].items():

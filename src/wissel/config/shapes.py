@@ -36,7 +36,7 @@ _WANTED = {
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant."""
-    by_fold = {each.casefold(): each for each in names}
+    by_fold = {each.casefold(): each for each in sorted(names)}
     near = get_close_matches(name.casefold(), list(by_fold), n=1)
     return by_fold[near[0]] if near else None
 

@@ -303,6 +303,8 @@ class Connection(asyncio.Protocol):
         """End every stream with UNAVAILABLE, and close."""
         for stream in self._streams.values():
             self._fail(stream, Status.UNAVAILABLE, "server is shutting down")
+        # Trailers first: a strict peer takes nothing after the final GOAWAY.
+        self._end_turn()
         self._refuse_streams()
 
     def abort(self) -> None:

@@ -210,8 +210,8 @@ class Exchange:
 
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
-        if self._state == "new" and (complaint := _complaint(event, protocol)):
-            return self._refuse(_misconfigured(complaint))
+        if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
+            return self._refuse(_misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._mode = protocol.request_body
             self._response_mode = protocol.response_body
@@ -272,6 +272,8 @@ class Exchange:
         path = normalise_path(raw_path)
         if "upgrade" in headers or method == "CONNECT":
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
+        if complaint := _complaint(self._mode, self._response_mode):
+            return self._refuse(_misconfigured(complaint))
         api = PATHS.get(path) if method == "POST" else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
@@ -406,6 +408,9 @@ class Exchange:
     # The response's direction.
 
     def _on_response_headers(self, event: ResponseHeaders, now: float) -> list[Step]:
+        if self._state == "new":
+            # Envoy answered by itself, and there is nothing to decide any more; the answer's body may follow.
+            self._state = "refused"
         ours = {REQUEST_ID_HEADER: self._request_id}
         if self._response is None or not isinstance(self.decision, Routed):
             return [Reply("response_headers", Mutation(set_headers=ours))]
@@ -439,17 +444,18 @@ def _canonical(head: Head) -> str:
     return f"{head.path}?{query}" if query else head.path
 
 
-def _complaint(event: Event, protocol: Protocol | None) -> str:
-    """What is wrong with the filter's modes; empty if they can be served."""
-    if not isinstance(event, RequestHeaders):
-        return "set processing_mode.request_header_mode to SEND"
-    if protocol is None:
-        return ""
-    if protocol.request_body not in {"buffered", "full_duplex_streamed"}:
-        mode = protocol.request_body.upper()
-        return f"processing_mode.request_body_mode is {mode}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
-    if protocol.response_body not in {"none", "streamed"}:
-        return f"processing_mode.response_body_mode is {protocol.response_body.upper()}; set it to NONE or STREAMED"
+def _is_local_reply(event: Event) -> bool:
+    """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
+    details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
+    return bool(details) and details != "via_upstream"
+
+
+def _complaint(request: BodyMode, response: BodyMode) -> str:
+    """What is wrong with the filter's modes for bodies; empty if they can be served."""
+    if request not in {"buffered", "full_duplex_streamed"}:
+        return f"processing_mode.request_body_mode is {request.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
+    if response not in {"none", "streamed"}:
+        return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
     return ""
 
 

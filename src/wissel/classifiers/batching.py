@@ -1,0 +1,155 @@
+"""Many callers, few threads: texts go in one by one and are encoded together.
+
+All state belongs to the event loop, so nothing here is locked: callers queue
+their texts, and whenever a thread of the pool is free it gets the next few. A
+thread only computes. The same text asked for twice is encoded once, and what
+was encoded lately is remembered.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wissel.classifiers.encoder import Encode, Vectors
+from wissel.errors import WorldError
+
+Vector = NDArray[np.float32]
+
+BATCH_TEXTS = 16
+BATCH_CHARS = 512
+"""A batch holds about as much text as one long prompt, so nobody waits much longer for companions than for one."""
+
+
+class OverloadError(WorldError):
+    """More texts are waiting than could be encoded in time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A text that is to be encoded, and how many callers still want it."""
+
+    text: str
+    done: asyncio.Future[Vector]
+    waiters: int = 0
+
+
+class Batcher:
+    """Encodes for all callers of one event loop.
+
+    `encode` runs in `workers` threads at once. At most `queue_limit` texts wait; `memory` vectors are kept.
+    """
+
+    def __init__(self, encode: Encode, *, workers: int = 2, queue_limit: int = 256, memory: int = 4096) -> None:
+        self._encode = encode
+        self._workers = workers
+        self._queue_limit = queue_limit
+        self._memory_limit = memory
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+        self._memory: OrderedDict[str, Vector] = OrderedDict()
+        self._jobs: dict[str, _Job] = {}
+        """Queued and running, by text."""
+        self._queue: dict[str, _Job] = {}
+        """Those not yet given to a thread, oldest first."""
+        self._running: set[asyncio.Future[Vectors]] = set()
+        self._closed = False
+
+    def recall(self, texts: Sequence[str]) -> Vectors | None:
+        """The vectors, (n, dimensions), if all of them are remembered; never blocks."""
+        found: list[Vector] = []
+        for text in texts:
+            vector = self._memory.get(text)
+            if vector is None:
+                return None
+            found.append(vector)
+        for text in texts:
+            self._memory.move_to_end(text)
+        return np.stack(found) if found else None
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """The vectors, (n, dimensions), at least one text; a caller that is cancelled takes its texts off the queue.
+
+        Raises OverloadError at once if the queue is full or closed, and whatever `encode` raised.
+        """
+        known = {text: self._memory[text] for text in texts if text in self._memory}
+        jobs = self._enlist(dict.fromkeys(text for text in texts if text not in known))
+        if jobs:
+            self._start()
+            try:
+                # Unlike gather, wait leaves the futures alone when it is cancelled: others may want them too.
+                await asyncio.wait([job.done for job in jobs])
+            finally:
+                self._leave(jobs)
+            known |= {job.text: job.done.result() for job in jobs}
+        return np.stack([known[text] for text in texts])
+
+    async def close(self) -> None:
+        """Refuses new texts, finishes those that callers wait for, and ends the threads."""
+        self._closed = True
+        while self._running:
+            await asyncio.wait(self._running)
+        self._pool.shutdown(wait=False)
+
+    def _enlist(self, texts: Iterable[str]) -> list[_Job]:
+        """One job a text, a new one where nobody else asked for it yet; all or none."""
+        jobs = [self._jobs.get(text) or _Job(text, asyncio.get_running_loop().create_future()) for text in texts]
+        new = [job for job in jobs if job.text not in self._jobs]
+        if new and self._closed:
+            raise OverloadError("the encoder is closed")
+        if new and len(self._queue) + len(new) > self._queue_limit:
+            raise OverloadError(f"{len(self._queue)} texts wait to be encoded, and {self._queue_limit} is the limit")
+        for job in new:
+            self._jobs[job.text] = self._queue[job.text] = job
+        for job in jobs:
+            job.waiters += 1
+        return jobs
+
+    def _leave(self, jobs: Iterable[_Job]) -> None:
+        for job in jobs:
+            job.waiters -= 1
+            if not job.waiters and self._queue.pop(job.text, None):
+                del self._jobs[job.text]
+
+    def _start(self) -> None:
+        """Gives queued texts to the threads that are free."""
+        while self._queue and len(self._running) < self._workers:
+            batch = self._take_batch()
+            running = asyncio.get_running_loop().run_in_executor(self._pool, self._encode, [job.text for job in batch])
+            self._running.add(running)
+            running.add_done_callback(partial(self._finish, batch))
+
+    def _take_batch(self) -> list[_Job]:
+        batch: list[_Job] = []
+        chars = 0
+        for job in self._queue.values():
+            if batch and (len(batch) == BATCH_TEXTS or chars + len(job.text) > BATCH_CHARS):
+                break
+            batch.append(job)
+            chars += len(job.text)
+        for job in batch:
+            del self._queue[job.text]
+        return batch
+
+    def _finish(self, batch: list[_Job], running: asyncio.Future[Vectors]) -> None:
+        self._running.discard(running)
+        for job in batch:
+            del self._jobs[job.text]
+        if error := running.exception():
+            for job in batch:
+                job.done.set_exception(error)
+                job.done.exception()  # so that asyncio does not complain where every caller has left
+        else:
+            for job, vector in zip(batch, running.result(), strict=True):
+                self._remember(job.text, vector)
+                job.done.set_result(vector)
+        self._start()
+
+    def _remember(self, text: str, vector: Vector) -> None:
+        self._memory[text] = vector.copy()  # a row would keep its whole batch alive
+        if len(self._memory) > self._memory_limit:
+            self._memory.popitem(last=False)

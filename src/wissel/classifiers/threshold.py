@@ -1,0 +1,89 @@
+"""Below which score a request belongs to no route, learned from the routes' own phrases.
+
+An example is what a user's message looks like, so each example, scored
+against its own route without itself, is one guess at how a message that
+belongs here will score. The threshold lies at the lower end of these guesses,
+where about one in a hundred would be lost. Names and descriptions are no
+guesses: they resemble each other more than any message resembles them. A
+config with few or no examples therefore leans on a prior.
+
+The constants come from CLINC150's training and validation rows, over 5 to 150
+intents with 0 to 20 examples each; the prior's mean and spread are what
+messages score against routes that have a name only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wissel.classifiers.encoder import Vectors
+
+BEST_SHARE = 0.25
+"""Of the nearest phrase in a score; the rest is the centroid's."""
+
+PRIOR_MEAN = 0.52
+PRIOR_SD = 0.16
+PRIOR_WEIGHT = 20
+"""As many examples' worth of guesses."""
+
+DEVIATIONS = 2.15
+"""Below the mean: 1.6 % of a normal distribution lie there, but these have a lighter left tail."""
+
+LOST_SHARE = 0.015
+MIN_FOR_QUANTILE = 50
+"""So many guesses show their own lower end, which is better than a normal distribution's where they are mixed."""
+
+MIN_OTHERS = 2
+"""An example is a guess if its route has so many other phrases; against a name alone it would score too low."""
+
+
+@dataclass(frozen=True)
+class RoutePhrases:
+    """What describes one route."""
+
+    vectors: Vectors
+    """One phrase a row."""
+    examples: int
+    """So many of the last rows are examples of users' messages."""
+
+
+def blend(best: NDArray[np.floating], centroid: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A score from the cosine with a route's nearest phrase and that with the mean of its phrases.
+
+    Together they are right more often than either: the centroid alone misses what a route's one odd example says.
+    """
+    return BEST_SHARE * best + (1 - BEST_SHARE) * centroid
+
+
+def centroid_of(vectors: Vectors) -> NDArray[np.float32]:
+    """The direction of the mean: (n, dimensions) -> (dimensions,)."""
+    mean = vectors.mean(axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def learn_threshold(routes: Iterable[RoutePhrases]) -> float:
+    """The score at or above which a message is taken to belong to its best route."""
+    guesses = np.array([guess for route in routes for guess in _leave_one_out(route)])
+    weight = PRIOR_WEIGHT + len(guesses)
+    mean = (PRIOR_WEIGHT * PRIOR_MEAN + guesses.sum()) / weight
+    prior_variance = PRIOR_SD**2 + (PRIOR_MEAN - mean) ** 2
+    variance = (PRIOR_WEIGHT * prior_variance + ((guesses - mean) ** 2).sum()) / weight
+    threshold = mean - DEVIATIONS * variance**0.5
+    if len(guesses) >= MIN_FOR_QUANTILE:
+        threshold = min(threshold, np.quantile(guesses, LOST_SHARE))
+    return float(threshold)
+
+
+def _leave_one_out(route: RoutePhrases) -> list[float]:
+    """Each example's score against the other phrases of its route."""
+    count = len(route.vectors)
+    if count <= MIN_OTHERS:
+        return []
+    guesses: list[float] = []
+    for index in range(count - route.examples, count):
+        others = np.delete(route.vectors, index, axis=0)
+        example = route.vectors[index]
+        guesses.append(float(blend((others @ example).max(), centroid_of(others) @ example)))
+    return guesses
