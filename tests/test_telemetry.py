@@ -7,6 +7,7 @@ from wissel.core.outcome import Outcome, Usage
 from wissel.telemetry import Telemetry
 
 DECISION = Routed(model("small"), "ab", "canary", "split", ANONYMOUS, "r1", route="talk")
+PLACE = 'model="small",route="talk"'
 WHERE = (
     'feature_flag_result_variant="canary",gen_ai_operation_name="chat",'
     'gen_ai_provider_name="small-cluster",gen_ai_request_model="small"'
@@ -37,7 +38,7 @@ FULL = Outcome(
         f'gen_ai_client_operation_time_to_first_chunk_seconds_sum{{{WHERE},wissel_route="talk"}} 2.0',
         f'gen_ai_client_operation_time_per_output_chunk_seconds_sum{{{WHERE},wissel_route="talk"}} 0.25',
         f'wissel_cost_USD_total{{{WHERE},wissel_route="talk"}} 0.5',
-        'wissel_response_duration_seconds_sum{blame="variant",model="small",route="talk",status="200",variant="canary"} 1.0',
+        f'wissel_response_duration_seconds_sum{{blame="variant",{PLACE},status="200",variant="canary"}} 1.0',
     ],
 )
 def test_an_outcome_is_told_by_the_names_of_the_conventions(line):

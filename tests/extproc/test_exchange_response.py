@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -247,7 +248,7 @@ def test_every_chunk_is_answered_and_the_caller_gets_the_rest_unchanged(places, 
     answered(exchange)
     stream = CONTENT + b": thinking\n\n" + CONTENT + STOP + USAGE + DONE
     borders = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    chunks = [stream[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    chunks = [stream[start:end] for start, end in pairwise(borders)]
     chunks += [b""] if ends_empty else []
     on = b""
     for at, chunk in enumerate(chunks):
@@ -353,7 +354,7 @@ def test_who_hangs_up_in_the_middle_is_counted_and_nobodys_fault():
     exchange, _ = forwarded()
     answered(exchange)
     told(exchange, CONTENT)
-    exchange.closed(now=14.0)
+    exchange.closed(now=14.0, override_works=False)
 
     assert (outcome(exchange).hung_up, outcome(exchange).complete, outcome(exchange).duration) == (True, False, 4.0)
     assert not outcome(exchange).is_evidence
@@ -361,7 +362,7 @@ def test_who_hangs_up_in_the_middle_is_counted_and_nobodys_fault():
 
 def test_who_hangs_up_before_an_answer_is_counted_too():
     exchange, _ = forwarded()
-    exchange.closed(now=14.0)
+    exchange.closed(now=14.0, override_works=False)
 
     assert (outcome(exchange).hung_up, outcome(exchange).status, outcome(exchange).headers_after) == (True, 0, None)
 
@@ -370,7 +371,7 @@ def test_who_leaves_after_the_last_word_has_had_all_of_it():
     exchange, _ = forwarded()
     answered(exchange)
     told(exchange, CONTENT + STOP + USAGE + DONE)
-    exchange.closed(now=14.0)
+    exchange.closed(now=14.0, override_works=False)
 
     assert (outcome(exchange).complete, outcome(exchange).hung_up) == (True, False)
 
@@ -378,10 +379,27 @@ def test_who_leaves_after_the_last_word_has_had_all_of_it():
 def test_an_override_that_envoy_does_not_allow_is_no_hang_up():
     exchange, _ = forwarded()
     answered(exchange)
-    exchange.closed(now=11.1)
+    exchange.closed(now=11.1, override_works=False)
 
     assert (outcome(exchange).unread, outcome(exchange).hung_up, outcome(exchange).duration) == ("not_sent", False, 1.0)
     assert outcome(exchange).is_evidence
+
+
+def test_where_overrides_work_a_body_that_never_came_is_a_hang_up():
+    exchange, _ = forwarded()
+    answered(exchange)
+    exchange.closed(now=15.0, override_works=True)
+
+    assert (outcome(exchange).unread, outcome(exchange).hung_up, outcome(exchange).duration) == ("", True, 5.0)
+
+
+def test_a_body_that_came_on_request_shows_that_overrides_work():
+    exchange, _ = forwarded()
+    answered(exchange)
+    before = exchange.override_worked
+    told(exchange, CONTENT)
+
+    assert (before, exchange.override_worked) == (False, True)
 
 
 def test_an_end_that_was_seen_stays_what_it_was():
@@ -389,7 +407,7 @@ def test_an_end_that_was_seen_stays_what_it_was():
     answered(exchange)
     told(exchange, CONTENT + STOP + DONE, end_of_stream=True)
     before = outcome(exchange)
-    exchange.closed(now=99.0)
+    exchange.closed(now=99.0, override_works=False)
 
     assert outcome(exchange) is before
 
@@ -397,6 +415,6 @@ def test_an_end_that_was_seen_stays_what_it_was():
 def test_a_request_that_was_never_forwarded_has_no_outcome():
     exchange = Exchange("wr-1", now=0.0)
     exchange.receive(RequestHeaders({":method": "GET", ":path": "//"}), now=0.0, protocol=ON_REQUEST)
-    exchange.closed(now=1.0)
+    exchange.closed(now=1.0, override_works=False)
 
     assert exchange.outcome is None

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -31,7 +33,7 @@ def test_crlf_alone_ends_a_line_and_no_event():
 
 def cuts(data: bytes, places: list[int]) -> list[bytes]:
     borders = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(borders)]
 
 
 pieces_of_events = st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b":c", b"e", b"data:", b"\xef\xbb\xbf"])

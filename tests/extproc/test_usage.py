@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def read(
     assert reader is not None
     borders = [0, *sorted(place % (len(body) + 1) for place in places or []), len(body)]
     on = b""
-    for at, (start, end) in enumerate(zip(borders, borders[1:], strict=False)):
+    for at, (start, end) in enumerate(pairwise(borders)):
         on += reader.feed(body[start:end], now=float(at))
     return reader, on + reader.finish()
 
@@ -173,8 +174,8 @@ def test_one_byte_at_a_time_is_no_different():
 
 
 parts = st.sampled_from(
-    [*CHAT_EVENTS, USAGE_EVENT, DONE, b": comment\n\n", b"data: {\n\n", b"data: null\n\n", b"data: [1]\n\n", b"\n", b"\r",
-     b"\xff", b"data: {", b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1}}\n\n', b"id: 1\n", b"\xef\xbb\xbf",
+    [*CHAT_EVENTS, USAGE_EVENT, DONE, b": comment\n\n", b"data: {\n\n", b"data: null\n\n", b"data: [1]\n\n", b"\n",
+     b"\r",      b"\xff", b"data: {", b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1}}\n\n', b"id: 1\n", b"\xef\xbb\xbf",
      b'data: {"usage":7,"choices":[]}\n\n', event({"choices": [], "usage": {"x": [{"choices": [1]}]}})]
 )  # fmt: skip
 
@@ -307,7 +308,8 @@ def test_a_chunk_of_usage_beyond_its_bound_stays():
 
 WHOLE = {
     "chat": (
-        {"model": "m", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}], "usage": CHAT_USAGE},
+        {"model": "m", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+         "usage": CHAT_USAGE},
         (Usage(19, 10, 8, 4), ("stop",), "m"),
     ),
     "responses": (response("completed"), (Usage(37, 11, 6, 2), ("completed",), "gpt-4.1")),
@@ -317,7 +319,8 @@ WHOLE = {
         (Usage(3, 3, 2), ("max_tokens",), "c"),
     ),
     "embeddings": (
-        {"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}}, (Usage(8), (), "e")
+        {"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+        (Usage(8), (), "e"),
     ),
     "completions": (
         {"model": "m", "choices": [{"index": 0, "text": "x", "finish_reason": "length"}],

@@ -256,10 +256,19 @@ class Exchange:
             case Routed():
                 return self._forward(decision)
 
-    def closed(self, *, now: float) -> None:
-        """Envoy has ended the stream; what was seen until now is the outcome."""
+    @property
+    def override_worked(self) -> bool:
+        """Whether Envoy sent the response's body because it was asked to."""
+        return self._response is not None and self._response.got_what_it_asked_for
+
+    def closed(self, *, now: float, override_works: bool) -> None:
+        """Envoy has ended the stream; what was seen until now is the outcome.
+
+        Where an answer's body never came although it was asked for, only `override_works`, which is whether any such
+        body ever came, tells a caller who left from an Envoy that does not allow the override.
+        """
         if self._response is not None:
-            self._response.close(now=now)
+            self._response.close(now=now, override_works=override_works)
 
     # The request's direction.
 

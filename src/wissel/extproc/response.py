@@ -94,10 +94,16 @@ class Response:
             self._reader.finish()
         self._end(now, complete=True)
 
-    def close(self, *, now: float) -> None:
-        """Nothing more will come."""
-        if self._headers_at is not None and self._body == "on request" and not self._arrived:
-            # Either Envoy does not allow the override, or the caller left right now: nobody can tell.
+    @property
+    def got_what_it_asked_for(self) -> bool:
+        """Whether Envoy sent a body because it was asked to."""
+        return self._body == "on request" and self._arrived
+
+    def close(self, *, now: float, override_works: bool) -> None:
+        """Nothing more will come; `override_works` is whether this Envoy is known to send bodies when asked."""
+        asked_in_vain = self._body == "on request" and not self._arrived
+        if self._headers_at is not None and asked_in_vain and not override_works:
+            # Either Envoy does not allow the override, or the caller left right now: nobody can tell yet.
             self._end(self._headers_at, unread="not_sent")
         elif self._reader is not None and self._reader.found.ended:
             self._end(now, complete=True)
