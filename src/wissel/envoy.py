@@ -37,6 +37,7 @@ MESSAGE_TIMEOUT = 5.0
 
 _LOGGED = (
     "route",
+    "score",
     "target",
     "model",
     "variant",

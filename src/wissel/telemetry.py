@@ -5,6 +5,7 @@ later in the pipeline, OTLP. Attributes are bounded by the configuration: names
 of routes, models and rules, never what a caller wrote.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -16,11 +17,24 @@ from wissel import __version__
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.outcome import Outcome
+from wissel.core.request import Api
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Bucket borders of the GenAI conventions for durations of operations."""
+
+_TOKENS: Final = tuple(4**power for power in range(14))
+"""Bucket borders of the GenAI conventions for counts of tokens: 1 to 67,108,864."""
+
+_OPERATIONS: Final[Mapping[Api, str]] = {
+    "chat": "chat",
+    "completions": "text_completion",
+    "responses": "chat",
+    "messages": "chat",
+    "embeddings": "embeddings",
+}
+"""`gen_ai.operation.name` by API."""
 
 _DECISION_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -59,6 +73,37 @@ class Telemetry:
             description="from the request to its response's headers, by status, route, model and variant",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage",
+            unit="{token}",
+            description="tokens of a request, by type",
+            explicit_bucket_boundaries_advisory=_TOKENS,
+        )
+        self._operations = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            unit="s",
+            description="from the request to the end of its response, or to its headers where the body is not read",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._first_chunks = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            unit="s",
+            description="from the request to the first token of its stream",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._output_chunks = meter.create_histogram(
+            "gen_ai.client.operation.time_per_output_chunk",
+            unit="s",
+            description="between two chunks of a stream, one mean for each response",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._cost = meter.create_counter("wissel.cost", unit="USD", description="by the models' prices")
+        self._hang_ups = meter.create_counter(
+            "wissel.hang_ups", description="streams that were gone before their response ended"
+        )
+        self._unread = meter.create_counter(
+            "wissel.responses.unread", description="responses of which something could not be read, by reason"
+        )
         self._failures = meter.create_counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"
         )
@@ -92,10 +137,27 @@ class Telemetry:
         self._classifications.record(seconds, {"result": result})
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
-        """The response to a routed request has begun."""
-        blame = "variant" if outcome.is_evidence else "nobody"
-        attributes = {**_where(decision), "status": outcome.status, "blame": blame}
-        self._responses.record(outcome.duration, attributes)
+        """The response to a routed request is over."""
+        where = _where(decision)
+        if outcome.headers_after is not None:
+            blame = "variant" if outcome.is_evidence else "nobody"
+            self._responses.record(outcome.headers_after, {**where, "status": outcome.status, "blame": blame})
+        if outcome.hung_up:
+            self._hang_ups.add(1, where)
+        if outcome.unread:
+            self._unread.add(1, {**where, "reason": outcome.unread})
+        operation = _operation(decision, outcome)
+        error = _error_type(outcome)
+        self._operations.record(outcome.duration, {**operation, "error.type": error} if error else operation)
+        if outcome.usage is not None:
+            self._tokens.record(outcome.usage.input_tokens, {**operation, "gen_ai.token.type": "input"})
+            self._tokens.record(outcome.usage.output_tokens, {**operation, "gen_ai.token.type": "output"})
+        if outcome.cost_usd is not None:
+            self._cost.add(outcome.cost_usd, operation)
+        if outcome.ttft is not None:
+            self._first_chunks.record(outcome.ttft, operation)
+        if outcome.time_per_output_chunk is not None:
+            self._output_chunks.record(outcome.time_per_output_chunk, operation)
 
     def exchange_failed(self, reason: str) -> None:
         self._failures.add(1, {"reason": reason})
@@ -113,3 +175,21 @@ class Telemetry:
 
 def _where(decision: Routed) -> dict[str, str]:
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
+
+
+def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
+    """By the GenAI conventions; the provider is known by the name of its cluster."""
+    return {
+        "gen_ai.operation.name": _OPERATIONS[outcome.api],
+        "gen_ai.provider.name": decision.model.cluster,
+        "gen_ai.request.model": decision.model.name,
+        "wissel.route": decision.route,
+        "feature_flag.result.variant": decision.variant,
+    }
+
+
+def _error_type(outcome: Outcome) -> str:
+    """Bounded: never an upstream's own words."""
+    if outcome.hung_up:
+        return "hung_up"
+    return str(outcome.status) if outcome.status >= 400 else "_OTHER" if outcome.error else ""

@@ -9,6 +9,7 @@ request, while a clean end would let it through.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
@@ -27,10 +28,20 @@ log = structlog.get_logger(__name__)
 def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, Method]:
     """The gRPC methods to serve; `router` is asked once for each stream."""
 
+    peer = Peer()
+
     def process(call: Call) -> Receiver:
-        return Session(call, router(), telemetry)
+        return Session(call, router(), telemetry, peer)
 
     return {wire.METHOD: process}
+
+
+@dataclass(slots=True)
+class Peer:
+    """What streams have shown of Envoy's configuration."""
+
+    override_works: bool = False
+    """Whether it sends responses' bodies when asked."""
 
 
 class Session:
@@ -40,23 +51,27 @@ class Session:
         "_asked_at",
         "_call",
         "_exchange",
+        "_failed",
         "_half_closed",
         "_over",
+        "_peer",
         "_request_id",
         "_router",
         "_task",
         "_telemetry",
     )
 
-    def __init__(self, call: Call, router: Router, telemetry: Telemetry) -> None:
+    def __init__(self, call: Call, router: Router, telemetry: Telemetry, peer: Peer) -> None:
         self._call = call
         self._router = router
         self._telemetry = telemetry
+        self._peer = peer
         self._request_id = new_request_id()
         self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
         self._over = False
+        self._failed = False
         self._half_closed = False
         telemetry.stream_opened()
 
@@ -90,6 +105,9 @@ class Session:
         self._over = True
         if self._task is not None:
             self._task.cancel()
+        if not self._failed:
+            self._peer.override_works = self._peer.override_works or self._exchange.override_worked
+            self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
         decision, outcome = self._exchange.decision, self._exchange.outcome
         if isinstance(decision, Routed) and outcome is not None:
             self._telemetry.ended(decision, outcome)
@@ -141,6 +159,7 @@ class Session:
         if self._over:
             return
         self._over = True
+        self._failed = True
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
         self._call.finish(Status.INTERNAL, "the processor failed")
