@@ -9,6 +9,7 @@ in the reverse order of their start.
 """
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,9 +31,14 @@ from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
+from wissel.store.keys import Keys
+from wissel.store.limits import Limiter, running_limiter
 from wissel.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
+
+NAMESPACE: Final = "default"
+"""Of the names in Redis."""
 
 RELOAD_SECONDS: Final = 1.0
 """Between two looks at the configuration file."""
@@ -73,16 +79,18 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        app = App(await _router(config, classifiers, telemetry), telemetry)
-        app.redis = (
+        redis = (
             await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
         )
+        limiter = await stack.enter_async_context(running_limiter(redis, Keys(NAMESPACE), secrets.token_hex(8)))
+        app = App(await _router(config, classifiers, telemetry, limiter), telemetry)
+        app.redis = redis
         await _listen_for_admin(stack, app, config)
         server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
         app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        watcher = asyncio.create_task(_watch(path, app, classifiers))
+        watcher = asyncio.create_task(_watch(path, app, classifiers, limiter))
         stack.push_async_callback(_cancel, watcher)
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
@@ -100,10 +108,12 @@ async def serve(path: Path, *, data: Path, grace: float) -> None:
     log.info("stopped")
 
 
-async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry) -> Router:
+async def _router(
+    config: Config, classifiers: Classifiers, telemetry: Telemetry, limiter: Limiter | None = None
+) -> Router:
     snapshot = compile_snapshot(config)
     classifier = await classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry)
+    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry, limiter)
 
 
 async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
@@ -136,7 +146,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _watch(path: Path, app: App, classifiers: Classifiers) -> None:
+async def _watch(path: Path, app: App, classifiers: Classifiers, limiter: Limiter) -> None:
     """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
     seen = _digest(path)
     while True:
@@ -145,14 +155,14 @@ async def _watch(path: Path, app: App, classifiers: Classifiers) -> None:
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, classifiers)
+        await _reload(path, app, classifiers, limiter)
 
 
-async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
+async def _reload(path: Path, app: App, classifiers: Classifiers, limiter: Limiter) -> None:
     began = perf_counter()
     try:
         config = load(path)
-        router = await _router(config, classifiers, app.telemetry)
+        router = await _router(config, classifiers, app.telemetry, limiter)
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)

@@ -51,7 +51,7 @@ class Telemetry:
         self._decisions = meter.create_counter(
             "wissel.decisions", description="decided requests, by kind, route, model, variant and reason"
         )
-        self._denials = meter.create_counter("wissel.denials", description="refused requests, by code and route")
+        self._denials = meter.create_counter("wissel.denials", description="refused requests, by code, route and limit")
         self._shadows = meter.create_counter(
             "wissel.shadow_rules", description="requests that a shadow rule would have changed"
         )
@@ -127,7 +127,8 @@ class Telemetry:
             case Listed():
                 self._decisions.add(1, {"kind": "listed"})
             case Denied():
-                self._denials.add(1, {"code": decision.code, "route": decision.route})
+                limit = {"limit": decision.limit_id} if decision.limit_id else {}
+                self._denials.add(1, {"code": decision.code, "route": decision.route, **limit})
         if isinstance(decision, Routed | Denied):
             for rule_id in decision.shadow_ids:
                 self._shadows.add(1, {"rule": rule_id})

@@ -395,3 +395,21 @@ def test_any_values_give_a_config_or_a_config_error_and_nothing_else(values: obj
 )
 def test_a_time_that_cannot_be_is_a_problem(when: str, words: str):
     assert words in only_problem(models(f"access: {{rules: [{{id: r, effect: permit, when: {when}}}]}}"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("{id: l, per: principal}", "should have at least one of requests, tokens, concurrent, usd"),
+        ("{id: l, per: team, requests: 1/m}", "should be one of principal, group, model, route, header:NAME"),
+        ("{id: l, per: group, requests: 600}", "a number in a time, such as 600/m"),
+        ("{id: l, per: group, requests: 0/m}", "a number in a time, such as 600/m"),
+        ("{id: l, per: group, concurrent: 0}", "should be greater than 0"),
+        ("{id: l, per: group, usd: 5/d}", "no model has a price, so nothing would be counted as spent"),
+        ("{id: l, per: group, usd: 0.0/d}", "dollars in a time"),
+        ("{id: l, per: header:X-Wissel-Tenant, requests: 1/m}", 'a caller\'s "x-wissel-tenant" is always removed'),
+        ("{id: l, per: group, requests: 1/m}, {id: l, per: group, tokens: 1/m}", '"l" already names a limit'),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_a_problem(limit: str, words: str):
+    assert words in only_problem(models(f"access: {{limits: [{limit}]}}"))

@@ -60,6 +60,7 @@ def decision_view(decision: Decision) -> View:
                 "route": decision.route or None,
                 **_intent_view(decision.intent),
                 "rules": list(decision.rule_ids),
+                "limit": decision.limit_id or None,
                 "shadow_rules": list(decision.shadow_ids),
                 "unable": _unable_view(decision.unable),
                 "principal": decision.principal.id if decision.principal else None,

@@ -111,6 +111,7 @@ class Session:
         decision, outcome = self._exchange.decision, self._exchange.outcome
         if isinstance(decision, Routed) and outcome is not None:
             self._telemetry.ended(decision, outcome)
+        self._router.settle(decision, outcome)
         self._telemetry.stream_closed()
 
     def _perform(self, steps: list[Step]) -> None:

@@ -13,7 +13,8 @@ it is; what a crashed replica had estimated stands.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Final
@@ -340,3 +341,18 @@ class Limiter:
 
     def _now_us(self) -> int:
         return int(self._wall() * 1_000_000)
+
+
+@asynccontextmanager
+async def running_limiter(url: str | None, keys: Keys, replica: str) -> AsyncGenerator[Limiter]:
+    """A limiter with its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
+    async with AsyncExitStack() as stack:
+        connection = None
+        if url is not None:
+            connection = Connection(url, deadline=DEADLINE)
+            stack.push_async_callback(connection.close)
+        limiter = Limiter(connection, keys, replica)
+        stack.push_async_callback(limiter.close)
+        settling = asyncio.create_task(limiter.run())
+        stack.callback(settling.cancel)
+        yield limiter
