@@ -13,6 +13,7 @@ import secrets
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +30,7 @@ from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
+from wissel.identity.tokens import KeySets
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.store.keys import Keys
@@ -42,6 +44,16 @@ NAMESPACE: Final = "default"
 
 RELOAD_SECONDS: Final = 1.0
 """Between two looks at the configuration file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every router of one process shares."""
+
+    classifiers: Classifiers
+    telemetry: Telemetry
+    key_sets: KeySets
+    limiter: Limiter | None = None
 
 
 class App:
@@ -83,14 +95,17 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
             await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
         )
         limiter = await stack.enter_async_context(running_limiter(redis, Keys(NAMESPACE), secrets.token_hex(8)))
-        app = App(await _router(config, classifiers, telemetry, limiter), telemetry)
+        key_sets = KeySets()
+        stack.push_async_callback(key_sets.close)
+        parts = Parts(classifiers, telemetry, key_sets, limiter)
+        app = App(await _router(config, parts), telemetry)
         app.redis = redis
         await _listen_for_admin(stack, app, config)
         server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
         app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        watcher = asyncio.create_task(_watch(path, app, classifiers, limiter))
+        watcher = asyncio.create_task(_watch(path, app, parts))
         stack.push_async_callback(_cancel, watcher)
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
@@ -108,12 +123,11 @@ async def serve(path: Path, *, data: Path, grace: float) -> None:
     log.info("stopped")
 
 
-async def _router(
-    config: Config, classifiers: Classifiers, telemetry: Telemetry, limiter: Limiter | None = None
-) -> Router:
+async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
-    classifier = await classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry, limiter)
+    classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
+    tokens = await parts.key_sets.tokens(snapshot.issuers)
+    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, parts.telemetry, parts.limiter, tokens)
 
 
 async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
@@ -146,7 +160,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _watch(path: Path, app: App, classifiers: Classifiers, limiter: Limiter) -> None:
+async def _watch(path: Path, app: App, parts: Parts) -> None:
     """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
     seen = _digest(path)
     while True:
@@ -155,14 +169,14 @@ async def _watch(path: Path, app: App, classifiers: Classifiers, limiter: Limite
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, classifiers, limiter)
+        await _reload(path, app, parts)
 
 
-async def _reload(path: Path, app: App, classifiers: Classifiers, limiter: Limiter) -> None:
+async def _reload(path: Path, app: App, parts: Parts) -> None:
     began = perf_counter()
     try:
         config = load(path)
-        router = await _router(config, classifiers, app.telemetry, limiter)
+        router = await _router(config, parts)
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
@@ -189,12 +203,14 @@ async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller
     """
     telemetry = Telemetry()
     classifiers = Classifiers()
+    key_sets = KeySets()
     try:
-        router = await _router(load(path), classifiers, telemetry)
+        router = await _router(load(path), Parts(classifiers, telemetry, key_sets))
         principal = find_principal(router, caller) if caller is not None else None
         if caller is not None and principal is None:
             raise ConfigError([f'--as: no key has the id "{caller}"'])
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
     finally:
+        await key_sets.close()
         await classifiers.close()
         telemetry.close()

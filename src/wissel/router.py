@@ -19,7 +19,7 @@ import structlog
 from wissel.classifiers.base import Classifier
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Passed, Routed
-from wissel.core.identity import identify
+from wissel.core.identity import TokenCheck, identify
 from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import (
     Charge,
@@ -71,6 +71,8 @@ class Router:
     telemetry: Telemetry
     limiter: Limiter | None = None
     """None where nothing is to be counted."""
+    tokens: TokenCheck | None = None
+    """None where no issuer of tokens is configured."""
 
     def uncounted(self) -> "Router":
         """The same decisions, drawing nothing from any limit."""
@@ -78,7 +80,7 @@ class Router:
 
     def identify(self, head: Head) -> Principal | Denied:
         """Who is calling."""
-        return identify(self.snapshot, head.headers)
+        return identify(self.snapshot, head, now=time(), tokens=self.tokens)
 
     def decide(self, subject: Request | Head, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
         """The decision, or something to await where a classification has to be waited for."""

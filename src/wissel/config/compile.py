@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from wissel.config import model
-from wissel.config.compile_access import compile_limit, compile_rule, header_match
+from wissel.config.compile_access import (
+    compile_issuer,
+    compile_limit,
+    compile_rule,
+    compile_spiffe,
+    compile_verified,
+    header_match,
+)
 from wissel.core.access import HeaderMatch, Principal, RuleBook
 from wissel.core.metrics import AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
@@ -55,6 +62,9 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         if access
         else {},
         rules=RuleBook(compile_rule(each) for each in access.rules) if access else None,
+        issuers=tuple(compile_issuer(each) for each in access.jwt) if access else (),
+        spiffe=compile_spiffe(access.spiffe) if access else "",
+        verified=compile_verified(access.envoy_identity) if access and access.envoy_identity else None,
         limits=tuple(compile_limit(each) for each in access.limits) if access else (),
         on_store_failure=access.on_store_failure if access else "local",
         allow_headers=access.allow_headers if access else frozenset(),

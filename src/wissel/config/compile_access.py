@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import get_args
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from wissel.config import model
 from wissel.core.access import HeaderMatch, Rule, Window
-from wissel.core.snapshot import Limit, Per, Rate
+from wissel.core.snapshot import Limit, Per, Rate, SpiffeSource, TokenIssuer, VerifiedIdentity
 
 _DAYS: tuple[model.Day, ...] = get_args(model.Day)
 _PERS: dict[str, Per] = {per: per for per in get_args(Per)}
@@ -82,3 +82,25 @@ def header_match(name: str, condition: model.HeaderCondition) -> HeaderMatch:
     if condition.prefix is not None:
         return HeaderMatch(name, "prefix", condition.prefix)
     return HeaderMatch(name, "suffix", condition.suffix or "")
+
+
+def compile_issuer(each: model.Jwt) -> TokenIssuer:
+    return TokenIssuer(
+        issuer=each.issuer,
+        audiences=each.audience,
+        jwks=each.jwks,
+        algorithms=frozenset[str](each.algorithms),
+        principal_claim=each.principal_claim,
+        groups_claim=each.groups_claim,
+        prefix=each.prefix,
+    )
+
+
+def compile_verified(each: model.EnvoyIdentity) -> VerifiedIdentity:
+    return VerifiedIdentity(each.namespace, each.principal_claim, each.groups_claim, each.prefix)
+
+
+def compile_spiffe(written: bool | Literal["x-forwarded-client-cert"]) -> SpiffeSource:
+    if isinstance(written, bool):
+        return "attributes" if written else ""
+    return written

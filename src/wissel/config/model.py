@@ -467,6 +467,44 @@ class HeaderCondition(Section):
         return self
 
 
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
+"""Of signatures by a private key: what a public key verifies, nobody can sign with it."""
+
+
+class Jwt(Section):
+    """An issuer whose JSON Web Tokens are taken as bearer tokens."""
+
+    issuer: Text
+    """What the token's `iss` must be."""
+    audience: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """What the token's `aud` must name one of."""
+    jwks: Text
+    """Where the issuer's public keys are: an https:// URL, or a file."""
+    algorithms: SetOf[Algorithm] = frozenset(("RS256", "ES256"))
+    """The signatures that are taken."""
+    principal_claim: Text = "sub"
+    """The claim that names the caller; a path such as user.id."""
+    groups_claim: Text = "groups"
+    """The claim that lists the caller's groups; a path such as realm_access.roles."""
+    prefix: str = "jwt:"
+    """Put before the caller's name, so that no token can speak for an API key; rules name it with the prefix."""
+
+
+class EnvoyIdentity(Section):
+    """An identity that another filter of Envoy's has verified before."""
+
+    namespace: Text = "envoy.filters.http.jwt_authn"
+    """The namespace of the dynamic metadata that it is left in; Envoy must be told to forward it to wissel."""
+    principal_claim: Text = "payload.sub"
+    """Where the caller's name is."""
+    groups_claim: Text = "payload.groups"
+    """Where the caller's groups are."""
+    prefix: str = "envoy:"
+    """Put before the caller's name, as in `jwt`."""
+
+
 class When(Section):
     """Times; all that is given must hold."""
 
@@ -710,7 +748,13 @@ class Access(Section):
     """Who may use what: a forbid wins, and what no rule permits is forbidden."""
 
     keys: tuple[Key, ...] = ()
-    """API keys of callers."""
+    """API keys of callers; `wissel keys` makes more of them while serving."""
+    jwt: tuple[Jwt, ...] = ()
+    """Issuers of JSON Web Tokens."""
+    spiffe: bool | Literal["x-forwarded-client-cert"] = False
+    """Take a peer's SPIFFE id as its identity: true for Envoy's attributes, or the header, which Envoy must set."""
+    envoy_identity: EnvoyIdentity | None = None
+    """Take an identity that Envoy has verified itself, such as with jwt_authn."""
     rules: tuple[Rule, ...] = ()
     """The policy."""
     limits: tuple[Limit, ...] = ()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
+from urllib.parse import urlsplit
 
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
 from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
@@ -66,6 +67,7 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("cluster", root["envoy"]["clusters"]),
                     _named("rule", root["access"]["rules"], "id"),
                     _named("key", root["access"]["keys"], "id"),
+                    _named("issuer", root["access"]["jwt"], "issuer"),
                     _named("limit", root["access"]["limits"], "id"),
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
@@ -81,6 +83,7 @@ def reference_problems(root: Place) -> list[Problem]:
             _keys(root),
             _own_headers(root),
             _budgets(root),
+            _key_sources(root),
             _listeners(root),
         )
     )
@@ -297,6 +300,15 @@ def _budgets(root: Place) -> Iterator[Problem]:
     for limit in root["access"]["limits"].items():
         if limit["usd"].present:
             yield limit["usd"].problem("no model has a price, so nothing would be counted as spent")
+
+
+def _key_sources(root: Place) -> Iterator[Problem]:
+    """Keys that come in plain text could be anyone's."""
+    for issuer in root["access"]["jwt"].items():
+        place = issuer["jwks"]
+        url = urlsplit(place.text or "")
+        if url.scheme == "http" and not _is_loopback(f"{url.hostname}:0"):
+            yield place.problem(f"{quote(place.text or '')} is not encrypted; use https, or a file")
 
 
 def _removed(header: str) -> str:

@@ -6,7 +6,7 @@ nobody looks at JSON again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
 """The LLM calls that are understood, by the last part of their paths."""
@@ -68,6 +68,10 @@ class Head:
     """Of an LLM call."""
     models: tuple[str, ...] = ()
     """What the query of another call says in `model`."""
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of Envoy's, about the connection."""
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """What Envoy's other filters have left, by namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,57 @@ class ApiKey:
     """Hex, of the whole secret as the caller sends it."""
 
 
+@dataclass(frozen=True, slots=True)
+class ManagedKey:
+    """A key that was made while serving; `wsl-<id>-<secret>` to its caller."""
+
+    id: str
+    """Public: it may be logged."""
+    principal: Principal
+    sha256: str
+    """As of `ApiKey`."""
+    expires: float | None = None
+    """Unix time."""
+    previous_sha256: str = ""
+    """Of the secret before the last rotation; it goes on for a while."""
+    previous_until: float = 0.0
+
+    def hashes(self, now: float) -> tuple[str, ...]:
+        """Of the secrets that are taken now."""
+        return (self.sha256, self.previous_sha256) if now < self.previous_until else (self.sha256,)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Who may sign JSON Web Tokens, and how they are read."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    """One of them must be the token's."""
+    jwks: str
+    """URL or path of the public keys."""
+    algorithms: frozenset[str]
+    principal_claim: str = "sub"
+    groups_claim: str = "groups"
+    prefix: str = "jwt:"
+    """Before the principal's id, so that no token speaks for a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedIdentity:
+    """Where another filter of Envoy's leaves an identity that it has verified."""
+
+    namespace: str
+    """Of the dynamic metadata."""
+    principal_claim: str
+    groups_claim: str
+    prefix: str
+
+
+SpiffeSource = Literal["", "attributes", "x-forwarded-client-cert"]
+"""Where the mesh identity of a peer is read; "" for nowhere."""
+
+
 Per = Literal["principal", "group", "header", "model", "route"]
 """Whom a limit counts apart."""
 
@@ -129,6 +180,11 @@ class Snapshot:
     """By the SHA-256 of the secret, in hex."""
     rules: RuleBook | None = None
     """None where `access` is not configured: then everyone may use everything."""
+    managed: Mapping[str, ManagedKey] = field(default_factory=dict[str, ManagedKey])
+    """By their public ids, as they are in the store now; a revocation makes another snapshot."""
+    issuers: tuple[TokenIssuer, ...] = ()
+    spiffe: SpiffeSource = ""
+    verified: VerifiedIdentity | None = None
     limits: tuple[Limit, ...] = ()
     """All of them apply to each request."""
     on_store_failure: OnStoreFailure = "local"

@@ -15,7 +15,7 @@ response to a routed request has a state of its own, `response.Response`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
@@ -76,6 +76,8 @@ class RequestHeaders:
     """Lower-cased, pseudo headers included; of repeated ones the values joined by a comma."""
     end_of_stream: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Dynamic metadata that Envoy is configured to forward, by namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,7 @@ class Exchange:
             self._head = Head("other", method, path, headers, models=tuple(named_in_query(raw_path)))
         else:
             return self._refuse(not_found(method, path))
+        self._head = replace(self._head, attributes=event.attributes, metadata=event.metadata)
         self._state = "identifying"
         return [Identify(self._head)]
 
