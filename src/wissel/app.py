@@ -13,7 +13,7 @@ import secrets
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -26,15 +26,21 @@ from wissel.admin.api import Readiness, application, call_headers, find_principa
 from wissel.classifiers.build import Classifiers
 from wissel.config import Config, admin_token, compile_snapshot, host_and_port, load, redis_url
 from wissel.core.decision import Decision
-from wissel.errors import ConfigError, WisselError
+from wissel.core.snapshot import ManagedKey
+from wissel.errors import ConfigError, StoreError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.identity.tokens import KeySets
 from wissel.router import Router
+from wissel.store.audit import Audit
+from wissel.store.base import Entry
+from wissel.store.connection import Connection
+from wissel.store.denials import Denials
 from wissel.store.embedded import embedded_redis
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter, running_limiter
+from wissel.store.managed_keys import ManagedKeys
 from wissel.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -54,6 +60,7 @@ class Parts:
     telemetry: Telemetry
     key_sets: KeySets
     limiter: Limiter | None = None
+    denials: Denials | None = None
 
 
 class App:
@@ -71,6 +78,17 @@ class App:
         self.problem: str | None = None
         """Why the configuration file as it is now is not in use."""
         self.draining = False
+        self._managed: Mapping[str, ManagedKey] = {}
+
+    def publish(self, router: Router) -> None:
+        """Decide streams that begin from now on by `router`, with the managed keys as they are."""
+        self.router = replace(router, snapshot=replace(router.snapshot, managed=self._managed))
+
+    def publish_keys(self, managed: Mapping[str, ManagedKey]) -> None:
+        """Take these managed keys and no others from now on."""
+        self._managed = managed
+        self.publish(self.router)
+        log.info("managed_keys", count=len(managed))
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -94,10 +112,13 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         redis = (
             await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
         )
-        limiter = await stack.enter_async_context(running_limiter(redis, Keys(NAMESPACE), secrets.token_hex(8)))
+        names = Keys(NAMESPACE)
+        limiter = await stack.enter_async_context(running_limiter(redis, names, secrets.token_hex(8)))
         key_sets = KeySets()
         stack.push_async_callback(key_sets.close)
-        parts = Parts(classifiers, telemetry, key_sets, limiter)
+        connection = await stack.enter_async_context(_connected(redis)) if redis else None
+        denials = Denials(Audit(connection, names) if connection else None)
+        parts = Parts(classifiers, telemetry, key_sets, limiter, denials)
         app = App(await _router(config, parts), telemetry)
         app.redis = redis
         await _listen_for_admin(stack, app, config)
@@ -105,8 +126,11 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        watcher = asyncio.create_task(_watch(path, app, parts))
-        stack.push_async_callback(_cancel, watcher)
+        chores = [denials.run(), _watch(path, app, parts, Audit(connection, names) if connection else None)]
+        if connection is not None:
+            chores.append(ManagedKeys(connection, names).follow(app.publish_keys))
+        for chore in chores:
+            stack.push_async_callback(_cancel, asyncio.create_task(chore))
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
 
@@ -127,7 +151,9 @@ async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
     classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
     tokens = await parts.key_sets.tokens(snapshot.issuers)
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, parts.telemetry, parts.limiter, tokens)
+    return Router(
+        snapshot, classifier, config.intent.deadline_ms / 1000, parts.telemetry, parts.limiter, tokens, parts.denials
+    )
 
 
 async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
@@ -160,7 +186,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _watch(path: Path, app: App, parts: Parts) -> None:
+async def _watch(path: Path, app: App, parts: Parts, audit: Audit | None) -> None:
     """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
     seen = _digest(path)
     while True:
@@ -169,10 +195,10 @@ async def _watch(path: Path, app: App, parts: Parts) -> None:
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, parts)
+        await _reload(path, app, parts, audit)
 
 
-async def _reload(path: Path, app: App, parts: Parts) -> None:
+async def _reload(path: Path, app: App, parts: Parts, audit: Audit | None) -> None:
     began = perf_counter()
     try:
         config = load(path)
@@ -181,11 +207,30 @@ async def _reload(path: Path, app: App, parts: Parts) -> None:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
+        await _note(audit, "refused", str(error))
         return
-    app.router = router
+    app.publish(router)
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
+    await _note(audit, "loaded", f"revision {router.snapshot.revision}")
+
+
+async def _note(audit: Audit | None, kind: str, reason: str) -> None:
+    """Tell the audit trail about the configuration; where it cannot be written, the log has the same line."""
+    if audit is None:
+        return
+    try:
+        await audit.add(Entry("config", kind, "file", reason))
+    except StoreError as error:
+        log.warning("audit_not_written", error=str(error))
+
+
+@asynccontextmanager
+async def _connected(redis: str) -> AsyncGenerator[Connection]:
+    connection = Connection(redis)
+    yield connection
+    await connection.close()
 
 
 def _digest(path: Path) -> bytes | None:

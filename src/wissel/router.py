@@ -59,6 +59,14 @@ class Limiter(Protocol):
         ...
 
 
+class Denials(Protocol):
+    """Tells of refusals."""
+
+    def denied(self, decision: Denied, request_id: str) -> None:
+        """A request was refused."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Router:
     """Decides requests by one snapshot."""
@@ -73,10 +81,12 @@ class Router:
     """None where nothing is to be counted."""
     tokens: TokenCheck | None = None
     """None where no issuer of tokens is configured."""
+    denials: Denials | None = None
+    """None where nobody is told."""
 
     def uncounted(self) -> "Router":
-        """The same decisions, drawing nothing from any limit."""
-        return replace(self, limiter=None)
+        """The same decisions, drawing nothing from any limit and told to nobody."""
+        return replace(self, limiter=None, denials=None)
 
     def identify(self, head: Head) -> Principal | Denied:
         """Who is calling."""
@@ -92,6 +102,11 @@ class Router:
                 return passed if isinstance(passed, Denied) else self._pass_within_limits(subject, passed)
             case Request():
                 return self._decide_call(subject, caller, request_id)
+
+    def refused(self, decision: Denied, request_id: str) -> None:
+        """A refusal was sent."""
+        if self.denials is not None:
+            self.denials.denied(decision, request_id)
 
     def settle(self, decision: Decision | None, outcome: Outcome | None) -> None:
         """A decided request is over: put right what was estimated for it."""

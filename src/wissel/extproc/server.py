@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from wissel.core.decision import Decision, Passed, Routed
+from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.extproc import wire
 from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
@@ -155,6 +155,8 @@ class Session:
         decision = self._exchange.decision
         if decision is not None:
             self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+        if isinstance(decision, Denied):
+            self._router.refused(decision, self._request_id)
 
     def _fail(self, reason: str, why: str) -> None:
         if self._over:

@@ -18,6 +18,8 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
 | `wissel:{NS/request/ID}:served`       | string | which arm served a request, JSON             | 24 hours    |
 | `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
+| `wissel:{NS}:api-keys`                | hash   | public id → managed key, JSON                | for ever    |
+| `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
 | `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
 | (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
 | `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 1 minute    |
@@ -82,6 +84,8 @@ class Keys:
         self.lease: Final = f"{control}:lease"
         self.fence: Final = f"{control}:fence"
         self.audit: Final = f"{control}:audit"
+        self.managed: Final = f"{control}:api-keys"
+        self.managed_version: Final = f"{control}:api-keys:version"
         self._record = f"{control}:rollout:"
 
         self._limits = f"wissel:{{{self._namespace}/limits}}"
