@@ -241,21 +241,26 @@ def _digest(path: Path) -> bytes | None:
         return None
 
 
+@asynccontextmanager
+async def dry_router(path: Path) -> AsyncGenerator[Router]:
+    """A router over the configuration at `path` that serves nobody. Raises ConfigError."""
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry()
+        stack.callback(telemetry.close)
+        classifiers = Classifiers()
+        stack.push_async_callback(classifiers.close)
+        key_sets = KeySets()
+        stack.push_async_callback(key_sets.close)
+        yield await _router(load(path), Parts(classifiers, telemetry, key_sets))
+
+
 async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:
     """The decision that a call would meet under the configuration at `path`; nothing is served.
 
     Raises ConfigError, also for a `caller` that no key has.
     """
-    telemetry = Telemetry()
-    classifiers = Classifiers()
-    key_sets = KeySets()
-    try:
-        router = await _router(load(path), Parts(classifiers, telemetry, key_sets))
+    async with dry_router(path) as router:
         principal = find_principal(router, caller) if caller is not None else None
         if caller is not None and principal is None:
             raise ConfigError([f'--as: no key has the id "{caller}"'])
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
-    finally:
-        await key_sets.close()
-        await classifiers.close()
-        telemetry.close()

@@ -37,7 +37,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _honest_exits() -> Generator[None]:
+def honest_exits() -> Generator[None]:
     """Configuration mistakes are 2, a world that does not do its part is 1; neither is a traceback."""
     try:
         yield
@@ -50,7 +50,7 @@ def _honest_exits() -> Generator[None]:
         raise typer.Exit(1) from None
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -80,7 +80,7 @@ def serve(
     from wissel.app import serve as run
 
     _configure_logs(log_format)
-    with _honest_exits():
+    with honest_exits():
         asyncio.run(run(config, data=data or data_directory(), grace=grace))
 
 
@@ -93,12 +93,12 @@ def check(config: ConfigOption, as_json: JsonOption = False) -> None:
         snapshot = compile_snapshot(load(config))
     except ConfigError as error:
         if as_json:
-            _print_json({"ok": False, "problems": error.problems})
+            print_json({"ok": False, "problems": error.problems})
             raise typer.Exit(2) from None
-        with _honest_exits():
+        with honest_exits():
             raise
     if as_json:
-        _print_json({"ok": True, "revision": snapshot.revision})
+        print_json({"ok": True, "revision": snapshot.revision})
         return
     rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
     typer.echo(
@@ -112,7 +112,7 @@ def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
     from wissel.config import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command()
@@ -124,7 +124,7 @@ def envoy(
     from wissel.config import load
     from wissel.envoy import plan, render
 
-    with _honest_exits():
+    with honest_exits():
         text = render(plan(load(config)))
         if output is None:
             typer.echo(text, nl=False)
@@ -156,11 +156,11 @@ def explain(
         content = _read_body(body)
     else:
         content = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
-    with _honest_exits():
+    with honest_exits():
         decision = asyncio.run(decide(config, headers=_headers(header or []), body=content, caller=caller, call=path))
     view = decision_view(decision)
     if as_json:
-        _print_json(view)
+        print_json(view)
     else:
         _show_decision(view)
     raise typer.Exit(0 if view["status"] == 200 else 1)
@@ -226,7 +226,7 @@ def demo(
     from wissel.demo.story import tell
 
     _configure_logs("console", level="WARNING")
-    with _honest_exits():
+    with honest_exits():
         try:
             told_well = asyncio.run(tell(once=once, as_json=as_json))
         except KeyboardInterrupt:
@@ -263,3 +263,10 @@ def _configure_logs(form: str, *, level: str = "INFO") -> None:
 def main() -> None:
     """The console script."""
     app()
+
+
+from wissel import cli_access  # noqa: E402  # it needs what stands above
+
+app.add_typer(cli_access.keys_app)
+app.add_typer(cli_access.access_app)
+app.command()(cli_access.audit)
