@@ -12,6 +12,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -22,12 +23,14 @@ from aiohttp import web
 
 from wissel.admin.api import Readiness, application, call_headers, find_principal
 from wissel.classifiers.build import Classifiers
-from wissel.config import Config, admin_token, compile_snapshot, host_and_port, load, redis_url
+from wissel.config import Config, admin_token, compile_rollouts, compile_snapshot, host_and_port, load, redis_url
 from wissel.core.decision import Decision
+from wissel.core.rollout import Delivery
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
+from wissel.fleet import Fleet, running_fleet
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Telemetry
@@ -43,16 +46,30 @@ class App:
 
     def __init__(self, router: Router, telemetry: Telemetry) -> None:
         self.router = router
+        self._compiled = router
+        """As the configuration says, with every rollout at stable only."""
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
         self.admin = ""
         """Where the admin API listens, as bound."""
-        self.redis: str | None = None
-        """The URL of the store; None where the configuration has none."""
+        self.fleet: Fleet | None = None
+        """What is shared with other replicas; None where the configuration has no redis."""
         self.problem: str | None = None
         """Why the configuration file as it is now is not in use."""
         self.draining = False
+
+    def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
+        """Decide by this configuration from now on."""
+        self._compiled = router
+        if self.fleet is not None:
+            self.fleet.use(deliveries)
+        self.move()
+
+    def move(self) -> None:
+        """Put every rollout where its record says that it stands; requests under way keep what they began with."""
+        compiled = self._compiled
+        self.router = replace(compiled, snapshot=self.fleet.apply(compiled.snapshot)) if self.fleet else compiled
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -74,11 +91,12 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         app = App(await _router(config, classifiers, telemetry), telemetry)
-        app.redis = (
-            await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
-        )
+        url = await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
+        if url is not None:
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+        app.use(app.router, compile_rollouts(config))
         await _listen_for_admin(stack, app, config)
-        server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
+        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
@@ -158,7 +176,7 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
         return
-    app.router = router
+    app.use(router, compile_rollouts(config))
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))

@@ -15,9 +15,12 @@ from typing import Final, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from wissel.admin.errors import error
+from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
 from wissel.extproc.dry_run import dry_run
+from wissel.fleet import Fleet
 from wissel.router import Router
 from wissel.telemetry import PROMETHEUS_CONTENT_TYPE, Telemetry
 
@@ -49,6 +52,9 @@ class Host(Protocol):
     @property
     def telemetry(self) -> Telemetry: ...
 
+    @property
+    def fleet(self) -> Fleet | None: ...
+
     def readiness(self) -> Readiness: ...
 
 
@@ -60,6 +66,7 @@ def application(host: Host, *, token: str | None) -> web.Application:
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
+    app.router.add_routes(RolloutsApi(host.fleet).routes())
     return app
 
 
@@ -103,12 +110,6 @@ def call_headers(path: str, headers: Mapping[str, str]) -> dict[str, str]:
 def find_principal(router: Router, name: str) -> Principal | None:
     """The principal of the key with this id."""
     return next((key.principal for key in router.snapshot.keys.values() if key.principal.id == name), None)
-
-
-def error(status: int, message: str, *, code: str) -> web.Response:
-    """A refusal in the same form as on the request path."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    return web.json_response(body, status=status)
 
 
 def _guard(token: str | None) -> Middleware:
