@@ -19,7 +19,6 @@ def lines(*outcomes: Outcome) -> list[str]:
     for outcome in outcomes:
         telemetry.ended(DECISION, outcome)
     page = telemetry.exposition().decode().splitlines()
-    telemetry.close()
     return page
 
 

@@ -87,7 +87,6 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
     config = load(path)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
-        stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         app = App(await _router(config, classifiers, telemetry), telemetry)
@@ -205,4 +204,3 @@ async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
     finally:
         await classifiers.close()
-        telemetry.close()

@@ -9,7 +9,7 @@ the same upstream (another Envoy that answers at once), loaded in turns:
     B  the floor: grpc.aio, parses the same messages, decides nothing
     C  wissel's whole decision, the intent remembered
     D  C with a text that the embedding classifier has not seen
-    E  C with the answer's stream read for usage
+    E  C with the answer's stream read for usage (to the others the answer is text, which is not read)
 
 The processor's CPU is what the kernel says that its process used; the time is
 the caller's, on one machine with everything else. Medians over the rounds.
@@ -311,7 +311,7 @@ def _upstreams(plain: str, stream: str) -> dict[str, Any]:
         }
 
     listeners = [
-        listener("plain", plain, ANSWER, "application/json"),
+        listener("plain", plain, ANSWER, "text/plain"),
         listener("stream", stream, EVENTS, "text/event-stream"),
     ]
     return {"static_resources": {"listeners": listeners}}
