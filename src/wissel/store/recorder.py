@@ -20,7 +20,7 @@ from wissel.errors import StoreError
 from wissel.store.base import Scope, Served
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
-from wissel.store.tally import PATIENCE, Tally, Ticket
+from wissel.store.tally import PATIENCE, Part, Tally, Ticket
 
 log = structlog.get_logger(__name__)
 
@@ -147,13 +147,13 @@ class _Delivery:
         """Of the latest write that was tried."""
         self._confirmed: int | None = None
         """Of the latest that Redis has; None if it is not known to have any."""
-        self._fields: set[str] = set()
+        self._parts: set[Part] = set()
         """What changed since that."""
         self._keys: list[bytes] = []
 
     @property
     def is_done(self) -> bool:
-        return not self._fields and not self._keys
+        return not self._parts and not self._keys
 
     async def deliver(self, counters: Counters) -> None:
         """Write what changed; without a change, ask whether what was written is still there."""
@@ -166,18 +166,18 @@ class _Delivery:
 
     async def _write(self, counters: Counters) -> None:
         tally = self.tally
-        self._fields |= tally.changed()
-        if not self._fields and self._confirmed is None:
+        self._parts |= tally.changed()
+        if not self._parts and self._confirmed is None:
             return
-        sending = self._fields
+        sending = self._parts
         if sending:
             self._sequence += 1
-        self._fields = set()
+        self._parts = set()
         try:
-            fields = {field: tally.text(field) for field in sending}
+            fields = tally.fields(sending)
             answer = await counters.write(tally.scope, self._source, self._sequence, fields, confirmed=self._confirmed)
         except BaseException:
-            self._fields |= sending
+            self._parts |= sending
             raise
         match answer:
             case "written":
@@ -185,7 +185,7 @@ class _Delivery:
             case "behind":
                 log.warning("redis_lost_writes", split=tally.scope.split, source=self._source)
                 self._confirmed = None
-                self._fields = tally.everything()
+                self._parts = tally.everything()
                 self._keys = list(tally.met)
                 await self._write(counters)
             case "forgotten":
