@@ -3,7 +3,7 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -15,7 +15,7 @@ from wissel.store.connection import Connection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
 from wissel.store.keys import Keys
-from wissel.store.recorder import Recorder
+from wissel.store.recorder import FOLD_INTERVAL, IDLE_AFTER, Recorder
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +24,17 @@ SCOPE = Scope("chat", "r1", attempt=1, step=2)
 _boots = itertools.count()
 
 
-def recorder(connection: Connection, replica: str = "a", *, gone_after: float = 60.0) -> Recorder:
+def recorder(
+    connection: Connection,
+    replica: str = "a",
+    *,
+    gone_after: float = 60.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Recorder:
     keys = Keys("test")
     counters = Counters(connection, keys, gone_after=gone_after)
-    return Recorder(counters, Feedback(connection, keys), f"{replica}.{next(_boots)}", flush_interval=0.1)
+    boot = f"{replica}.{next(_boots)}"
+    return Recorder(counters, Feedback(connection, keys), boot, flush_interval=0.1, clock=clock)
 
 
 def serve(by: Recorder, requests: int = 1, *, arm: str = "canary", error: int = 0) -> None:
@@ -119,6 +126,44 @@ async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: Connection,
     await replica.flush()
 
     assert await known(redis) == 15
+
+
+async def test_replicas_that_are_gone_are_folded_by_one_that_is_not(redis: Connection, keys: Keys):
+    gone, now = recorder(redis, "a"), [1000.0]
+    serve(gone, 10)
+    await gone.close()
+    replica = recorder(redis, "b", gone_after=0.0, clock=lambda: now[0])
+    serve(replica, 5)
+    now[0] += FOLD_INTERVAL
+    await replica.flush()
+
+    states = await redis.run("HVALS", keys.scope(SCOPE).sources)
+    assert ("folded" in states, await known(redis)) == (True, 15)
+
+
+async def test_a_scope_that_was_let_go_and_comes_back_loses_nothing(redis: Connection, keys: Keys):
+    now = [1000.0]
+    replica = recorder(redis, clock=lambda: now[0])
+    serve(replica, 10)
+    await replica.flush()
+    now[0] += IDLE_AFTER + 1
+    await replica.flush()
+    serve(replica, 5)
+    await replica.flush()
+
+    assert (len(await redis.run("HKEYS", keys.scope(SCOPE).sources)), await known(redis)) == (2, 15)
+
+
+async def test_a_scope_with_a_request_under_way_is_not_let_go(redis: Connection):
+    now = [1000.0]
+    replica = recorder(redis, clock=lambda: now[0])
+    ticket = replica.began(SCOPE, "canary", "ada")
+    now[0] += IDLE_AFTER + 1
+    await replica.flush()
+    ticket.ended()
+    await replica.flush()
+
+    assert await known(redis) == 1
 
 
 async def test_redis_coming_back_empty_gets_everything_again(server: RedisServer, redis: Connection):

@@ -10,6 +10,7 @@ to be alive after all, its next write first takes them out of the total again:
 so nothing is ever counted twice, nor missing in between.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -167,7 +168,7 @@ class Counters:
             asked = _alive(sources)
             # Those that were folded in between are in the total; one that came must be asked too.
             if counted.keys() >= set(asked):
-                return _tallied(total, met, [counted[source] for source in asked], CLOSED if closed else KNOWN)
+                return await _tallied(total, met, [counted[source] for source in asked], CLOSED if closed else KNOWN)
         raise StoreError(f'redis: the sources of "{scope.split}" come faster than they can be read')
 
 
@@ -175,7 +176,7 @@ def _alive(sources: Mapping[str, str]) -> list[str]:
     return sorted(source for source, heard in sources.items() if heard != FOLDED)
 
 
-def _tallied(
+async def _tallied(
     total: Mapping[str, str], met: Mapping[str, str], sources: Iterable[Mapping[str, str]], kind: str
 ) -> Tallied:
     sums: Vectors = {}
@@ -187,6 +188,7 @@ def _tallied(
                 its_kind, _, name = field.partition("/")
                 if its_kind == kind or field == _MIXED_FIELD:
                     merge(sums.setdefault(name, {}), vector_of(text))
+            await asyncio.sleep(0)  # a busy source takes over a millisecond, and requests wait
     except ValueError as error:
         raise StoreError(f"redis: counters cannot be read: {error}") from error
     arms: dict[str, Vectors] = {arm: {} for arm in met}

@@ -10,7 +10,7 @@ what came since the last flush, no more.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import count, islice
 from time import perf_counter
 from typing import Final
 
@@ -37,6 +37,8 @@ IDLE_AFTER: Final = 600.0
 MOST_SERVED: Final = 100_000
 """Requests whose arm waits to be written; beyond that the oldest cannot be given feedback."""
 
+_SERVED_AT_ONCE: Final = 1_000
+
 
 class Recorder:
     """Counts for one replica. `source` names this life of it, and no other ever: `REPLICA.BOOT`."""
@@ -60,6 +62,7 @@ class Recorder:
         self._numbers = count()
         self._deliveries: dict[Scope, _Delivery] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
+        self._unremembered = 0
         self._folded_at = clock()
 
     def began(self, scope: Scope, arm: str, key: str) -> Ticket:
@@ -71,6 +74,7 @@ class Recorder:
         self._served[request_id] = served
         if len(self._served) > MOST_SERVED:
             self._served.popitem(last=False)
+            self._unremembered += 1
 
     def feedback(self, served: Served, score: float) -> None:
         """A score in [0, 1] was accepted."""
@@ -126,15 +130,13 @@ class Recorder:
         return delivery
 
     async def _write_served(self) -> None:
-        while self._served:
-            batch = [self._served.popitem(last=False) for _ in range(min(1000, len(self._served)))]
-            try:
-                await self._feedback.remember(batch)
-            except StoreError:
-                for request_id, served in reversed(batch):
-                    self._served[request_id] = served
-                    self._served.move_to_end(request_id, last=False)
-                raise
+        while batch := list(islice(self._served.items(), _SERVED_AT_ONCE)):
+            await self._feedback.remember(batch)
+            for request_id, _ in batch:
+                self._served.pop(request_id, None)
+        if self._unremembered:
+            log.warning("requests_not_remembered", requests=self._unremembered)
+            self._unremembered = 0
 
 
 class _Delivery:
