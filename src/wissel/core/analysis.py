@@ -128,13 +128,6 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
     ]
     readings = tuple(reading for _, reading in measured)
     ratio = max(analysis.ln_sample_ratio, ln_sample_ratio(canary.keys, stable.keys, evidence.share))
-    analysis = replace(
-        analysis,
-        metrics=tuple(memory for memory, _ in measured),
-        canary_served=canary.served,
-        stable_served=stable.served,
-        ln_sample_ratio=ratio,
-    )
     judgement, reason, by_guard = _judge(spec, readings, ratio, is_silent=is_silent)
     verdict = Verdict(
         judgement,
@@ -149,7 +142,18 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
         ln_sample_ratio=ratio,
         mixed=evidence.mixed,
     )
-    return _counted(analysis, judgement), verdict
+    return (
+        Analysis(
+            metrics=tuple(memory for memory, _ in measured),
+            step=analysis.step,
+            canary_served=canary.served,
+            stable_served=stable.served,
+            ln_sample_ratio=ratio,
+            errors=analysis.errors + 1 if judgement == "no_data" else 0,
+            inconclusive=analysis.inconclusive + (judgement == "inconclusive"),
+        ),
+        verdict,
+    )
 
 
 def _prepared(analysis: Analysis, spec: AnalysisSpec) -> Analysis:
@@ -170,16 +174,8 @@ def _entering(analysis: Analysis, step: int) -> Analysis:
     return Analysis(carried, step)
 
 
-def _counted(analysis: Analysis, judgement: Judgement) -> Analysis:
-    return replace(
-        analysis,
-        errors=analysis.errors + 1 if judgement == "no_data" else 0,
-        inconclusive=analysis.inconclusive + (judgement == "inconclusive"),
-    )
-
-
 def _unmeasured(analysis: Analysis, reason: str) -> tuple[Analysis, Verdict]:
-    return _counted(analysis, "no_data"), Verdict("no_data", reason)
+    return replace(analysis, errors=analysis.errors + 1), Verdict("no_data", reason)
 
 
 def _judge(

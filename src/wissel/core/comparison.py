@@ -145,6 +145,27 @@ class Memory:
     spent: float = 0
     """Of durations: this step's canary requests that came before the edge was fixed, and are not tested."""
 
+    def seeing(self, canary: Arm, stable: Arm, measure: Measure) -> "Memory":
+        """The same, with what this step has come to."""
+        edge, next_edge, spent = self.edge, self.next_edge, self.spent
+        if measure.quantile is not None:
+            slowness = stable.histogram(measure.observed)
+            next_edge = slowness.quantile(measure.quantile) if slowness.total >= EDGE_REQUESTS else edge
+            if edge is None:
+                edge, spent = next_edge, canary.histogram(measure.observed).total
+        return Memory(
+            walks=self.walks,
+            strata=self.strata,
+            canary=self.canary,
+            stable=self.stable,
+            canary_now=canary.sample(measure.observed),
+            stable_now=stable.sample(measure.observed),
+            has_repeats=self.has_repeats or canary.has_repeats or stable.has_repeats,
+            edge=edge,
+            next_edge=next_edge,
+            spent=spent,
+        )
+
     def entering(self) -> "Memory":
         """The same, when the next step has set its weight: evidence stays, cumulative sums begin anew."""
         finished = stratum(self.canary_now, self.stable_now)
@@ -183,20 +204,17 @@ class Comparing:
 def compare(memory: Memory, metric: Comparison, canary: Arm, stable: Arm, spec: AnalysisSpec) -> Comparing:
     """One more look at cumulative sums of the step."""
     measure = MEASURES[metric.measure]
-    memory = replace(
-        memory,
-        canary_now=canary.sample(measure.observed),
-        stable_now=stable.sample(measure.observed),
-        has_repeats=memory.has_repeats or canary.has_repeats or stable.has_repeats,
-    )
+    before, memory = memory, memory.seeing(canary, stable, measure)
     unmeasurable = ""
     if memory.has_repeats and canary.requests >= spec.min_requests and min(canary.keys, stable.keys) < FEWEST_KEYS:
         unmeasurable = f"only {min(canary.keys, stable.keys)} keys in an arm, fewer than {FEWEST_KEYS}"
     effect = 1.0
     if memory.has_repeats:
         effect = design_effect(memory.canary + memory.canary_now, memory.stable + memory.stable_now)
-    judge = _compare_means if measure.quantile is None and not measure.is_rate else _compare_rates
-    return judge(_Look(memory, metric, measure, canary, stable, spec, effect, unmeasurable))
+    look = _Look(memory, metric, measure, canary, stable, spec, effect, unmeasurable)
+    if measure.quantile is None and not measure.is_rate:
+        return _compare_means(look)
+    return _compare_rates(look, is_new_edge=memory.edge is not None and before.edge is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,20 +262,17 @@ class _Look:
         return value_of(self.measure, arm.sample(self.measure.observed), arm.histogram(self.measure.observed))
 
 
-def _compare_rates(look: _Look) -> Comparing:
+def _compare_rates(look: _Look, *, is_new_edge: bool) -> Comparing:
     memory = look.memory
     rungs = ladder(look.metric, proof=look.spec.proof, display=look.spec.display)
     walks = memory.walks or tuple(Walk(EProcess(rung.hypothesis)) for rung in rungs)
-    if look.measure.quantile is not None:
-        memory = _with_edges(memory, look.stable.histogram(look.measure.observed), look.measure.quantile)
-        if memory.edge is None:
-            return look.comparing(memory, waiting="stable's own traffic to set the edge")
-        if look.memory.edge is None:
-            # The requests that set the edge are not held against it.
-            memory = replace(memory, spent=memory.canary_now.count)
-            walks = tuple(
-                Walk(walk.process, _reached(look, rung, memory.edge)) for walk, rung in zip(walks, rungs, strict=True)
-            )
+    if look.measure.quantile is not None and memory.edge is None:
+        return look.comparing(memory, waiting="stable's own traffic to set the edge")
+    if is_new_edge:
+        # The requests that set the edge are not held against it.
+        walks = tuple(
+            Walk(walk.process, _reached(look, rung, memory.edge)) for walk, rung in zip(walks, rungs, strict=True)
+        )
     walks = tuple(walk.to(_reached(look, rung, memory.edge)) for walk, rung in zip(walks, rungs, strict=True))
     counted = memory.canary_now.count - memory.spent
     ever = counted + memory.canary.count
@@ -275,13 +290,6 @@ def _compare_rates(look: _Look) -> Comparing:
         is_proven=len(walks) > 1 and walks[1].process.rejects(PROOF_ALPHA),
         p_value=verdict.p_value,
     )
-
-
-def _with_edges(memory: Memory, stable: Histogram, quantile: float) -> Memory:
-    if stable.total < EDGE_REQUESTS:
-        return replace(memory, next_edge=memory.edge) if memory.edge is not None else memory
-    latest = stable.quantile(quantile)
-    return replace(memory, edge=latest if memory.edge is None else memory.edge, next_edge=latest)
 
 
 def _reached(look: _Look, rung: Rung, edge: int | None) -> Block:

@@ -33,6 +33,7 @@ EventKind = Literal[
     "weight_set",
     "paused",
     "resumed",
+    "step_promoted",
     "cannot_measure",
     "promoted",
     "rolled_back",
@@ -222,11 +223,12 @@ def promote(rollout: Rollout, spec: RolloutSpec, now: float, *, by: str, full: b
         return Refused("it is promoted already" if rollout.is_promoted else "it is aborted: retry it first")
     rollout = replace(_tick(rollout, now), paused="", is_overridden=True)
     if full:
-        return _promoted(replace(rollout, step=len(spec.steps)), by, "promoted in full", None)
+        return _promoted(replace(rollout, step=len(spec.steps)), by, f"promoted in full by {by}", None)
     if rollout.step < len(spec.steps) and not isinstance(spec.steps[rollout.step], SetWeight):
         rollout = replace(rollout, step=rollout.step + 1, elapsed=0.0)
+    told = _event(rollout, "step_promoted", by=by, reason=f"promoted by {by}")
     rollout, events = _proceed(rollout, spec, confirmed=True, verdict=None, by=by)
-    return Move(rollout, (_event(rollout, "resumed", by=by, reason="promoted to the next step"), *events))
+    return Move(rollout, (told, *events))
 
 
 def pause(rollout: Rollout, now: float, *, by: str) -> Move | Refused:

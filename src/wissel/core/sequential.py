@@ -191,7 +191,8 @@ class EProcess:
         All evidence is divided by `design_effect`, the factor by which
         observations that share a key overstate how much is known.
         """
-        if not self.ln_e:
+        # The mean is below the greatest, which most looks at a healthy canary need not go beyond.
+        if not self.ln_e or max(self.ln_e) <= self.peak * design_effect:
             return self
         return EProcess(self.hypothesis, self.ln_e, max(self.peak, ln_mean(self.ln_e, design_effect)))
 
