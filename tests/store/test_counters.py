@@ -4,7 +4,7 @@ import pytest
 
 from wissel.store.base import Scope, Tallied
 from wissel.store.connection import Connection
-from wissel.store.counters import Counters
+from wissel.store.counters import _FOLD, Counters
 from wissel.store.keys import COUNTERS_TTL, Keys
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,21 @@ async def test_a_source_is_folded_once(counters: Counters):
     folded = await asyncio.gather(*(counters.fold(SCOPE) for _ in range(5)))
 
     assert (sum(folded), await count(counters)) == (1, 10)
+
+
+async def test_of_two_who_fold_the_same_source_only_one_does(counters: Counters, redis: Connection, keys: Keys):
+    await write(counters, "a.1.0", 1, 10)
+    names = keys.scope(SCOPE)
+    folding = [names.sources, names.total, names.source("a.1.0")]
+
+    folded = [await redis.call(_FOLD, folding, ["a.1.0", 0, COUNTERS_TTL]) for _ in range(2)]
+    assert (folded, await count(counters)) == ([1, 0], 10)
+
+
+async def test_a_source_that_nobody_knows_is_not_folded(counters: Counters, redis: Connection, keys: Keys):
+    names = keys.scope(SCOPE)
+
+    assert await redis.call(_FOLD, [names.sources, names.total, names.source("x")], ["x", 0, COUNTERS_TTL]) == 0
 
 
 async def test_what_a_dead_source_knew_is_evidence_once_it_is_folded(counters: Counters):

@@ -85,6 +85,17 @@ async def test_a_replica_that_starts_again_overwrites_nothing(redis: Connection)
     assert await known(redis) == 30
 
 
+async def test_mixed_requests_are_told_before_and_after_a_fold(redis: Connection, keys: Keys):
+    replica = recorder(redis)
+    replica.began(SCOPE, "canary", "ada").mixed()
+    await replica.flush()
+    counters = Counters(redis, keys, gone_after=0.0)
+    before = await counters.read(SCOPE)
+    await counters.fold(SCOPE)
+
+    assert (before.mixed, (await counters.read(SCOPE)).mixed, before.arm("canary").served) == (1, 1, 0)
+
+
 async def test_flushing_again_counts_nothing_again(redis: Connection):
     replica = recorder(redis)
     serve(replica, 10)
