@@ -1,0 +1,159 @@
+"""A router model of Qwen2's architecture that is small enough to train in a test."""
+
+import functools
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from wissel.classifiers.arch_model import ArchModel
+from wissel.classifiers.arch_prompt import PROFILES
+from wissel.core.request import Conversation, Turn
+from wissel.core.snapshot import Route
+
+# As Qwen2.5's: a system message of the template's own, then the chat.
+CHAT_TEMPLATE = """\
+{%- if messages[0]['role'] != 'system' -%}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
+
+# As Qwen2's, which decides where tokens may begin.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+ROUTES = (
+    Route("code_generation", "m", "Generating new code snippets, functions, or boilerplate"),
+    Route("code_review", "m", "Reading code and saying what is wrong with it"),
+    Route("code_review_security", "m", "Reading code for security problems"),
+    Route("bug_fixing", "m", "Identifying and fixing errors or bugs in the provided code"),
+    Route("bug_report", "m", "Writing down an error for others"),
+    Route("travel", "m", domain="travel", action="book"),
+)
+WORD_OF = {
+    "code_generation": "write",
+    "code_review": "review",
+    "code_review_security": "secure",
+    "bug_fixing": "fix",
+    "bug_report": "report",
+    "travel": "flight",
+    "other": "thanks",
+}
+FILLER = ("please", "now", "the", "page", "again", "that", "for", "me")
+
+
+def asking(*texts: str) -> Conversation:
+    """A conversation whose user says `texts`, answered in between."""
+    turns = [turn for text in texts for turn in (Turn("user", text), Turn("assistant", "done"))]
+    return Conversation(tuple(turns[:-1]))
+
+
+def sayings(count: int, seed: int, turns: tuple[int, ...] = (1, 2, 3)) -> list[tuple[Conversation, str]]:
+    """Conversations of one to three turns, with the route whose word the last turn carries."""
+    random = torch.Generator().manual_seed(seed)
+
+    def pick(options):
+        return options[int(torch.randint(len(options), (), generator=random))]
+
+    def say(route):
+        return f"{pick(FILLER)} {pick(FILLER)} {WORD_OF[route]} {pick(FILLER)}"
+
+    names = [[pick(list(WORD_OF)) for _ in range(pick(turns))] for _ in range(count)]
+    return [(asking(*map(say, chat)), chat[-1]) for chat in names]
+
+
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    corpus = [
+        profile.prompt(ROUTES, conversation.turns) + answer
+        for profile in PROFILES.values()
+        for conversation, _ in sayings(40, seed=1)
+        for answer in profile.answers(ROUTES).values()
+    ]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            # Too few to make whole words of the routes' names: their answers must branch and have tails.
+            vocab_size=1000,
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
+    )
+
+
+def untrained(seed: int = 0, **config) -> Qwen2ForCausalLM:
+    torch.manual_seed(seed)
+    sizes = {
+        "vocab_size": len(tokenizer()),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer().eos_token_id,
+        "pad_token_id": tokenizer().pad_token_id,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.1,
+    }
+    return Qwen2ForCausalLM(Qwen2Config(**{**sizes, **config})).eval()
+
+
+def arch_model(model: Qwen2ForCausalLM | None = None) -> ArchModel:
+    return ArchModel(model or untrained(), tokenizer())
+
+
+def generate(model: Qwen2ForCausalLM, prompt: str, *, max_new_tokens: int = 40) -> str:
+    """As the model card does it."""
+    chat = tokenizer().apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    written = model.generate(**chat, max_new_tokens=max_new_tokens, do_sample=False)
+    return tokenizer().decode(written[0, chat["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@functools.cache
+def trained() -> Qwen2ForCausalLM:
+    """Taught, in seconds, to answer Arch-Router's prompt with the route whose word the user said."""
+    steps, batch = 160, 8
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model waits longer for its threads than it computes
+    model = untrained(seed=1).train()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    lessons = [_lesson(conversation, route) for conversation, route in sayings(steps * batch, seed=2, turns=(1,))]
+    for step in range(steps):
+        today = lessons[step * batch : (step + 1) * batch]
+        width = max(len(tokens) for tokens, _ in today)
+        ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in today])
+        unread = [[-100] * start + tokens[start:] + [-100] * (width - len(tokens)) for tokens, start in today]
+        model(input_ids=ids, labels=torch.tensor(unread)).loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    torch.set_num_threads(threads)
+    return model.eval()
+
+
+def _lesson(conversation: Conversation, route: str) -> tuple[list[int], int]:
+    """The tokens of prompt and answer, and where the answer begins."""
+    profile = PROFILES["arch_router"]
+    prompt = arch_model().encode_prompt(profile.prompt(ROUTES, conversation.turns))
+    return prompt + tokenizer().encode(profile.answers(ROUTES)[route] + "<|im_end|>"), len(prompt)
