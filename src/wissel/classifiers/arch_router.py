@@ -87,10 +87,10 @@ class ArchRouter:
         answers = self._profile.answers(self._routes)
         self._names = tuple(answers)
         try:
-            self._trie = fold([model.encode(answer) for answer in answers.values()])
+            self.trie = fold([model.encode(answer) for answer in answers.values()])
         except ValueError as error:
             raise ModelError(f"the model cannot tell the routes {', '.join(self._names)} apart: {error}") from error
-        self._prefix = model.read_prefix(_common_prefix(*(self._encode((probe,)) for probe in _PROBES)))
+        self.prefix = model.read_prefix(_common_prefix(*(self._encode((probe,)) for probe in _PROBES)))
         self._memory = Memory()
         self._queue = Gatherer(self._judge, weigh=self._weigh, limit=PACKED_TOKENS, waiting=WAITING)
         self.outcomes: Counter[Outcome] = Counter()
@@ -113,10 +113,10 @@ class ArchRouter:
     def _weigh(self, turns: tuple[Turn, ...]) -> int:
         """About how many tokens `turns` add to a pass; the text is tokenized only where it does not hold up others."""
         said = sum(len(turn.text) for turn in turns)
-        return (said + len(self._profile.after_conversation)) // 4 + len(self._trie.tokens)
+        return (said + len(self._profile.after_conversation)) // 4 + len(self.trie.tokens)
 
     def _judge(self, batch: Sequence[tuple[Turn, ...]]) -> list[Scores]:
-        judgements = self._model.choose([self._encode(turns) for turns in batch], self._prefix, self._trie)
+        judgements = self._model.choose([self._encode(turns) for turns in batch], self.prefix, self.trie)
         return [self._learn(turns, judgement) for turns, judgement in zip(batch, judgements, strict=True)]
 
     def _learn(self, turns: tuple[Turn, ...], judgement: "Judgement") -> Scores:
