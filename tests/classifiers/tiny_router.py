@@ -1,6 +1,7 @@
 """A router model of Qwen2's architecture that is small enough to train in a test."""
 
 import functools
+import random
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -52,18 +53,16 @@ def asking(*texts: str) -> Conversation:
     return Conversation(tuple(turns[:-1]))
 
 
-def sayings(count: int, seed: int, turns: tuple[int, ...] = (1, 2, 3)) -> list[tuple[Conversation, str]]:
-    """Conversations of one to three turns, with the route whose word the last turn carries."""
-    random = torch.Generator().manual_seed(seed)
+def sayings(count: int, seed: int) -> list[tuple[Conversation, str]]:
+    """Conversations of one or two turns, with the route whose word the last turn carries."""
+    choose = random.Random(seed)
+    chats = [choose.choices(list(WORD_OF), k=choose.choice((1, 1, 2))) for _ in range(count)]
+    return [(asking(*(_say(route, choose) for route in chat)), chat[-1]) for chat in chats]
 
-    def pick(options):
-        return options[int(torch.randint(len(options), (), generator=random))]
 
-    def say(route):
-        return f"{pick(FILLER)} {pick(FILLER)} {WORD_OF[route]} {pick(FILLER)}"
-
-    names = [[pick(list(WORD_OF)) for _ in range(pick(turns))] for _ in range(count)]
-    return [(asking(*map(say, chat)), chat[-1]) for chat in names]
+def _say(route: str, choose: random.Random) -> str:
+    first, second, last = choose.choices(FILLER, k=3)
+    return f"{first} {second} {WORD_OF[route]} {last}"
 
 
 @functools.cache
@@ -132,19 +131,26 @@ def generate(model: Qwen2ForCausalLM, prompt: str, *, max_new_tokens: int = 40) 
 @functools.cache
 def trained() -> Qwen2ForCausalLM:
     """Taught, in seconds, to answer Arch-Router's prompt with the route whose word the user said."""
-    steps, batch = 160, 8
+    steps = 140
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a model waits longer for its threads than it computes
+    choose = random.Random(5)
     model = untrained(seed=1).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    lessons = [_lesson(conversation, route) for conversation, route in sayings(steps * batch, seed=2, turns=(1,))]
-    for step in range(steps):
-        today = lessons[step * batch : (step + 1) * batch]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    for _ in range(steps):
+        today = [_lesson(asking(_say(route, choose)), route) for route in WORD_OF]
         width = max(len(tokens) for tokens, _ in today)
         ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in today])
-        unread = [[-100] * start + tokens[start:] + [-100] * (width - len(tokens)) for tokens, start in today]
-        model(input_ids=ids, labels=torch.tensor(unread)).loss.backward()
+        # Only the answers are learnt: (row, the position before, the token) of each of their tokens.
+        taught = [
+            (row, at - 1, token)
+            for row, (tokens, start) in enumerate(today)
+            for at, token in enumerate(tokens[start:], start)
+        ]
+        rows, before, targets = torch.tensor(taught).T
+        logits = model.lm_head(model.model(input_ids=ids).last_hidden_state[rows, before])
+        torch.nn.functional.cross_entropy(logits, targets).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

@@ -74,6 +74,14 @@ class ArchModel:
     def device(self) -> torch.device:
         return self._model.device
 
+    @property
+    def tokens_per_pass(self) -> int:
+        """Uncached tokens up to which sharing a pass is worth it.
+
+        A CPU is busy with a single request already; a second one in the pass only makes the first wait.
+        """
+        return 256 if self.device.type == "cpu" else 4096
+
     def encode_prompt(self, prompt: str) -> list[int]:
         """The tokens of `prompt` as the one user message of a chat, up to where the answer begins."""
         chat = cast(

@@ -9,17 +9,17 @@ next pass. PyTorch is loaded only when `load_arch_router` is called.
 """
 
 import asyncio
-import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from wissel.classifiers.arch_prompt import PROFILES, Profile, ProfileName
-from wissel.classifiers.trie import Choice, fold
+from wissel.classifiers.memory import Memory
+from wissel.classifiers.odds import with_leader
+from wissel.classifiers.trie import fold
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -29,37 +29,10 @@ if TYPE_CHECKING:
     from wissel.classifiers.arch_model import ArchModel, Device, Dtype, Judgement
 
 CLASSIFIER = "arch_router"
-REMEMBERED = 1024
-"""Conversations whose scores are kept: a retry, or the next call of a tool loop, asks the same again."""
-PACKED_TOKENS = 4096
-"""Uncached tokens that one pass computes at most, unless a single request has more."""
 WAITING = 256
 """Requests in the queue; more could not be answered before any deadline."""
 
 Outcome = Literal["route", "other", "strayed"]
-
-
-class Memory:
-    """The scores of the conversations seen last."""
-
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._scores: OrderedDict[tuple[Turn, ...], Scores] = OrderedDict()
-        self._size = size
-        self._lock = Lock()
-
-    def recall(self, turns: tuple[Turn, ...]) -> Scores | None:
-        with self._lock:
-            scores = self._scores.get(turns)
-            if scores is not None:
-                self._scores.move_to_end(turns)
-            return scores
-
-    def keep(self, turns: tuple[Turn, ...], scores: Scores) -> None:
-        with self._lock:
-            self._scores[turns] = scores
-            self._scores.move_to_end(turns)
-            while len(self._scores) > self._size:
-                self._scores.popitem(last=False)
 
 
 class ArchRouter:
@@ -92,7 +65,7 @@ class ArchRouter:
             raise ModelError(f"the model cannot tell the routes {', '.join(self._names)} apart: {error}") from error
         self.prefix = model.read_prefix(_common_prefix(*(self._encode((probe,)) for probe in _PROBES)))
         self._memory = Memory()
-        self._queue = Gatherer(self._judge, weigh=self._weigh, limit=PACKED_TOKENS, waiting=WAITING)
+        self._queue = Gatherer(self._judge, weigh=self._weigh, limit=model.tokens_per_pass, waiting=WAITING)
         self.outcomes: Counter[Outcome] = Counter()
         """How often a route, or "other", was chosen; and how often a free model would have written something else."""
 
@@ -120,8 +93,10 @@ class ArchRouter:
         return [self._learn(turns, judgement) for turns, judgement in zip(batch, judgements, strict=True)]
 
     def _learn(self, turns: tuple[Turn, ...], judgement: "Judgement") -> Scores:
-        scores = Scores(_by_route(self._names, judgement.choice), self._threshold, CLASSIFIER)
-        self.outcomes["other" if self._names[judgement.choice.greedy] == OTHER else "route"] += 1
+        answer = self._names[judgement.choice.greedy]
+        probabilities = dict(zip(self._names, judgement.choice.probabilities, strict=True))
+        scores = Scores(with_leader(probabilities, answer), self._threshold, CLASSIFIER)
+        self.outcomes["other" if answer == OTHER else "route"] += 1
         self.outcomes["strayed"] += judgement.strayed
         self._memory.keep(turns, scores)
         return scores
@@ -159,20 +134,6 @@ def _common_prefix(first: list[int], *others: list[int]) -> list[int]:
         min(len(first), *map(len, others)),
     )
     return first[:length]
-
-
-def _by_route(names: Sequence[str], choice: Choice) -> dict[str, float]:
-    """Each route's probability, with the greedy answer on top.
-
-    Where the answers part more than once, another than the greedy one can be likelier as a whole; it is held
-    just below, because the answer is what greedy decoding says.
-    """
-    top = choice.probabilities[choice.greedy]
-    below = math.nextafter(top, 0.0)
-    return {
-        name: top if index == choice.greedy else min(probability, below)
-        for index, (name, probability) in enumerate(zip(names, choice.probabilities, strict=True))
-    }
 
 
 Item = TypeVar("Item")
