@@ -35,6 +35,7 @@ def step_by_step(model, prompt, trie, answers):
     return probabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES.values())
 def test_one_pass_gives_the_probabilities_that_one_pass_per_token_gives(profile):
     weights = untrained()

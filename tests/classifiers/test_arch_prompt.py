@@ -25,7 +25,7 @@ MODEL_CARD = (
 CHAT = (
     Turn("user", 'Write a "Hello" in C,\nplease'),
     Turn("assistant", "Voilà"),
-    Turn("user", "This doesnt work"),
+    Turn("user", "This doesn't work"),
 )
 
 

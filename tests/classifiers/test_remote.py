@@ -184,6 +184,17 @@ async def test_a_server_that_refuses_an_extra_is_asked_without_it_from_then_on()
     assert extras == [{"logprobs", "response_format"}, {"response_format"}, set(), set()]
 
 
+async def test_a_request_that_is_refused_whatever_is_left_out_costs_no_extras():
+    server = Server(*[Server.fails(400, "too long")] * 3, CODE)
+    async with served(server, attempts=1) as router:
+        with pytest.raises(UpstreamError, match="too long"):
+            await router.classify(HI)
+
+        await router.classify(HI)
+
+    assert server.asked[-1].keys() >= {"logprobs", "response_format"}
+
+
 async def test_what_was_asked_before_is_remembered():
     server = Server(CODE)
     async with served(server) as router:

@@ -33,6 +33,8 @@ CLASSIFIER = "remote"
 Guide = Literal["json_schema", "choice", "guided_choice", "regex", "grammar", "none"]
 """How a server is told the legal answers; see `_guide`."""
 
+REFUSALS = frozenset({400, 422, 501})
+"""What servers answer to a field that they do not know or support."""
 MAX_ANSWER_BYTES = 1 << 20
 MAX_ANSWER_TOKENS = 64
 ALTERNATIVES = 20
@@ -159,13 +161,15 @@ class RemoteRouter:
 
     async def _attempt(self, endpoint: _Endpoint, body: Mapping[str, Any]) -> "_Answer":
         """One endpoint's answer, asked for less where it refuses the extras. Raises UpstreamError."""
-        while True:
-            refused = endpoint.refused
+        refused = endpoint.refused
+        status, text = await self._post(endpoint, {**body, **self._extras[refused]})
+        while status in REFUSALS and refused + 1 < len(self._extras):
+            refused += 1
             status, text = await self._post(endpoint, {**body, **self._extras[refused]})
-            if status not in {400, 422, 501} or refused == len(self._extras) - 1:
-                return _parse(endpoint.url, status, text)
-            # Requests that were refused at the same time take the step down once.
-            endpoint.refused = max(endpoint.refused, refused + 1)
+        if status not in REFUSALS:
+            # It was the extras: a request that is refused without them too says nothing of them.
+            endpoint.refused = max(endpoint.refused, refused)
+        return _parse(endpoint.url, status, text)
 
     async def _post(self, endpoint: _Endpoint, body: Mapping[str, Any]) -> tuple[int, bytes]:
         if self._session is None:

@@ -65,7 +65,7 @@ CONVERSATION = Conversation(
     (
         Turn("user", "Write a function to visualize a dataframe"),
         Turn("assistant", "import seaborn as sns\n\ndef show(frame):\n    sns.pairplot(frame)"),
-        Turn("user", "This doesnt work"),
+        Turn("user", "This doesn't work"),
     )
 )
 CHAT_TEMPLATE = (
