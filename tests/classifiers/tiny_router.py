@@ -4,28 +4,13 @@ import functools
 import random
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from wissel.classifiers.arch_model import ArchModel
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
-
-# As Qwen2.5's: a system message of the template's own, then the chat.
-CHAT_TEMPLATE = """\
-{%- if messages[0]['role'] != 'system' -%}
-{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
-{%- endif -%}
-{%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
-
-# As Qwen2's, which decides where tokens may begin.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from wissel.evaluation.bench_arch import stand_in_tokenizer
 
 ROUTES = (
     Route("code_generation", "m", "Generating new code snippets, functions, or boilerplate"),
@@ -73,27 +58,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         for conversation, _ in sayings(40, seed=1)
         for answer in profile.answers(ROUTES).values()
     ]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(
-        corpus,
-        trainers.BpeTrainer(
-            # Too few to make whole words of the routes' names: their answers must branch and have tails.
-            vocab_size=1000,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
-    )
+    return stand_in_tokenizer(corpus, vocabulary=1000)
 
 
 def untrained(seed: int = 0, **config) -> Qwen2ForCausalLM:

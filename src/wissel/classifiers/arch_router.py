@@ -64,6 +64,7 @@ class ArchRouter:
         except ValueError as error:
             raise ModelError(f"the model cannot tell the routes {', '.join(self._names)} apart: {error}") from error
         self.prefix = model.read_prefix(_common_prefix(*(self._encode((probe,)) for probe in _PROBES)))
+        """What every prompt begins with, computed."""
         self._memory = Memory()
         self._queue = Gatherer(self._judge, weigh=self._weigh, limit=model.tokens_per_pass, waiting=WAITING)
         self.outcomes: Counter[Outcome] = Counter()
