@@ -31,6 +31,9 @@ app = typer.Typer(
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes to serve with, each on a port, or a socket, of its own.", min=1)
+]
 
 out = Console()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -73,15 +76,31 @@ def options(
 def serve(
     config: ConfigOption,
     data: Annotated[Path | None, typer.Option(help="Where `redis: embedded` keeps its data.")] = None,
-    grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.")] = 30.0,
+    grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.", min=0)] = 30.0,
     log_format: Annotated[str, typer.Option(help="console or json.")] = "json",
+    workers: WorkersOption = 1,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    admin_socket: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    redis: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve Envoy: answer its ext_proc streams until SIGTERM."""
-    from wissel.app import serve as run
-
     _configure_logs(log_format)
     with _honest_exits():
-        asyncio.run(run(config, data=data or data_directory(), grace=grace))
+        if workers > 1:
+            from wissel.supervisor import supervise
+
+            asyncio.run(
+                supervise(config, workers=workers, data=data or data_directory(), grace=grace, log_format=log_format)
+            )
+            return
+        from wissel.app import Worker
+        from wissel.app import serve as run
+
+        role = None
+        if worker is not None and admin_socket is not None:
+            structlog.contextvars.bind_contextvars(worker=worker)
+            role = Worker(worker, admin_socket, redis)
+        asyncio.run(run(config, data=data or data_directory(), grace=grace, worker=role))
 
 
 @app.command()
@@ -119,13 +138,14 @@ def schema() -> None:
 def envoy(
     config: ConfigOption,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead.")] = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Print an Envoy bootstrap that fits the configuration."""
     from wissel.config import load
     from wissel.envoy import plan, render
 
     with _honest_exits():
-        text = render(plan(load(config)))
+        text = render(plan(load(config), workers=workers))
         if output is None:
             typer.echo(text, nl=False)
             return
@@ -249,6 +269,7 @@ def _configure_logs(form: str, *, level: str = "INFO") -> None:
     as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.StackInfoRenderer(),

@@ -19,7 +19,7 @@ from typing import Literal
 
 import yaml
 
-from wissel.config import Config, host_and_port
+from wissel.config import Config, host_and_port, worker_address
 from wissel.config.model import Cluster
 from wissel.errors import ConfigError
 
@@ -96,8 +96,11 @@ class EnvoyPlan:
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
 
-def plan(config: Config) -> EnvoyPlan:
-    """What the configuration says about Envoy; ConfigError where that is too little for a bootstrap."""
+def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
+    """What the configuration says about Envoy, where each processor in it stands for so many workers.
+
+    Raises ConfigError where that is too little for a bootstrap.
+    """
     if config.envoy is None:
         raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
     clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
@@ -110,7 +113,7 @@ def plan(config: Config) -> EnvoyPlan:
     return EnvoyPlan(
         listen=config.envoy.listen,
         admin=config.envoy.admin,
-        processors=config.processors,
+        processors=tuple(worker_address(first, worker) for first in config.processors for worker in range(workers)),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
         message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
@@ -268,7 +271,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         processing_mode=_mode(plan.request_body_mode, plan.response_body_mode),
         # With a streamed body Envoy would ignore each override.
         allow_mode_override=not streamed,
-        allowed_override_modes=[] if streamed else _overrides(),
+        allowed_override_modes=[] if streamed else override_modes(),
         request_attributes=[
             "source.address",
             "connection.mtls",
@@ -293,7 +296,7 @@ def _mode(request_body: str, response_body: str, *, response_headers: str = "SEN
     }
 
 
-def _overrides() -> list[Fields]:
+def override_modes() -> list[Fields]:
     """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
 
     Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
