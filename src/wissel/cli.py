@@ -5,13 +5,14 @@ parts are imported by the command that needs them, so `wissel --help` is quick.
 """
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -20,6 +21,9 @@ from rich.table import Table
 
 from wissel import __version__
 from wissel.errors import ConfigError, WisselError
+
+if TYPE_CHECKING:
+    from wissel.doctor import Finding
 
 app = typer.Typer(
     name="wissel",
@@ -153,6 +157,37 @@ def envoy(
             output.write_text(text)
         except OSError as error:
             raise ConfigError([f'--output: cannot write "{output}": {error.strerror}']) from error
+
+
+@app.command()
+def doctor(
+    config: ConfigOption,
+    envoy: Annotated[str | None, typer.Option(help="URL of Envoy's admin; by default as in the file.")] = None,
+    workers: WorkersOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out whether Envoy asks wissel, and whether its settings are safe; exit 1 if something must change."""
+    from wissel.config import load
+    from wissel.doctor import diagnose
+
+    with _honest_exits():
+        findings = asyncio.run(diagnose(load(config), envoy=envoy, workers=workers))
+    problems = [each for each in findings if each.severity == "problem"]
+    if as_json:
+        _print_json({"ok": not problems, "findings": [dataclasses.asdict(each) for each in findings]})
+    else:
+        _show_findings(findings)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _show_findings(findings: "list[Finding]") -> None:
+    """What is wrong first; what is fine on one line each."""
+    for severity, mark in (("problem", "✗"), ("warning", "!"), ("ok", "✓")):
+        for each in findings:
+            if each.severity == severity:
+                typer.echo(f"{mark} {each.what}: {each.why}")
+                if each.change:
+                    typer.echo(f"    {each.change}")
 
 
 @app.command()

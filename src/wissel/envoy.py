@@ -116,8 +116,13 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         processors=tuple(worker_address(first, worker) for first in config.processors for worker in range(workers)),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
-        message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
+        message_timeout=message_timeout(config),
     )
+
+
+def message_timeout(config: Config) -> float:
+    """Seconds that Envoy has to wait for an answer."""
+    return MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
