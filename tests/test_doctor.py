@@ -133,6 +133,9 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "message timeout at the deadline": (
         lambda b: ext_proc(b).update(message_timeout="0.300s"), "message_timeout", "problem",
     ),
+    "message timeout near the deadline": (
+        lambda b: ext_proc(b).update(message_timeout="0.5s"), "message_timeout", "warning",
+    ),
     "call with a timeout": (lambda b: ext_proc(b)["grpc_service"].update(timeout="30s"), "grpc_timeout", "problem"),
     "no retry": (lambda b: ext_proc(b)["grpc_service"].pop("retry_policy"), "retry_policy", "warning"),
     "streamed requests": (
@@ -324,7 +327,11 @@ async def test_a_real_envoy_with_everything_wrong_is_told_as_the_same_bootstrap_
     listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
     clusters = [{"name": name, "address": "127.0.0.1:9"} for name in ("qwen", "openai")]
     models = [{"name": "gpt-4o", "cluster": "openai"}, {"name": "qwen", "cluster": "qwen"}]
-    document = {"models": models, "envoy": {"listen": listen, "admin": admin, "clusters": clusters}}
+    document = {
+        "models": models,
+        "intent": {"deadline_ms": 300},
+        "envoy": {"listen": listen, "admin": admin, "clusters": clusters},
+    }
     document["listen"] = {"ext_proc": f"127.0.0.1:{free_port()}"}
     path.write_text(yaml.safe_dump(document))
     config = load(path)

@@ -258,7 +258,8 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
             # No `timeout`: it would bound the whole stream, and with it the longest answer.
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
+                # `reset` too: a processor that died before its first answer has decided nothing.
+                "retry_on": "connect-failure,refused-stream,reset,unavailable",
                 "num_retries": 2,
                 "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
                 "retry_host_predicate": [
@@ -267,7 +268,9 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
                         "typed_config": _typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
                     }
                 ],
-                "host_selection_retry_max_attempts": 3,
+                # A processor that is gone has the fewest requests, so a draw is won by it three times in four: with
+                # three further draws one request in thirteen would fail until a health check notices.
+                "host_selection_retry_max_attempts": 16,
             },
         },
         failure_mode_allow=False,

@@ -48,6 +48,8 @@ LONG_SECONDS: Final = 600.0
 """A clock that bounds a whole answer must not be shorter."""
 QUIET_SECONDS: Final = 300.0
 """How long a model may think without a word; also Envoy's default for a silent stream."""
+SLACK_SECONDS: Final = 1.0
+"""Of Envoy's patience with one message, beside what the classifier may take: large bodies, busy moments."""
 SMALL_BODY: Final = 4 * MEBIBYTE
 """Below it, an image in a request is soon too large."""
 
@@ -322,10 +324,11 @@ def _inspect_clocks(where: str, found: Message, config: Config) -> Iterator[Find
     streamed = found.get("processing_mode", {}).get("request_body_mode") == "FULL_DUPLEX_STREAMED"
     yield _found(
         "message_timeout",
-        streamed or message > needed,
+        streamed or message >= needed + SLACK_SECONDS,
         "Envoy waits longer for an answer than wissel for its classifier",
-        f"{where}: Envoy waits {message:g} s for an answer, and the classifier may take {needed:g} s",
+        f"{where}: Envoy waits {message:g} s for an answer; the classifier alone may take {needed:g} s",
         f"set message_timeout to {message_timeout(config):g}s (without one it is 0.2 s)",
+        severity="warning" if message > needed else "problem",
     )
     stream = seconds(found.get("grpc_service", {}).get("timeout", "0s"))
     yield _found(
