@@ -28,7 +28,7 @@ _HOP_BY_HOP: Final = frozenset(
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
-        "te",
+        "te",  # codespell:ignore
         "trailer",
         "transfer-encoding",
         "upgrade",
