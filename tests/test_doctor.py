@@ -223,6 +223,12 @@ def test_our_cluster_may_have_another_name():
     assert told(examine(dump_of(renamed), {}, hosts, CONFIG)) == set()
 
 
+def test_envoys_clusters_may_be_described_elsewhere():
+    config = parse("models: [{name: qwen, cluster: qwen}]\nintent: {deadline_ms: 300}\nenvoy: {listen: '127.0.0.1:1'}")
+
+    assert told(examine(dump_of(sample()), {}, processors(host()), config)) == set()
+
+
 def test_routes_may_come_from_a_control_plane():
     dynamic = sample()
     table = manager(dynamic).pop("route_config")

@@ -113,11 +113,16 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
     return EnvoyPlan(
         listen=config.envoy.listen,
         admin=config.envoy.admin,
-        processors=tuple(worker_address(first, worker) for first in config.processors for worker in range(workers)),
+        processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
         message_timeout=message_timeout(config),
     )
+
+
+def processors(config: Config, *, workers: int = 1) -> tuple[str, ...]:
+    """Every worker's address, of every processor in the configuration."""
+    return tuple(worker_address(first, worker) for first in config.processors for worker in range(workers))
 
 
 def message_timeout(config: Config) -> float:
@@ -154,7 +159,7 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
         "overload_manager": _overload_manager(),
         "static_resources": {
             "listeners": [_listener(plan)],
-            "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
+            "clusters": [_processor_cluster(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
         },
     }
 
@@ -320,7 +325,7 @@ def override_modes() -> list[Fields]:
     ]
 
 
-def _processors(addresses: tuple[str, ...]) -> Fields:
+def _processor_cluster(addresses: tuple[str, ...]) -> Fields:
     return {
         "name": PROCESSOR_CLUSTER,
         "type": _discovery(addresses),

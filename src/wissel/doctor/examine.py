@@ -39,7 +39,7 @@ from wissel.envoy import (
     PROCESSOR_CLUSTER,
     message_timeout,
     override_modes,
-    plan,
+    processors,
 )
 
 Severity = Literal["ok", "warning", "problem"]
@@ -421,7 +421,7 @@ def _inspect_processors(
     else:
         yield Finding("processors", "ok", f"{len(hosts)} processors, and all are healthy")
     there = {shown_address(host["address"]) for host in hosts}
-    expected = plan(config, workers=workers).processors if config.envoy else ()
+    expected = processors(config, workers=workers) if config.envoy else ()
     absent = [address for address in expected if address not in there and is_literal(address)]
     if hosts and absent:
         yield Finding(
