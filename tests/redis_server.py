@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 from types import TracebackType
 
 import pytest
@@ -45,7 +46,7 @@ class RedisServer:
         self._socket = f"{self._directory.name}/redis.sock"
         self.url = f"unix://{self._socket}"
 
-    def __enter__(self) -> "RedisServer":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -113,7 +113,7 @@ def test_a_limit_fails_after_more_blocks_than_its_failure_limit(errors: tuple[in
 
 def test_a_limit_measures_only_full_blocks():
     spec = an_analysis(Limit("error_rate", max=0.05))
-    verdict = after(spec, evidence(an_arm(60, 6)), evidence(an_arm(90, 9), an_arm(9001, 180)))
+    verdict = after(spec, evidence(an_arm(60, 6), an_arm(540, 9)), evidence(an_arm(90, 9), an_arm(810, 18)))
 
     assert (verdict.judgement, verdict.reason) == ("waiting", "error_rate max 0.05: needs 10 more requests")
 

@@ -12,7 +12,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -23,12 +23,22 @@ import structlog
 from wissel.admin.api import Readiness, application, call_headers, find_principal
 from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
-from wissel.config import Config, admin_token, compile_snapshot, load, redis_url, worker_address
+from wissel.config import (
+    Config,
+    admin_token,
+    compile_rollouts,
+    compile_snapshot,
+    load,
+    redis_url,
+    worker_address,
+)
 from wissel.core.decision import Decision
+from wissel.core.rollout import Delivery
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
+from wissel.fleet import Fleet, running_fleet
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Telemetry
@@ -59,16 +69,30 @@ class App:
 
     def __init__(self, router: Router, telemetry: Telemetry) -> None:
         self.router = router
+        self._compiled = router
+        """As the configuration says, with every rollout at stable only."""
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
         self.admin = ""
         """Where the admin API listens, as bound."""
-        self.redis: str | None = None
-        """The URL of the store; None where the configuration has none."""
+        self.fleet: Fleet | None = None
+        """What is shared with other replicas; None where the configuration has no redis."""
         self.problem: str | None = None
         """Why the configuration file as it is now is not in use."""
         self.draining = False
+
+    def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
+        """Decide by this configuration from now on."""
+        self._compiled = router
+        if self.fleet is not None:
+            self.fleet.use(deliveries)
+        self.move()
+
+    def move(self) -> None:
+        """Put every rollout where its record says that it stands; requests under way keep what they began with."""
+        compiled = self._compiled
+        self.router = replace(compiled, snapshot=self.fleet.apply(compiled.snapshot)) if self.fleet else compiled
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -88,17 +112,19 @@ async def running_app(
     config = load(path)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
-        stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         app = App(await _router(config, classifiers, telemetry), telemetry)
-        app.redis = worker.redis if worker else None
-        if app.redis is None:
+        url = worker.redis if worker else None
+        if url is None:
             embedded = config.redis == "embedded"
-            app.redis = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
+            url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
+        if url is not None:
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+        app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
         app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
-        server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
+        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
@@ -170,7 +196,7 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
         return
-    app.router = router
+    app.use(router, compile_rollouts(config))
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
@@ -199,4 +225,3 @@ async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
     finally:
         await classifiers.close()
-        telemetry.close()

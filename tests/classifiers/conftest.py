@@ -1,15 +1,12 @@
-"""What the classifiers' tests share: the real encoder, and a tiny one that knows words only."""
+"""A tiny encoder that knows words only."""
 
-import os
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from wissel.classifiers import export
-from wissel.classifiers.encoder import Encoder, Vectors
-from wissel.errors import ModelError
+from wissel.classifiers.encoder import Vectors
 
 
 class WordEncoder:
@@ -35,19 +32,3 @@ class WordEncoder:
 @pytest.fixture
 def words() -> WordEncoder:
     return WordEncoder()
-
-
-@pytest.fixture(scope="session")
-def exported():
-    """The folder of the real export, made once in the user's own cache."""
-    try:
-        return export.ensure()
-    except ModelError as error:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def encoder(exported):
-    return Encoder.load(exported)

@@ -92,7 +92,7 @@ def test_serving_from_the_cache_never_loads_torch(exported):
 
 
 @pytest.mark.slow
-def test_without_torch_the_export_says_what_to_install(exported, tmp_path):
+def test_without_torch_the_export_says_what_to_install(original, tmp_path):
     done = python(
         "import sys\nsys.modules['torch'] = None\nfrom wissel.classifiers import export\nsys.exit(export.main())",
         WISSEL_CACHE=str(tmp_path),
@@ -105,7 +105,7 @@ def test_without_torch_the_export_says_what_to_install(exported, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_processes_may_export_at_once(exported, tmp_path):
+def test_two_processes_may_export_at_once(exported, original, tmp_path):
     environment = {"WISSEL_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     code = "import sys; from wissel.classifiers import export; sys.exit(export.main())"
     with ThreadPoolExecutor(2) as pool:

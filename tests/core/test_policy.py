@@ -54,7 +54,7 @@ def test_an_alias_stands_for_its_target():
 def test_a_split_assigns_by_the_key():
     routed = verdict(snapshot(), request("ab", headers={"x-session-id": "s"}))
 
-    assert (routed.split, routed.reason, routed.key.value) == ("ab", "split", "s")
+    assert (routed.split.name, routed.reason, routed.key.value) == ("ab", "split", "s")
 
 
 def test_an_unknown_model_is_not_found_and_the_near_name_is_told():

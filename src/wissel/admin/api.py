@@ -6,10 +6,13 @@ from typing import Protocol
 
 from aiohttp import web
 
-from wissel.admin.guard import BODY_LIMIT, error, guard
+from wissel.admin.errors import error
+from wissel.admin.guard import BODY_LIMIT, guard
+from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
 from wissel.extproc.dry_run import dry_run
+from wissel.fleet import Fleet
 from wissel.router import Router
 from wissel.telemetry import PROMETHEUS_CONTENT_TYPE, Telemetry
 
@@ -31,6 +34,9 @@ class Host(Protocol):
     @property
     def telemetry(self) -> Telemetry: ...
 
+    @property
+    def fleet(self) -> Fleet | None: ...
+
     def readiness(self) -> Readiness: ...
 
 
@@ -42,6 +48,7 @@ def application(host: Host, *, token: str | None) -> web.Application:
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
+    app.router.add_routes(RolloutsApi(host.fleet).routes())
     return app
 
 

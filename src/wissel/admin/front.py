@@ -14,7 +14,8 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from yarl import URL
 
-from wissel.admin.guard import BODY_LIMIT, error, guard
+from wissel.admin.errors import error
+from wissel.admin.guard import BODY_LIMIT, guard
 from wissel.admin.pages import Pages
 
 _PAGE_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -13,6 +13,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from wissel.admin.errors import error
+
 BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request that an admin listener reads."""
 
@@ -24,12 +26,6 @@ _SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-
-
-def error(status: int, message: str, *, code: str) -> web.Response:
-    """A refusal in the same form as on the request path."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    return web.json_response(body, status=status)
 
 
 def guard(token: str | None) -> Middleware:

@@ -8,8 +8,9 @@ worked out from the conversation itself, nothing is stored: every replica
 answers alike. A turn is encoded alone, once, and remembered, so a conversation
 that goes on costs one new question and one new answer.
 
-Measured on 400 multi-turn dialogues over 18 routes, zero-shot, right turns and
-wholly right conversations: last turn only 45 and 0 %, as here 87 and 61 %.
+Measured on 400 dialogues of the SGD data set over its 18 domains, without a
+threshold, right turns and wholly right conversations: last turn only 45 and
+0 %, as here 87 and 61 %.
 """
 
 from collections.abc import Iterable, Sequence

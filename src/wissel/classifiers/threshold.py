@@ -7,9 +7,10 @@ where about one in a hundred would be lost. Names and descriptions are no
 guesses: they resemble each other more than any message resembles them. A
 config with few or no examples therefore leans on a prior.
 
-The constants come from CLINC150's training and validation rows, over 5 to 150
-intents with 0 to 20 examples each; the prior's mean and spread are what
-messages score against routes that have a name only.
+The constants come from CLINC150, examples from its training rows and messages
+from its validation rows, over 5 to 150 intents with 0 to 20 examples each.
+Against routes that have a name only, messages score 0.54 to 0.59 with a spread
+of 0.16; the prior's mean lies a little below, for a name may be a poor one.
 """
 
 from collections.abc import Iterable

@@ -100,7 +100,7 @@ def _serve(
         revision=snapshot.revision,
         route=intent.route if intent else "",
         intent=intent,
-        split=target if target in snapshot.splits else "",
+        split=snapshot.splits.get(target),
         key=assigned.key,
         bucket=assigned.bucket,
         rule_ids=permit.rule_ids,
@@ -117,7 +117,7 @@ def _assign(
         reason: Reason = "static"
         return Assignment(snapshot.arms(target)[0], reason) if target in able else None
     key = targeting_key(split.key, request, caller, request_id)
-    return assign(split, key, able=able, headers=request.headers)
+    return assign(split, key, able=able, headers=request.headers, claims=caller.claims)
 
 
 def pass_through(snapshot: Snapshot, head: Head, caller: Principal) -> Passed | Denied:

@@ -91,8 +91,8 @@ def _decode(hint: Any, value: Any) -> Any:
         if value is None or not isinstance(value, Mapping):
             return value
         classes = cast("list[type]", [arm for arm in arms if is_dataclass(arm)])
-        kind = cast("Mapping[str, Any]", value).get(_KIND)
-        chosen = classes[0] if len(classes) == 1 else next(c for c in classes if c.__name__ == kind)
+        named = {each.__name__: each for each in classes}
+        chosen = classes[0] if len(classes) == 1 else named[cast("Mapping[str, str]", value)[_KIND]]
         return _decode(chosen, value)
     if is_dataclass(hint):
         hints = _hints(cast("type", hint))

@@ -13,13 +13,14 @@ whatever happens in whatever order:
   controller that was dead, neither skip a pause nor extend it beyond measure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from wissel.core.analysis import Analysis, Verdict, look
 from wissel.core.evidence import Evidence, Missing
 from wissel.core.metrics import AnalysisSpec
-from wissel.core.split import Variant
+from wissel.core.split import Match, Split, Variant
 
 Phase = Literal["progressing", "paused", "healthy", "degraded"]
 """Argo Rollouts' words."""
@@ -33,6 +34,7 @@ EventKind = Literal[
     "weight_set",
     "paused",
     "resumed",
+    "step_promoted",
     "cannot_measure",
     "promoted",
     "rolled_back",
@@ -93,6 +95,22 @@ class RolloutSpec:
     """Whether the canary is compared with an arm of its own size that stable's model serves."""
     confirm_promotion: bool = False
     """Whether the last move, to 100 %, waits for a webhook to allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A rollout with everything around it that needs the world: what the controller reads."""
+
+    spec: RolloutSpec
+    match: Match | None = None
+    """Callers that get the canary whatever its weight, while the rollout is under way."""
+    prometheus: str | None = None
+    queries: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Prometheus queries by metric name."""
+    events: tuple[str, ...] = ()
+    """URLs that are told of every move."""
+    confirmations: tuple[str, ...] = ()
+    """URLs that must agree to the last move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +240,12 @@ def promote(rollout: Rollout, spec: RolloutSpec, now: float, *, by: str, full: b
         return Refused("it is promoted already" if rollout.is_promoted else "it is aborted: retry it first")
     rollout = replace(_tick(rollout, now), paused="", is_overridden=True)
     if full:
-        return _promoted(replace(rollout, step=len(spec.steps)), by, "promoted in full", None)
+        return _promoted(replace(rollout, step=len(spec.steps)), by, f"promoted in full by {by}", None)
     if rollout.step < len(spec.steps) and not isinstance(spec.steps[rollout.step], SetWeight):
         rollout = replace(rollout, step=rollout.step + 1, elapsed=0.0)
+    told = _event(rollout, "step_promoted", by=by, reason=f"promoted by {by}")
     rollout, events = _proceed(rollout, spec, confirmed=True, verdict=None, by=by)
-    return Move(rollout, (_event(rollout, "resumed", by=by, reason="promoted to the next step"), *events))
+    return Move(rollout, (told, *events))
 
 
 def pause(rollout: Rollout, now: float, *, by: str) -> Move | Refused:
@@ -276,6 +295,22 @@ def variants(rollout: Rollout, spec: RolloutSpec) -> tuple[Variant, ...]:
     if spec.baseline:
         arms.append(Variant("baseline", spec.stable, baseline))
     return (*arms, Variant("stable", spec.stable, rest - baseline))
+
+
+def apply(split: Split, rollout: Rollout | None, delivery: Delivery) -> Split:
+    """The rollout's split as it serves now; without a record that fits, stable only."""
+    spec = delivery.spec
+    if rollout is None or rollout.revision != spec.revision:
+        return split
+    under_way = not rollout.is_over and rollout.paused != "lost"
+    return replace(
+        split,
+        variants=variants(rollout, spec),
+        match=delivery.match if under_way else None,
+        matched="canary",
+        attempt=rollout.attempt,
+        step=rollout.window,
+    )
 
 
 def canary_share(rollout: Rollout, spec: RolloutSpec) -> float:

@@ -44,26 +44,8 @@ DRAWS = 20
 PROTOCOLS = ((20, 5), (10, 0))
 """Intents and examples of each: few-shot and zero-shot."""
 
-WORDS = [
-    "please",
-    "could",
-    "you",
-    "tell",
-    "me",
-    "how",
-    "we",
-    "change",
-    "the",
-    "colour",
-    "of",
-    "this",
-    "old",
-    "house",
-    "before",
-    "next",
-    "summer",
-    "comes",
-]
+SENTENCE = "please could you tell me how we change the colour of this old house before next summer comes"
+"""Each word is one token."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +92,7 @@ def measure_latency(int8: Encode, fp32: Encode) -> list[Latency]:
     """Both in turns, so that a busy machine slows both alike."""
     measured: list[Latency] = []
     for tokens in LENGTHS:
-        text = " ".join(islice(cycle(WORDS), tokens - 2))  # two tokens mark beginning and end; each word is one
+        text = " ".join(islice(cycle(SENTENCE.split()), tokens - 2))  # two tokens mark beginning and end
         times = [(_milliseconds(int8, text), _milliseconds(fp32, text)) for _ in range(REPEATS)]
         quick, slow = (statistics.median(column) for column in zip(*times, strict=True))
         measured.append(Latency(tokens, quick, slow, slow / quick))
@@ -187,7 +169,7 @@ async def _intent(classifier: EmbeddingClassifier, text: str) -> Intent:
 async def _texts_a_second(encode: Encode, *, callers: int, seed: int) -> float:
     """Every text is new, so that nothing is remembered."""
     rng = random.Random(seed)
-    texts = iter([" ".join(rng.choices(WORDS, k=9)) + f" {number}" for number in range(CALLS)])
+    texts = iter([" ".join(rng.choices(SENTENCE.split(), k=9)) + f" {number}" for number in range(CALLS)])
     batcher = Batcher(encode)
 
     async def caller() -> None:

@@ -101,7 +101,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> Run:
     spec = scenario.spec
     if spec.analysis is None:
         raise ValueError(f'rollout "{spec.name}" has no analysis to simulate')
-    traffic: Traffic = _Callers(scenario, rng) if scenario.sessions else _Strangers(scenario, rng)
+    traffic = traffic_of(scenario, rng)
     interval, now, served = spec.analysis.interval, 0.0, 0
     rollout = advance(begin(spec, now).rollout, spec, None, now).rollout
     traffic.entering(rollout.weight)
@@ -122,6 +122,11 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> Run:
             traffic.entering(rollout.weight)
             before = 0
     return Run("undecided", scenario.looks, now, served, rollout.reason)
+
+
+def traffic_of(scenario: Scenario, rng: np.random.Generator) -> Traffic:
+    """The traffic that a scenario speaks of; it has to be told of its first weight."""
+    return _Callers(scenario, rng) if scenario.sessions else _Strangers(scenario, rng)
 
 
 def _end(rollout: Rollout) -> Literal["promoted", "rolled_back", "stopped"]:
@@ -280,10 +285,11 @@ class _Callers:
         counted = np.minimum(came, COUNTED_PER_KEY)
         errors, latency = _drift(scenario, self._weight, look)
         self._served += np.bincount(arm, came, 2).astype(np.int64)
-        np.add.at(self._counts, (arm, self._bucket), counted)
+        cell = arm * SUB_BUCKETS + self._bucket
+        self._counts += _summed(cell, counted)
         for what, rates in self._rates(arm, errors).items():
             events = rng.binomial(counted, rates)
-            np.add.at(self._totals[what], (arm, self._bucket), events)
+            self._totals[what] += _summed(cell, events)
             self._squares[what] += np.bincount(arm, events, 2)
             if what == "error":
                 others = rng.binomial(came - counted, rates)
@@ -293,7 +299,8 @@ class _Callers:
             seconds = self._amounts(key, arm, 0) * latency
             index = np.clip(np.ceil(np.log(seconds / FLOOR) / math.log(GAMMA)), 0, _BUCKETS - 1)
             self._add_amounts("latency", key, arm, index)
-            np.add.at(self._latency, (arm[key], index.astype(np.int64)), 1)
+            place = arm[key] * _BUCKETS + index.astype(np.int64)
+            self._latency += np.bincount(place, minlength=2 * _BUCKETS).reshape(2, _BUCKETS)
         if "tokens_out" in self._totals:
             self._add_amounts("tokens_out", key, arm, np.round(self._amounts(key, arm, 1)))
         canary, stable = (self._arm(i, arm) for i in (0, 1))
@@ -325,7 +332,7 @@ class _Callers:
         return self._scenario.canary, self._scenario.stable
 
     def _add_amounts(self, what: Observed, key: Ints, arm: Ints, amounts: Floats) -> None:
-        np.add.at(self._totals[what], (arm[key], self._bucket[key]), amounts)
+        self._totals[what] += _summed(arm[key] * SUB_BUCKETS + self._bucket[key], amounts)
         self._squares[what] += np.bincount(arm[key], amounts**2, 2)
 
     def _arm(self, index: int, arm: Ints) -> Arm:
@@ -338,6 +345,11 @@ class _Callers:
         latency = Histogram(dict(zip(filled.tolist(), self._latency[index][filled].tolist(), strict=True)))
         keys = int((self._met & (arm == index)).sum())
         return Arm(int(self._served[index]), int(self._failed[index]), keys, samples, {"latency": latency})
+
+
+def _summed(cell: Ints, amounts: Floats | Ints) -> Floats:
+    """Per arm and sub-bucket."""
+    return np.bincount(cell, amounts, 2 * SUB_BUCKETS).astype(np.float64).reshape(2, SUB_BUCKETS)
 
 
 def _beta_quantiles(mean: float, icc: float, luck: Floats) -> Floats:
