@@ -12,18 +12,26 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 import structlog
-from aiohttp import web
 
 from wissel.admin.api import Readiness, application, call_headers, find_principal
+from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
-from wissel.config import Config, admin_token, compile_rollouts, compile_snapshot, host_and_port, load, redis_url
+from wissel.config import (
+    Config,
+    admin_token,
+    compile_rollouts,
+    compile_snapshot,
+    load,
+    redis_url,
+    worker_address,
+)
 from wissel.core.decision import Decision
 from wissel.core.rollout import Delivery
 from wissel.errors import ConfigError, WisselError
@@ -39,6 +47,21 @@ log = structlog.get_logger(__name__)
 
 RELOAD_SECONDS: Final = 1.0
 """Between two looks at the configuration file."""
+
+LAME_DUCK_SECONDS: Final = 1.5
+"""From saying NOT_SERVING to taking no more streams: longer than Envoy leaves between two health checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a supervisor arranges for one of its processes, in place of what the file says."""
+
+    index: int
+    """Counted from 0; it says which address of the processor's is this one's."""
+    admin: Path
+    """The socket of its admin API, which only the supervisor can open."""
+    redis: str | None = None
+    """The URL of the supervisor's own redis-server, if the configuration wants one."""
 
 
 class App:
@@ -78,10 +101,12 @@ class App:
 
 
 @asynccontextmanager
-async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGenerator[App]:
+async def running_app(
+    path: Path, *, data: Path, grace: float = 30.0, worker: Worker | None = None
+) -> AsyncGenerator[App]:
     """Serve the configuration at `path` until the block is left, then drain for up to `grace` seconds.
 
-    Raises ConfigError for a file that cannot be used, and WorldError for a
+    Alone, or as one `worker` of a supervisor. Raises ConfigError for a file that cannot be used, and WorldError for a
     part that does not start.
     """
     config = load(path)
@@ -90,13 +115,18 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         app = App(await _router(config, classifiers, telemetry), telemetry)
-        url = await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
+        url = worker.redis if worker else None
+        if url is None:
+            embedded = config.redis == "embedded"
+            url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
         app.use(app.router, compile_rollouts(config))
-        await _listen_for_admin(stack, app, config)
+        token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
+        app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
-        app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
+        address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
+        app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
         watcher = asyncio.create_task(_watch(path, app, classifiers))
@@ -105,13 +135,13 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         yield app
 
 
-async def serve(path: Path, *, data: Path, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, alone or as one `worker` of a supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_app(path, data=data, grace=grace):
+    async with running_app(path, data=data, grace=grace, worker=worker):
         await stop.wait()
         log.info("draining", grace_seconds=grace)
     log.info("stopped")
@@ -123,19 +153,6 @@ async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry
     return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry)
 
 
-async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
-    runner = web.AppRunner(application(app, token=admin_token(config)), access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    host, port = host_and_port(config.listen.admin)
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError([f'listen.admin: cannot listen on "{config.listen.admin}": {error.strerror}']) from error
-    bound_host, bound_port = runner.addresses[0][:2]
-    app.admin = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
-
-
 def _tls(config: Config) -> TLS | None:
     tls = config.listen.tls
     if tls is None:
@@ -145,7 +162,11 @@ def _tls(config: Config) -> TLS | None:
 
 async def _drain(app: App, server: Server, grace: float) -> None:
     app.draining = True
-    await server.drain(grace)
+    server.health.set(ServingStatus.NOT_SERVING)
+    # While Envoy still believes in this process it sends streams here: taking them costs less than refusing them.
+    notice = min(LAME_DUCK_SECONDS, grace / 2) if server.connections else 0.0
+    await asyncio.sleep(notice)
+    await server.drain(grace - notice)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from wissel import __version__
 from wissel.cli.check import check, envoy, schema
+from wissel.cli.doctor import doctor
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
 
@@ -38,7 +39,7 @@ def options(
     pass
 
 
-for command in (serve, check, schema, envoy, explain, demo):
+for command in (serve, check, schema, envoy, explain, doctor, demo):
     app.command()(command)
 
 

@@ -15,6 +15,9 @@ from wissel.errors import ConfigError, WisselError
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes to serve with, each on a port, or a socket, of its own.", min=1)
+]
 
 out = Console()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,6 +47,7 @@ def configure_logs(form: str, *, level: str = "INFO") -> None:
     as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.StackInfoRenderer(),

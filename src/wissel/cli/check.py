@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wissel.cli._output import ConfigOption, JsonOption, honest_exits, print_json
+from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, honest_exits, print_json
 from wissel.errors import ConfigError
 
 
@@ -41,13 +41,14 @@ def schema() -> None:
 def envoy(
     config: ConfigOption,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead.")] = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Print an Envoy bootstrap that fits the configuration."""
     from wissel.config import load
     from wissel.envoy import plan, render
 
     with honest_exits():
-        text = render(plan(load(config)))
+        text = render(plan(load(config), workers=workers))
         if output is None:
             typer.echo(text, nl=False)
             return

@@ -5,23 +5,39 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
-from wissel.cli._output import ConfigOption, JsonOption, configure_logs, honest_exits
+from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, configure_logs, honest_exits
 
 
 def serve(
     config: ConfigOption,
     data: Annotated[Path | None, typer.Option(help="Where `redis: embedded` keeps its data.")] = None,
-    grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.")] = 30.0,
+    grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.", min=0)] = 30.0,
     log_format: Annotated[str, typer.Option(help="console or json.")] = "json",
+    workers: WorkersOption = 1,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    admin_socket: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    redis: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve Envoy: answer its ext_proc streams until SIGTERM."""
-    from wissel.app import serve as run
-
     configure_logs(log_format)
     with honest_exits():
-        asyncio.run(run(config, data=data or data_directory(), grace=grace))
+        if workers > 1:
+            from wissel.supervisor import supervise
+
+            home = data or data_directory()
+            asyncio.run(supervise(config, workers=workers, data=home, grace=grace, log_format=log_format))
+            return
+        from wissel.app import Worker
+        from wissel.app import serve as run
+
+        role = None
+        if worker is not None and admin_socket is not None:
+            structlog.contextvars.bind_contextvars(worker=worker)
+            role = Worker(worker, admin_socket, redis)
+        asyncio.run(run(config, data=data or data_directory(), grace=grace, worker=role))
 
 
 def demo(
