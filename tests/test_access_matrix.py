@@ -25,7 +25,6 @@ from jwt.algorithms import RSAAlgorithm
 from yarl import URL
 
 from real import needs_encoder, needs_envoy, needs_redis
-from wissel.app import NAMESPACE
 from wissel.core.access import Principal
 from wissel.demo.stage import Stage, running_stage
 from wissel.store.connection import Connection
@@ -205,7 +204,7 @@ async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
     (home / "jwks.json").write_text(json.dumps({"keys": [public]}))
     async with running_stage(document(str(home / "jwks.json")), home) as stage, joined_redis(home / "redis") as url:
         connection = Connection(url)
-        keys, staff = ManagedKeys(connection, Keys(NAMESPACE)), frozenset({"staff"})
+        keys, staff = ManagedKeys(connection, Keys(stage.config.namespace)), frozenset({"staff"})
         made = {
             name: await keys.create(Principal(name, staff), by="test", now=time.time(), expires=ends)
             for name, ends in (("managed", None), ("revoked", None), ("expired", time.time() - 1))

@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from real import needs_envoy, needs_redis
-from wissel.app import NAMESPACE
 from wissel.demo.stage import Stage, running_stage
 from wissel.demo.upstream import Behaviour
 from wissel.store.connection import Connection
@@ -51,7 +50,8 @@ class Scene:
 
     async def tokens(self, who: str) -> int:
         """What this caller has paid; a million a day melt by one in 86 milliseconds."""
-        stored = await self.redis.run("GET", Keys(NAMESPACE).meter(("per-key", "tokens", f"{TOKENS}/{DAY_US}", who)))
+        keys = Keys(self.stage.config.namespace)
+        stored = await self.redis.run("GET", keys.meter(("per-key", "tokens", f"{TOKENS}/{DAY_US}", who)))
         return math.ceil(int(stored.split()[0]) / DAY_US) if stored else 0
 
 

@@ -111,7 +111,6 @@ MODES = {
 async def running_wire(home: Path, **plan: Any) -> AsyncGenerator[Wire]:
     async with AsyncExitStack() as stack:
         telemetry = Listening()
-        stack.callback(telemetry.close)
         small = model("small", price=Price(input=100.0, output=200.0))
         known = snapshot(models=(small, model("dead"), model("nowhere")))
         server = Server(methods(lambda: Router(known, None, 1.0, telemetry), telemetry), services=[PROCESSOR])

@@ -18,9 +18,7 @@ def lines(*outcomes: Outcome) -> list[str]:
     telemetry = Telemetry()
     for outcome in outcomes:
         telemetry.ended(DECISION, outcome)
-    page = telemetry.exposition().decode().splitlines()
-    telemetry.close()
-    return page
+    return telemetry.exposition().decode().splitlines()
 
 
 FULL = Outcome(

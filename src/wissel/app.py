@@ -9,9 +9,8 @@ in the reverse order of their start.
 """
 
 import asyncio
-import secrets
 import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -20,36 +19,68 @@ from time import perf_counter
 from typing import Final
 
 import structlog
-from aiohttp import web
 
 from wissel.admin.api import Readiness, application, call_headers, find_principal
+from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
-from wissel.config import Config, admin_token, compile_snapshot, host_and_port, load, redis_url
+from wissel.config import (
+    Config,
+    admin_token,
+    compile_rollouts,
+    compile_snapshot,
+    load,
+    redis_url,
+    worker_address,
+)
 from wissel.core.decision import Decision
+from wissel.core.rollout import Delivery
 from wissel.core.snapshot import ManagedKey
-from wissel.errors import ConfigError, StoreError, WisselError
+from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
-from wissel.identity.tokens import KeySets
+from wissel.fleet import Fleet, running_fleet
+from wissel.gate import Gate, running_gate
 from wissel.router import Router
-from wissel.store.audit import Audit
-from wissel.store.base import Entry
-from wissel.store.connection import Connection
-from wissel.store.denials import Denials
 from wissel.store.embedded import embedded_redis
-from wissel.store.keys import Keys
-from wissel.store.limits import Limiter, running_limiter
-from wissel.store.managed_keys import ManagedKeys
 from wissel.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
-NAMESPACE: Final = "default"
-"""Of the names in Redis."""
-
 RELOAD_SECONDS: Final = 1.0
 """Between two looks at the configuration file."""
+
+LAME_DUCK_SECONDS: Final = 1.5
+"""From saying NOT_SERVING to taking no more streams: longer than Envoy leaves between two health checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a supervisor arranges for one of its processes, in place of what the file says."""
+
+    index: int
+    """Counted from 0; it says which address of the processor's is this one's."""
+    admin: Path
+    """The socket of its admin API, which only the supervisor can open."""
+    redis: str | None = None
+    """The URL of the supervisor's own redis-server, if the configuration wants one."""
+
+
+class LatestKeys:
+    """The managed keys as they are in the store now."""
+
+    def __init__(self) -> None:
+        self.managed: Mapping[str, ManagedKey] = {}
+        self.on_change: Callable[[], None] = _nobody_listens
+
+    def publish(self, managed: Mapping[str, ManagedKey]) -> None:
+        self.managed = managed
+        self.on_change()
+        log.info("managed_keys", count=len(managed))
+
+
+def _nobody_listens() -> None:
+    """Of changes before there is anything that they could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +89,40 @@ class Parts:
 
     classifiers: Classifiers
     telemetry: Telemetry
-    key_sets: KeySets
-    limiter: Limiter | None = None
-    denials: Denials | None = None
+    gate: Gate
 
 
 class App:
     """One serving process, as the admin API sees it."""
 
-    def __init__(self, router: Router, telemetry: Telemetry) -> None:
+    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys) -> None:
+        self._keys = keys
         self.router = router
+        self._compiled = router
+        """As the configuration says, with every rollout at stable only."""
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
         self.admin = ""
         """Where the admin API listens, as bound."""
-        self.redis: str | None = None
-        """The URL of the store; None where the configuration has none."""
+        self.fleet: Fleet | None = None
+        """What is shared with other replicas; None where the configuration has no redis."""
         self.problem: str | None = None
         """Why the configuration file as it is now is not in use."""
         self.draining = False
-        self._managed: Mapping[str, ManagedKey] = {}
 
-    def publish(self, router: Router) -> None:
-        """Decide streams that begin from now on by `router`, with the managed keys as they are."""
-        self.router = replace(router, snapshot=replace(router.snapshot, managed=self._managed))
+    def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
+        """Decide by this configuration from now on."""
+        self._compiled = router
+        if self.fleet is not None:
+            self.fleet.use(deliveries)
+        self.move()
 
-    def publish_keys(self, managed: Mapping[str, ManagedKey]) -> None:
-        """Take these managed keys and no others from now on."""
-        self._managed = managed
-        self.publish(self.router)
-        log.info("managed_keys", count=len(managed))
+    def move(self) -> None:
+        """Put every rollout where its record says that it stands; requests under way keep what they began with."""
+        compiled = self._compiled
+        moved = self.fleet.apply(compiled.snapshot) if self.fleet else compiled.snapshot
+        self.router = replace(compiled, snapshot=replace(moved, managed=self._keys.managed))
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -97,51 +131,51 @@ class App:
 
 
 @asynccontextmanager
-async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGenerator[App]:
+async def running_app(
+    path: Path, *, data: Path, grace: float = 30.0, worker: Worker | None = None
+) -> AsyncGenerator[App]:
     """Serve the configuration at `path` until the block is left, then drain for up to `grace` seconds.
 
-    Raises ConfigError for a file that cannot be used, and WorldError for a
+    Alone, or as one `worker` of a supervisor. Raises ConfigError for a file that cannot be used, and WorldError for a
     part that does not start.
     """
     config = load(path)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
-        stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        redis = (
-            await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
-        )
-        names = Keys(NAMESPACE)
-        limiter = await stack.enter_async_context(running_limiter(redis, names, secrets.token_hex(8)))
-        key_sets = KeySets()
-        stack.push_async_callback(key_sets.close)
-        connection = await stack.enter_async_context(_connected(redis)) if redis else None
-        denials = Denials(Audit(connection, names) if connection else None)
-        parts = Parts(classifiers, telemetry, key_sets, limiter, denials)
-        app = App(await _router(config, parts), telemetry)
-        app.redis = redis
-        await _listen_for_admin(stack, app, config)
-        server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
-        app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
+        url = worker.redis if worker else None
+        if url is None:
+            embedded = config.redis == "embedded"
+            url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
+        keys = LatestKeys()
+        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
+        parts = Parts(classifiers, telemetry, gate)
+        app = App(await _router(config, parts), telemetry, keys)
+        keys.on_change = app.move
+        if url is not None:
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+        app.use(app.router, compile_rollouts(config))
+        token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
+        app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
+        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
+        address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
+        app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        chores = [denials.run(), _watch(path, app, parts, Audit(connection, names) if connection else None)]
-        if connection is not None:
-            chores.append(ManagedKeys(connection, names).follow(app.publish_keys))
-        for chore in chores:
-            stack.push_async_callback(_cancel, asyncio.create_task(chore))
+        watcher = asyncio.create_task(_watch(path, app, parts))
+        stack.push_async_callback(_cancel, watcher)
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
 
 
-async def serve(path: Path, *, data: Path, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, alone or as one `worker` of a supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_app(path, data=data, grace=grace):
+    async with running_app(path, data=data, grace=grace, worker=worker):
         await stop.wait()
         log.info("draining", grace_seconds=grace)
     log.info("stopped")
@@ -149,24 +183,16 @@ async def serve(path: Path, *, data: Path, grace: float) -> None:
 
 async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
-    classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    tokens = await parts.key_sets.tokens(snapshot.issuers)
+    gate = parts.gate
     return Router(
-        snapshot, classifier, config.intent.deadline_ms / 1000, parts.telemetry, parts.limiter, tokens, parts.denials
+        snapshot,
+        await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None,
+        config.intent.deadline_ms / 1000,
+        parts.telemetry,
+        gate.limiter,
+        await gate.key_sets.tokens(snapshot.issuers),
+        gate.denials,
     )
-
-
-async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
-    runner = web.AppRunner(application(app, token=admin_token(config)), access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    host, port = host_and_port(config.listen.admin)
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError([f'listen.admin: cannot listen on "{config.listen.admin}": {error.strerror}']) from error
-    bound_host, bound_port = runner.addresses[0][:2]
-    app.admin = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
 
 
 def _tls(config: Config) -> TLS | None:
@@ -178,7 +204,11 @@ def _tls(config: Config) -> TLS | None:
 
 async def _drain(app: App, server: Server, grace: float) -> None:
     app.draining = True
-    await server.drain(grace)
+    server.health.set(ServingStatus.NOT_SERVING)
+    # While Envoy still believes in this process it sends streams here: taking them costs less than refusing them.
+    notice = min(LAME_DUCK_SECONDS, grace / 2) if server.connections else 0.0
+    await asyncio.sleep(notice)
+    await server.drain(grace - notice)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -186,7 +216,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _watch(path: Path, app: App, parts: Parts, audit: Audit | None) -> None:
+async def _watch(path: Path, app: App, parts: Parts) -> None:
     """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
     seen = _digest(path)
     while True:
@@ -195,10 +225,10 @@ async def _watch(path: Path, app: App, parts: Parts, audit: Audit | None) -> Non
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, parts, audit)
+        await _reload(path, app, parts)
 
 
-async def _reload(path: Path, app: App, parts: Parts, audit: Audit | None) -> None:
+async def _reload(path: Path, app: App, parts: Parts) -> None:
     began = perf_counter()
     try:
         config = load(path)
@@ -207,30 +237,13 @@ async def _reload(path: Path, app: App, parts: Parts, audit: Audit | None) -> No
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
-        await _note(audit, "refused", str(error))
+        await parts.gate.note("refused", str(error))
         return
-    app.publish(router)
+    app.use(router, compile_rollouts(config))
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
-    await _note(audit, "loaded", f"revision {router.snapshot.revision}")
-
-
-async def _note(audit: Audit | None, kind: str, reason: str) -> None:
-    """Tell the audit trail about the configuration; where it cannot be written, the log has the same line."""
-    if audit is None:
-        return
-    try:
-        await audit.add(Entry("config", kind, "file", reason))
-    except StoreError as error:
-        log.warning("audit_not_written", error=str(error))
-
-
-@asynccontextmanager
-async def _connected(redis: str) -> AsyncGenerator[Connection]:
-    connection = Connection(redis)
-    yield connection
-    await connection.close()
+    await parts.gate.note("loaded", f"revision {router.snapshot.revision}")
 
 
 def _digest(path: Path) -> bytes | None:
@@ -245,13 +258,11 @@ def _digest(path: Path) -> bytes | None:
 async def dry_router(path: Path) -> AsyncGenerator[Router]:
     """A router over the configuration at `path` that serves nobody. Raises ConfigError."""
     async with AsyncExitStack() as stack:
-        telemetry = Telemetry()
-        stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        key_sets = KeySets()
-        stack.push_async_callback(key_sets.close)
-        yield await _router(load(path), Parts(classifiers, telemetry, key_sets))
+        config = load(path)
+        gate = await stack.enter_async_context(running_gate(None, config.namespace, lambda _: None))
+        yield await _router(config, Parts(classifiers, Telemetry(), gate))
 
 
 async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:

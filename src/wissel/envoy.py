@@ -19,7 +19,7 @@ from typing import Literal
 
 import yaml
 
-from wissel.config import Config, host_and_port
+from wissel.config import Config, host_and_port, worker_address
 from wissel.config.model import Cluster
 from wissel.errors import ConfigError
 
@@ -96,8 +96,11 @@ class EnvoyPlan:
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
 
-def plan(config: Config) -> EnvoyPlan:
-    """What the configuration says about Envoy; ConfigError where that is too little for a bootstrap."""
+def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
+    """What the configuration says about Envoy, where each processor in it stands for so many workers.
+
+    Raises ConfigError where that is too little for a bootstrap.
+    """
     if config.envoy is None:
         raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
     clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
@@ -110,11 +113,21 @@ def plan(config: Config) -> EnvoyPlan:
     return EnvoyPlan(
         listen=config.envoy.listen,
         admin=config.envoy.admin,
-        processors=config.processors,
+        processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
-        message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
+        message_timeout=message_timeout(config),
     )
+
+
+def processors(config: Config, *, workers: int = 1) -> tuple[str, ...]:
+    """Every worker's address, of every processor in the configuration."""
+    return tuple(worker_address(first, worker) for first in config.processors for worker in range(workers))
+
+
+def message_timeout(config: Config) -> float:
+    """Seconds that Envoy has to wait for an answer."""
+    return MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
@@ -146,7 +159,7 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
         "overload_manager": _overload_manager(),
         "static_resources": {
             "listeners": [_listener(plan)],
-            "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
+            "clusters": [_processor_cluster(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
         },
     }
 
@@ -250,7 +263,8 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
             # No `timeout`: it would bound the whole stream, and with it the longest answer.
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
+                # `reset` too: a processor that died before its first answer has decided nothing.
+                "retry_on": "connect-failure,refused-stream,reset,unavailable",
                 "num_retries": 2,
                 "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
                 "retry_host_predicate": [
@@ -259,7 +273,9 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
                         "typed_config": _typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
                     }
                 ],
-                "host_selection_retry_max_attempts": 3,
+                # A processor that is gone has the fewest requests, so a draw is won by it three times in four: with
+                # three further draws one request in thirteen would fail until a health check notices.
+                "host_selection_retry_max_attempts": 16,
             },
         },
         failure_mode_allow=False,
@@ -268,7 +284,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         processing_mode=_mode(plan.request_body_mode, plan.response_body_mode),
         # With a streamed body Envoy would ignore each override.
         allow_mode_override=not streamed,
-        allowed_override_modes=[] if streamed else _overrides(),
+        allowed_override_modes=[] if streamed else override_modes(),
         request_attributes=[
             "source.address",
             "connection.mtls",
@@ -293,7 +309,7 @@ def _mode(request_body: str, response_body: str, *, response_headers: str = "SEN
     }
 
 
-def _overrides() -> list[Fields]:
+def override_modes() -> list[Fields]:
     """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
 
     Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
@@ -309,7 +325,7 @@ def _overrides() -> list[Fields]:
     ]
 
 
-def _processors(addresses: tuple[str, ...]) -> Fields:
+def _processor_cluster(addresses: tuple[str, ...]) -> Fields:
     return {
         "name": PROCESSOR_CLUSTER,
         "type": _discovery(addresses),

@@ -10,18 +10,24 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from time import time
+from typing import Final
 
 import aiohttp
 import structlog
 
 from wissel.controller import Controller
 from wissel.core import rollout as rollouts
+from wissel.core.decision import Routed
+from wissel.core.evidence import Observed
+from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.errors import StoreError
+from wissel.extproc.server import Ended
 from wissel.store.audit import Audit
-from wissel.store.base import Absent, AlreadyGiven, Record, Served, Unknown
+from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
@@ -29,6 +35,10 @@ from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
+from wissel.store.tally import Ticket
+
+REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
+"""Finish reasons of a model that would not answer, over all APIs."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +91,16 @@ class Fleet:
             case _:
                 return None
 
+    def began(self, decision: Routed, request_id: str) -> Ended | None:
+        """Count a request for its arm; only what its key dealt out is evidence."""
+        split, key = decision.split, decision.key
+        if split is None or key is None or decision.reason != "split":
+            return None
+        scope = Scope(split.name, split.revision, split.attempt, split.step)
+        ticket = self.recorder.began(scope, decision.variant, key.value)
+        self.recorder.remember(request_id, ticket.served)
+        return partial(_settle, ticket)
+
     async def give_feedback(self, request_id: str, score: float) -> Served | AlreadyGiven | Unknown:
         """Count a score in [0, 1] for the arm that served a request, once. Raises StoreError."""
         answer = await self.feedback.accept(request_id, score)
@@ -109,6 +129,22 @@ class Fleet:
     async def close(self) -> None:
         await self.controller.close()
         await self.recorder.close()
+
+
+def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
+    if outcome is None or not outcome.is_evidence:
+        ticket.dropped()
+        return
+    observed: dict[Observed, float | None] = {
+        "error": float(outcome.is_error),
+        "latency": outcome.duration if outcome.complete else outcome.headers_after,
+        "ttft": outcome.ttft,
+        "tokens_out": outcome.usage.output_tokens if outcome.usage else None,
+        "cost_usd": outcome.cost_usd,
+        "refusal": float(not REFUSALS.isdisjoint(outcome.finish_reasons)) if outcome.finish_reasons else None,
+    }
+    ticket.observed.update({name: value for name, value in observed.items() if value is not None})
+    ticket.ended()
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wissel.admin.api import call_headers, find_principal
 from wissel.admin.views import View, decision_view
-from wissel.app import NAMESPACE, dry_router
+from wissel.app import dry_router
 from wissel.config import Config, redis_url
 from wissel.core.access import Principal
 from wissel.core.decision import Denied
@@ -45,17 +45,17 @@ async def opened_store(config: Config, data: Path) -> AsyncGenerator[Store]:
     if url is None:
         raise ConfigError(["redis: missing; managed keys and the audit trail are kept there"])
     if url == "embedded":
-        async with joined_redis(data) as joined, _connected(joined) as store:
+        async with joined_redis(data) as joined, _connected(joined, config.namespace) as store:
             yield store
         return
-    async with _connected(url) as store:
+    async with _connected(url, config.namespace) as store:
         yield store
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncGenerator[Store]:
+async def _connected(url: str, namespace: str) -> AsyncGenerator[Store]:
     connection = Connection(url)
-    names = Keys(NAMESPACE)
+    names = Keys(namespace)
     try:
         yield Store(ManagedKeys(connection, names), Audit(connection, names))
     finally:

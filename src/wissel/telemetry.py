@@ -1,23 +1,20 @@
 """Every instrument and attribute, in one place.
 
-Metrics are OpenTelemetry's, so one set of names serves the Prometheus page and,
-later in the pipeline, OTLP. Attributes are bounded by the configuration: names
+Names and attributes are OpenTelemetry's, those of the GenAI conventions where
+they have one. Attributes are bounded by the configuration: names
 of routes, models and rules, never what a caller wrote.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
-from wissel import __version__
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.outcome import Outcome
 from wissel.core.request import Api
+from wissel.meters import Meter
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,72 +40,70 @@ class Telemetry:
     """What wissel counts. Each method is called once for each thing that happens."""
 
     def __init__(self) -> None:
+        meter = Meter()
         self._registry = CollectorRegistry()
-        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
-        resource = Resource.create({"service.name": "wissel", "service.version": __version__})
-        self._provider = MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
-        meter = self._provider.get_meter("wissel", __version__)
-        self._decisions = meter.create_counter(
+        self._registry.register(meter)
+        self._decisions = meter.counter(
             "wissel.decisions", description="decided requests, by kind, route, model, variant and reason"
         )
-        self._denials = meter.create_counter("wissel.denials", description="refused requests, by code, route and limit")
-        self._shadows = meter.create_counter(
+        self._denials = meter.counter("wissel.denials", description="refused requests, by code, route and limit")
+        self._shadows = meter.counter(
             "wissel.shadow_rules", description="requests that a shadow rule would have changed"
         )
-        self._decision_seconds = meter.create_histogram(
+        self._decision_seconds = meter.histogram(
             "wissel.decision.duration",
             unit="s",
             description="from the request's body to its decision",
-            explicit_bucket_boundaries_advisory=_DECISION_SECONDS,
+            borders=_DECISION_SECONDS,
         )
-        self._classifications = meter.create_histogram(
+        self._classifications = meter.histogram(
             "wissel.classify.duration",
             unit="s",
             description="classifications that were waited for, by result",
-            explicit_bucket_boundaries_advisory=_DECISION_SECONDS,
+            borders=_DECISION_SECONDS,
         )
-        self._responses = meter.create_histogram(
+        self._responses = meter.histogram(
             "wissel.response.duration",
             unit="s",
             description="from the request to its response's headers, by status, route, model and variant",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            borders=_SECONDS,
         )
-        self._tokens = meter.create_histogram(
+        self._tokens = meter.histogram(
             "gen_ai.client.token.usage",
             unit="{token}",
             description="tokens of a request, by type",
-            explicit_bucket_boundaries_advisory=_TOKENS,
+            borders=_TOKENS,
         )
-        self._operations = meter.create_histogram(
+        self._operations = meter.histogram(
             "gen_ai.client.operation.duration",
             unit="s",
             description="from the request to the end of its response, or to its headers where the body is not read",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            borders=_SECONDS,
         )
-        self._first_chunks = meter.create_histogram(
+        self._first_chunks = meter.histogram(
             "gen_ai.client.operation.time_to_first_chunk",
             unit="s",
             description="from the request to the first token of its stream",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            borders=_SECONDS,
         )
-        self._output_chunks = meter.create_histogram(
+        self._output_chunks = meter.histogram(
             "gen_ai.client.operation.time_per_output_chunk",
             unit="s",
             description="between two chunks of a stream, one mean for each response",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            borders=_SECONDS,
         )
-        self._cost = meter.create_counter("wissel.cost", unit="USD", description="by the models' prices")
-        self._hang_ups = meter.create_counter(
+        self._cost = meter.counter("wissel.cost", unit="USD", description="by the models' prices")
+        self._hang_ups = meter.counter(
             "wissel.hang_ups", description="streams that were gone before their response ended"
         )
-        self._unread = meter.create_counter(
+        self._unread = meter.counter(
             "wissel.responses.unread", description="responses of which something could not be read, by reason"
         )
-        self._failures = meter.create_counter(
+        self._failures = meter.counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"
         )
-        self._reloads = meter.create_counter("wissel.config.reloads", description="configurations loaded, by result")
-        self._streams = meter.create_up_down_counter("wissel.streams", description="open ext_proc streams")
+        self._reloads = meter.counter("wissel.config.reloads", description="configurations loaded, by result")
+        self._streams = meter.up_down_counter("wissel.streams", description="open ext_proc streams")
 
     def stream_opened(self) -> None:
         self._streams.add(1)
@@ -169,9 +164,6 @@ class Telemetry:
     def exposition(self) -> bytes:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
-
-    def close(self) -> None:
-        self._provider.shutdown()
 
 
 def _where(decision: Routed) -> dict[str, str]:

@@ -33,6 +33,7 @@ class Process:
     snapshot: Snapshot
     ready: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
+    fleet: None = None
 
     @property
     def router(self) -> Router:

@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model or split is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model, split or rollout is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -187,8 +187,16 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("target: half", "target: haf", 'routes[0].target: no model or split is named "haf"; did you mean "half"?'),
-        ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model or split'),
+        (
+            "target: half",
+            "target: haf",
+            'routes[0].target: no model, split or rollout is named "haf"; did you mean "half"?',
+        ),
+        (
+            "target: half",
+            "target: auto",
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split or rollout',
+        ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
         ("{fallback: general}", "{deadline_ms: 9}", "intent.fallback: missing; name the route"),
@@ -196,7 +204,11 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         ("[auto]", "[auto, auto]", 'entrypoints[1]: "auto" already names an entrypoint at entrypoints[0]'),
         ("[auto]", "[auto, small]", 'entrypoints[1]: "small" already names a model at models[0].name in line 2, and'),
         ("[auto]", "[auto]\naliases: {half: small}", 'aliases.half: "half" already names a split'),
-        ("[auto]", "[auto]\naliases: {x: smal}", 'aliases.x: no model or split is named "smal"; did you mean "small"?'),
+        (
+            "[auto]",
+            "[auto]\naliases: {x: smal}",
+            'aliases.x: no model, split or rollout is named "smal"; did you mean "small"?',
+        ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
         (

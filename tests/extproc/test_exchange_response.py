@@ -205,10 +205,14 @@ def test_a_body_that_may_shrink_has_no_content_length():
     assert answered(exchange, {**SSE, "content-length": "9"}).mutation.remove_headers == ("content-length",)
 
 
-def test_a_body_that_stays_keeps_its_content_length():
-    exchange, _ = forwarded(body=call())
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(call(), JSON), (call(stream=True, stream_options={"include_usage": True}), {**SSE, "content-length": "9"})],
+)
+def test_a_body_that_stays_keeps_its_content_length(body, headers):
+    exchange, _ = forwarded(body=body)
 
-    assert answered(exchange, JSON).mutation.remove_headers == ()
+    assert answered(exchange, headers).mutation.remove_headers == ()
 
 
 # What goes on to the caller.

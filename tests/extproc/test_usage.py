@@ -174,10 +174,25 @@ def test_one_byte_at_a_time_is_no_different():
 
 
 parts = st.sampled_from(
-    [*CHAT_EVENTS, USAGE_EVENT, DONE, b": comment\n\n", b"data: {\n\n", b"data: null\n\n", b"data: [1]\n\n", b"\n",
-     b"\r",      b"\xff", b"data: {", b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1}}\n\n', b"id: 1\n", b"\xef\xbb\xbf",
-     b'data: {"usage":7,"choices":[]}\n\n', event({"choices": [], "usage": {"x": [{"choices": [1]}]}})]
-)  # fmt: skip
+    [
+        *CHAT_EVENTS,
+        USAGE_EVENT,
+        DONE,
+        b": comment\n\n",
+        b"data: {\n\n",
+        b"data: null\n\n",
+        b"data: [1]\n\n",
+        b"\n",
+        b"\r",
+        b"\xff",
+        b"data: {",
+        b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1}}\n\n',
+        b"id: 1\n",
+        b"\xef\xbb\xbf",
+        b'data: {"usage":7,"choices":[]}\n\n',
+        event({"choices": [], "usage": {"x": [{"choices": [1]}]}}),
+    ]
+)
 
 
 @given(st.lists(parts, max_size=12).map(b"".join), st.lists(st.integers(0, 5000), max_size=20))
@@ -340,6 +355,18 @@ def test_a_whole_body_tells_the_same(name, coding):
 
     assert (reader.found.usage, reader.found.finish_reasons, reader.found.model) == expected
     assert on == body
+
+
+@pytest.mark.parametrize("vector", [[0.5, -1e-3], "AAAA", []])
+def test_vectors_are_left_out_and_text_about_them_is_not(vector):
+    said = {
+        "data": [{"embedding": vector, "index": 0}, {"index": 1, "embedding": vector}],
+        "model": 'my "embedding": [1, "',
+        "usage": {"prompt_tokens": 8},
+    }
+    reader, _ = read(json.dumps(said).encode(), JSON)
+
+    assert (reader.found.usage, reader.found.model) == (Usage(8), 'my "embedding": [1, "')
 
 
 def test_a_compressed_stream_is_read_and_passes_as_it_is():

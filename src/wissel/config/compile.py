@@ -21,7 +21,7 @@ from wissel.config.compile_access import (
     header_match,
 )
 from wissel.core.access import HeaderMatch, Principal, RuleBook
-from wissel.core.metrics import AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
@@ -253,7 +253,7 @@ def _analysis(each: model.Analysis, steps: tuple[model.Step, ...]) -> AnalysisSp
 
 def _metric(each: model.Metric) -> Metric:
     if each.guard and each.max is not None:
-        return Guard(each.name, _amount(each.max)[0], each.min_requests or Guard.min_requests, dry_run=each.dry_run)
+        return Guard(each.name, _amount(each.max)[0], each.min_requests or GUARD_REQUESTS, dry_run=each.dry_run)
     if each.allowed_increase is not None:
         return Comparison(each.name, "increase", *_amount(each.allowed_increase), dry_run=each.dry_run)
     if each.allowed_decrease is not None:
@@ -263,7 +263,7 @@ def _metric(each: model.Metric) -> Metric:
         max=None if each.max is None else _amount(each.max)[0],
         min=None if each.min is None else _amount(each.min)[0],
         failure_limit=each.failure_limit,
-        min_requests=each.min_requests or 100,
+        min_requests=each.min_requests or LIMIT_REQUESTS,
         dry_run=each.dry_run,
     )
 

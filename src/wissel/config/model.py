@@ -856,6 +856,16 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def worker_address(address: str, worker: int) -> str:
+    """Where a worker listens if the first of them listens on `address`: a port further on, or a socket beside it."""
+    if worker == 0:
+        return address
+    if address.startswith("unix:"):
+        return f"{address}.{worker}"
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + worker}"
+
+
 class _Strict(GenerateJsonSchema):
     """The file has no null: what is not wanted is left out."""
 

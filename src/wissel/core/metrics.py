@@ -48,6 +48,11 @@ confidence sequence of a mean errs in up to 87 % of healthy rollouts.
 """
 
 
+GUARD_REQUESTS = 50
+LIMIT_REQUESTS = 100
+"""Canary requests that a guard needs, and that a block of a fixed limit has, unless said otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A limit that no canary may pass; it acts alone, at once, and despite a sample-ratio alarm.
@@ -58,7 +63,7 @@ class Guard:
 
     measure: str
     max: float
-    min_requests: int = 50
+    min_requests: int = GUARD_REQUESTS
     dry_run: bool = False
 
     @property
@@ -75,7 +80,7 @@ class Limit:
     min: float | None = None
     failure_limit: int = 0
     """How many blocks may fail before the metric does."""
-    min_requests: int = 100
+    min_requests: int = LIMIT_REQUESTS
     dry_run: bool = False
 
     @property

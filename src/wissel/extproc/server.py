@@ -11,11 +11,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
@@ -25,13 +26,25 @@ from wissel.telemetry import Telemetry
 log = structlog.get_logger(__name__)
 
 
-def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, Method]:
+Ended = Callable[[Outcome | None], None]
+"""Told once what became of a request: None if it never left, or nothing is known of it."""
+
+
+class Ledger(Protocol):
+    """Who keeps what becomes of requests."""
+
+    def began(self, decision: Routed, request_id: str) -> Ended | None:
+        """A request goes to its model; what to call at its end, if its end matters."""
+        ...
+
+
+def methods(router: Callable[[], Router], telemetry: Telemetry, ledger: Ledger | None = None) -> Mapping[str, Method]:
     """The gRPC methods to serve; `router` is asked once for each stream."""
 
     peer = Peer()
 
     def process(call: Call) -> Receiver:
-        return Session(call, router(), telemetry, peer)
+        return Session(call, router(), telemetry, peer, ledger)
 
     return {wire.METHOD: process}
 
@@ -50,9 +63,11 @@ class Session:
     __slots__ = (
         "_asked_at",
         "_call",
+        "_ended",
         "_exchange",
         "_failed",
         "_half_closed",
+        "_ledger",
         "_over",
         "_peer",
         "_request_id",
@@ -61,11 +76,15 @@ class Session:
         "_telemetry",
     )
 
-    def __init__(self, call: Call, router: Router, telemetry: Telemetry, peer: Peer) -> None:
+    def __init__(
+        self, call: Call, router: Router, telemetry: Telemetry, peer: Peer, ledger: Ledger | None = None
+    ) -> None:
         self._call = call
         self._router = router
         self._telemetry = telemetry
         self._peer = peer
+        self._ledger = ledger
+        self._ended: Ended | None = None
         self._request_id = new_request_id()
         self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
         self._task: asyncio.Task[None] | None = None
@@ -111,6 +130,8 @@ class Session:
         decision, outcome = self._exchange.decision, self._exchange.outcome
         if isinstance(decision, Routed) and outcome is not None:
             self._telemetry.ended(decision, outcome)
+        if self._ended is not None:
+            self._ended(outcome)
         self._router.settle(decision, outcome)
         self._telemetry.stream_closed()
 
@@ -147,6 +168,8 @@ class Session:
         steps = self._exchange.decided(decision)
         if isinstance(decision, Routed | Passed):
             self._count_decision()
+        if isinstance(decision, Routed) and self._ledger is not None:
+            self._ended = self._ledger.began(decision, self._request_id)
         self._perform(steps)
         if self._half_closed:
             self.half_closed()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha1
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -25,6 +25,8 @@ Word = str | bytes | int | float
 
 DEADLINE: Final = 2.0
 """Seconds that a call may take."""
+
+_MOST_CONNECTIONS: Final = 32
 
 
 class Script:
@@ -46,9 +48,17 @@ class Connection:
     def __init__(self, url: str, *, deadline: float = DEADLINE) -> None:
         self._deadline = deadline
         try:
-            self._redis: Redis = Redis.from_url(url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=_MOST_CONNECTIONS,
+                timeout=None,  # who waits for a connection waits until the call's own deadline
+                decode_responses=True,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+            )
         except ValueError as error:
             raise StoreError(f"redis: {error}") from error
+        self._redis: Redis = Redis.from_pool(pool)
 
     async def run(self, *command: Word, patience: float = 0.0) -> Any:
         """One command; `patience` are seconds that Redis itself was told to wait before it answers."""

@@ -10,15 +10,15 @@ to be alive after all, its next write first takes them out of the total again:
 so nothing is ever counted twice, nor missing in between.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from wissel.core.evidence import Arm
 from wissel.errors import StoreError
 from wissel.store.base import Scope, Tallied
 from wissel.store.connection import Connection, Script, Word
 from wissel.store.keys import COUNTERS_TTL, Keys
-from wissel.store.sums import Sums, arm_of, merge, vector_of
+from wissel.store.sums import Vectors, arm_of, merge, vector_of
 from wissel.store.tally import CLOSED, KNOWN, MIXED, MOST_KEYS, NO_ARM
 
 Written = Literal["written", "behind", "forgotten"]
@@ -28,8 +28,9 @@ folded so long ago that its own numbers are gone; it must go on as another one."
 GONE_AFTER: Final = 60.0
 """Seconds without a sign of life after which a source is folded."""
 
-SEQUENCE: Final = "sequence"
 FOLDED: Final = "folded"
+
+_MIXED_FIELD: Final = f"{KNOWN}/{NO_ARM}/{MIXED}"
 
 _KEYS_AT_ONCE: Final = 2_000
 _ATTEMPTS: Final = 5
@@ -79,7 +80,7 @@ if known == 'folded' then
   if not stored then return 'forgotten' end
   add(KEYS[2], KEYS[3], -1)
 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.3f', now()))
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.6f', now()))
 local answer = 'written'
 stored = tonumber(stored or '-1')
 if stored < tonumber(ARGV[3]) then
@@ -158,39 +159,41 @@ class Counters:
     async def read(self, scope: Scope, *, closed: bool = True) -> Tallied:
         """The sums over all replicas: of closed windows, which is evidence, or of all that is known so far."""
         keys = self._keys.scope(scope)
-        expected = _alive(await self._connection.run("HGETALL", keys.sources))
+        asked = _alive(await self._connection.run("HGETALL", keys.sources))
         for _ in range(_ATTEMPTS):
             commands = [("HGETALL", name) for name in (keys.sources, keys.total, keys.met)]
-            commands += [("HGETALL", keys.source(source)) for source in expected]
-            replies = await self._connection.run_all(commands, atomic=True)
-            found = _alive(replies[0])
-            if found == expected:
-                return _tallied(replies[1], replies[2], replies[3:], CLOSED if closed else KNOWN)
-            expected = found  # a source came or was folded in between
-        raise StoreError(f'redis: the sources of "{scope.split}" never hold still')
+            commands += [("HGETALL", keys.source(source)) for source in asked]
+            sources, total, met, *replies = await self._connection.run_all(commands, atomic=True)
+            counted = dict(zip(asked, replies, strict=True))
+            asked = _alive(sources)
+            # Those that were folded in between are in the total; one that came must be asked too.
+            if counted.keys() >= set(asked):
+                return await _tallied(total, met, [counted[source] for source in asked], CLOSED if closed else KNOWN)
+        raise StoreError(f'redis: the sources of "{scope.split}" come faster than they can be read')
 
 
 def _alive(sources: Mapping[str, str]) -> list[str]:
     return sorted(source for source, heard in sources.items() if heard != FOLDED)
 
 
-def _tallied(
+async def _tallied(
     total: Mapping[str, str], met: Mapping[str, str], sources: Iterable[Mapping[str, str]], kind: str
 ) -> Tallied:
+    sums: Vectors = {}
     try:
-        sums: Sums = {}
-        merge(sums, {name: vector_of(text) for name, text in total.items()})
-        mixed = f"{NO_ARM}/{MIXED}"
+        for name, text in total.items():
+            merge(sums.setdefault(name, {}), vector_of(text))
         for source in sources:
-            mine = {field.partition("/"): text for field, text in source.items()}
-            merge(sums, {n: vector_of(text) for (k, _, n), text in mine.items() if k == kind or n == mixed})
+            for field, text in source.items():
+                its_kind, _, name = field.partition("/")
+                if its_kind == kind or field == _MIXED_FIELD:
+                    merge(sums.setdefault(name, {}), vector_of(text))
+            await asyncio.sleep(0)  # a busy source takes over a millisecond, and requests wait
     except ValueError as error:
         raise StoreError(f"redis: counters cannot be read: {error}") from error
-    arms: dict[str, Sums] = {}
+    arms: dict[str, Vectors] = {arm: {} for arm in met}
     for name, vector in sums.items():
         arm, _, what = name.rpartition("/")
         arms.setdefault(arm, {})[what] = vector
-    arms |= {arm: arms.get(arm, {}) for arm in met}
-    without: Any = arms.pop(NO_ARM, {})
-    shown: dict[str, Arm] = {name: arm_of(vectors, int(met.get(name, 0))) for name, vectors in arms.items()}
-    return Tallied(shown, int(without.get(MIXED, {}).get(0, 0)))
+    mixed = arms.pop(NO_ARM, {}).get(MIXED, {}).get(0, 0)
+    return Tallied({arm: arm_of(vectors, int(met.get(arm, 0))) for arm, vectors in arms.items()}, int(mixed))

@@ -10,7 +10,7 @@ what came since the last flush, no more.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import count, islice
 from time import perf_counter
 from typing import Final
 
@@ -20,7 +20,7 @@ from wissel.errors import StoreError
 from wissel.store.base import Scope, Served
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
-from wissel.store.tally import PATIENCE, Tally, Ticket
+from wissel.store.tally import PATIENCE, Part, Tally, Ticket
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,8 @@ IDLE_AFTER: Final = 600.0
 
 MOST_SERVED: Final = 100_000
 """Requests whose arm waits to be written; beyond that the oldest cannot be given feedback."""
+
+_SERVED_AT_ONCE: Final = 1_000
 
 
 class Recorder:
@@ -60,6 +62,7 @@ class Recorder:
         self._numbers = count()
         self._deliveries: dict[Scope, _Delivery] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
+        self._unremembered = 0
         self._folded_at = clock()
 
     def began(self, scope: Scope, arm: str, key: str) -> Ticket:
@@ -71,6 +74,7 @@ class Recorder:
         self._served[request_id] = served
         if len(self._served) > MOST_SERVED:
             self._served.popitem(last=False)
+            self._unremembered += 1
 
     def feedback(self, served: Served, score: float) -> None:
         """A score in [0, 1] was accepted."""
@@ -126,15 +130,13 @@ class Recorder:
         return delivery
 
     async def _write_served(self) -> None:
-        while self._served:
-            batch = [self._served.popitem(last=False) for _ in range(min(1000, len(self._served)))]
-            try:
-                await self._feedback.remember(batch)
-            except StoreError:
-                for request_id, served in reversed(batch):
-                    self._served[request_id] = served
-                    self._served.move_to_end(request_id, last=False)
-                raise
+        while batch := list(islice(self._served.items(), _SERVED_AT_ONCE)):
+            await self._feedback.remember(batch)
+            for request_id, _ in batch:
+                self._served.pop(request_id, None)
+        if self._unremembered:
+            log.warning("requests_not_remembered", requests=self._unremembered)
+            self._unremembered = 0
 
 
 class _Delivery:
@@ -147,13 +149,13 @@ class _Delivery:
         """Of the latest write that was tried."""
         self._confirmed: int | None = None
         """Of the latest that Redis has; None if it is not known to have any."""
-        self._fields: set[str] = set()
+        self._parts: set[Part] = set()
         """What changed since that."""
         self._keys: list[bytes] = []
 
     @property
     def is_done(self) -> bool:
-        return not self._fields and not self._keys
+        return not self._parts and not self._keys
 
     async def deliver(self, counters: Counters) -> None:
         """Write what changed; without a change, ask whether what was written is still there."""
@@ -166,18 +168,18 @@ class _Delivery:
 
     async def _write(self, counters: Counters) -> None:
         tally = self.tally
-        self._fields |= tally.changed()
-        if not self._fields and self._confirmed is None:
+        self._parts |= tally.changed()
+        if not self._parts and self._confirmed is None:
             return
-        sending = self._fields
+        sending = self._parts
         if sending:
             self._sequence += 1
-        self._fields = set()
+        self._parts = set()
         try:
-            fields = {field: tally.text(field) for field in sending}
+            fields = tally.fields(sending)
             answer = await counters.write(tally.scope, self._source, self._sequence, fields, confirmed=self._confirmed)
         except BaseException:
-            self._fields |= sending
+            self._parts |= sending
             raise
         match answer:
             case "written":
@@ -185,7 +187,7 @@ class _Delivery:
             case "behind":
                 log.warning("redis_lost_writes", split=tally.scope.split, source=self._source)
                 self._confirmed = None
-                self._fields = tally.everything()
+                self._parts = tally.everything()
                 self._keys = list(tally.met)
                 await self._write(counters)
             case "forgotten":

@@ -136,7 +136,7 @@ class Follower:
                 # One record that cannot be read keeps no other from being rolled back.
                 log.warning("record_not_read", rollout=name, problem=str(error))
                 states[name] = before or NotRead()
-            if states[name] != before:
+            if states[name] not in (before, NotRead()):
                 changed.add(name)
         became_fresh = not versions and not self._is_fresh
         self._is_fresh = not versions

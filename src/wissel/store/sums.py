@@ -1,17 +1,17 @@
-"""One arm's numbers as sparse vectors, which merge by addition.
+"""One arm's numbers: counted fast, kept as sparse vectors, which merge by addition.
 
-Everything that is counted is a vector by name, from index to number: a count
-has the index 0, a sample one for each sub-bucket, a histogram one for each
-bucket. So adding up, storing and folding need to know nothing of what a number
-means, in Python and in Redis alike.
+`Counts` is where requests are counted. Outside of it everything is a vector by
+name, from index to number: a count has the index 0, a sample one for each
+sub-bucket, a histogram one for each bucket. So adding up, storing and folding
+need not know what a number means, in Python and in Redis alike.
 
     served, failed      [0]
-    WHAT.n, WHAT.t      [sub-bucket]   observations and their sum
-    WHAT.q              [0]            sum of their squares
+    WHAT.n, WHAT.t      [sub-bucket]   observations, and their sum
+    WHAT.q              [0]            the sum of their squares
     WHAT.h              [bucket]       durations only
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wissel.core.evidence import SUB_BUCKETS, Arm, Observed, Sample
@@ -19,60 +19,101 @@ from wissel.core.histogram import Histogram, bucket_of
 
 Vector = dict[int, float]
 
-Sums = dict[str, Vector]
-"""Vectors by name."""
+Vectors = dict[str, Vector]
+"""By name."""
 
-DURATIONS: Final[frozenset[Observed]] = frozenset({"latency", "ttft"})
+Measured = Sequence[tuple[Observed, float]]
+"""What was observed of one request, with durations as the indexes of their buckets."""
 
-_OBSERVED: Final[tuple[Observed, ...]] = (
-    "error",
-    "refusal",
-    "feedback",
-    "latency",
-    "ttft",
-    "tokens_out",
-    "cost_usd",
-)
-_NAMES: Final = {what: (f"{what}.n", f"{what}.t", f"{what}.q", f"{what}.h") for what in _OBSERVED}
+_DURATIONS: Final[frozenset[Observed]] = frozenset({"latency", "ttft"})
+
+_OBSERVED: Final[tuple[Observed, ...]] = ("error", "refusal", "feedback", "latency", "ttft", "tokens_out", "cost_usd")
 
 
-def serve(sums: Sums, *, failed: bool) -> None:
-    """Count one request that was served."""
-    _add(sums, "served", 0, 1)
-    if failed:
-        _add(sums, "failed", 0, 1)
+def measured(observed: Mapping[Observed, float]) -> Measured:
+    """Durations are in seconds."""
+    return [(what, bucket_of(seen) if what in _DURATIONS else seen) for what, seen in observed.items()]
 
 
-def observe(sums: Sums, bucket: int, observed: Mapping[Observed, float]) -> None:
-    """Count what was observed of one request whose key lies in sub-bucket `bucket`; durations in seconds."""
-    for what, seen in observed.items():
-        counts, totals, squares, histogram = _NAMES[what]
-        value = seen
-        if what in DURATIONS:
-            value = bucket_of(seen)
-            _add(sums, histogram, value, 1)
-        _add(sums, counts, bucket, 1)
-        if value:
-            _add(sums, totals, bucket, value)
-            _add(sums, squares, 0, value * value)
+class Counts:
+    """What one arm did, as it is counted."""
+
+    __slots__ = ("failed", "samples", "served")
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.failed = 0
+        self.samples: dict[Observed, _Sums] = {}
+
+    def serve(self, *, failed: bool) -> None:
+        """One request more."""
+        self.served += 1
+        self.failed += failed
+
+    def observe(self, bucket: int, seen: Measured) -> None:
+        """Of one request, whose key lies in sub-bucket `bucket`."""
+        samples = self.samples
+        for what, value in seen:
+            sums = samples.get(what)
+            if sums is None:
+                sums = samples[what] = _Sums()
+            sums.counts[bucket] += 1
+            sums.totals[bucket] += value
+            sums.squares += value * value
+            if what in _DURATIONS:
+                index = int(value)
+                sums.histogram[index] = sums.histogram.get(index, 0) + 1
+
+    def add(self, other: "Counts") -> None:
+        """All that `other` has counted."""
+        self.served += other.served
+        self.failed += other.failed
+        for what, theirs in other.samples.items():
+            self.samples.setdefault(what, _Sums()).add(theirs)
+
+    def vectors(self) -> Vectors:
+        """Those that hold anything."""
+        found: Vectors = {"served": {0: self.served}, "failed": {0: self.failed}}
+        for what, sums in self.samples.items():
+            found[f"{what}.n"] = _sparse(sums.counts)
+            found[f"{what}.t"] = _sparse(sums.totals)
+            found[f"{what}.q"] = {0: sums.squares}
+            found[f"{what}.h"] = sums.histogram
+        return {name: vector for name, vector in found.items() if any(vector.values())}
 
 
-def merge(sums: Sums, other: Mapping[str, Mapping[int, float]]) -> None:
-    """Add `other` to `sums`."""
-    for name, vector in other.items():
-        mine = sums.setdefault(name, {})
-        for index, number in vector.items():
-            mine[index] = mine.get(index, 0) + number
+class _Sums:
+    """Of one thing that requests are observed for."""
+
+    __slots__ = ("counts", "histogram", "squares", "totals")
+
+    def __init__(self) -> None:
+        self.counts = [0] * SUB_BUCKETS
+        self.totals: list[float] = [0] * SUB_BUCKETS
+        self.squares: float = 0
+        self.histogram: Vector = {}
+
+    def add(self, other: "_Sums") -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.totals = [mine + theirs for mine, theirs in zip(self.totals, other.totals, strict=True)]
+        self.squares += other.squares
+        merge(self.histogram, other.histogram)
 
 
-def arm_of(sums: Mapping[str, Vector], keys: int) -> Arm:
-    """The sums as the analysis reads them."""
+def merge(mine: Vector, theirs: Mapping[int, float]) -> None:
+    """Add `theirs` to `mine`."""
+    for index, number in theirs.items():
+        mine[index] = mine.get(index, 0) + number
+
+
+def arm_of(vectors: Mapping[str, Vector], keys: int) -> Arm:
+    """The vectors as the analysis reads them."""
     return Arm(
-        served=int(_count(sums, "served")),
-        failed=int(_count(sums, "failed")),
+        served=int(_scalar(vectors, "served")),
+        failed=int(_scalar(vectors, "failed")),
         keys=keys,
-        samples={what: _sample(sums, what) for what in _OBSERVED if _NAMES[what][0] in sums},
-        durations={what: _histogram(sums, what) for what in _OBSERVED if _NAMES[what][3] in sums},
+        samples={what: _sample(vectors, what) for what in _OBSERVED if f"{what}.n" in vectors},
+        durations={what: _histogram(vectors[f"{what}.h"]) for what in _DURATIONS if f"{what}.h" in vectors},
     )
 
 
@@ -83,37 +124,26 @@ def text_of(vector: Mapping[int, float]) -> str:
 
 def vector_of(text: str) -> Vector:
     """Raises ValueError for what is no vector."""
-    return {int(index): _number(number) for index, _, number in _pairs(text)}
+    pairs = (pair.partition(":") for pair in text.split())
+    return {int(index): int(number) if number.isdecimal() else float(number) for index, _, number in pairs}
 
 
-def _pairs(text: str) -> Iterable[tuple[str, str, str]]:
-    return [pair.partition(":") for pair in text.split()]
+def _sparse(numbers: Sequence[float]) -> Vector:
+    return {index: number for index, number in enumerate(numbers) if number}
 
 
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
+def _scalar(vectors: Mapping[str, Vector], name: str) -> float:
+    return vectors.get(name, {}).get(0, 0)
 
 
-def _add(sums: Sums, name: str, index: int, number: float) -> None:
-    vector = sums.get(name)
-    if vector is None:
-        sums[name] = {index: 0 + number}  # a bool becomes a number
-    else:
-        vector[index] = vector.get(index, 0) + number
-
-
-def _count(sums: Mapping[str, Vector], name: str) -> float:
-    return sums.get(name, {}).get(0, 0)
-
-
-def _sample(sums: Mapping[str, Vector], what: Observed) -> Sample:
-    counts, totals, squares, _ = _NAMES[what]
-    return Sample(_dense(sums.get(counts, {})), _dense(sums.get(totals, {})), _count(sums, squares))
+def _sample(vectors: Mapping[str, Vector], what: Observed) -> Sample:
+    counts, totals = vectors.get(f"{what}.n", {}), vectors.get(f"{what}.t", {})
+    return Sample(_dense(counts), _dense(totals), _scalar(vectors, f"{what}.q"))
 
 
 def _dense(vector: Vector) -> tuple[float, ...]:
     return tuple([vector.get(bucket, 0) for bucket in range(SUB_BUCKETS)])
 
 
-def _histogram(sums: Mapping[str, Vector], what: Observed) -> Histogram:
-    return Histogram({index: int(count) for index, count in sums[_NAMES[what][3]].items()})
+def _histogram(vector: Vector) -> Histogram:
+    return Histogram({index: int(count) for index, count in vector.items()})

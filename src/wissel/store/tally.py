@@ -12,14 +12,14 @@ none. Of one key at most `COUNTED_PER_KEY` requests a period are evidence, taken
 by when they start; the others are only counted as served.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import mmh3
 
 from wissel.core.evidence import COUNTED_PER_KEY, Observed, sub_bucket
 from wissel.store.base import Scope, Served
-from wissel.store.sums import Sums, Vector, merge, observe, serve, text_of
+from wissel.store.sums import Counts, measured, text_of
 
 WINDOW: Final = 1.0
 """Seconds of start time that are closed together."""
@@ -41,19 +41,31 @@ NO_ARM: Final = ""
 MIXED: Final = "mixed"
 """The vector of what belongs to no arm: `k//mixed`."""
 
+Part = tuple[str, str]
+"""What changes together: (CLOSED or KNOWN, arm)."""
+
 
 class Ticket:
     """One request under way. Whoever watches it fills in `observed`, and at the end says once how it went."""
 
-    __slots__ = ("_began_at", "_tally", "observed", "served", "window")
+    __slots__ = ("_tally", "arm", "began_at", "bucket", "is_counted", "observed", "window")
 
-    def __init__(self, served: Served, tally: "Tally", window: "Window", began_at: float) -> None:
-        self.served: Final = served
-        self.window: Final = window
+    def __init__(
+        self, tally: "Tally", window: "Window", arm: str, bucket: int, began_at: float, *, is_counted: bool
+    ) -> None:
+        self.arm = arm
+        self.bucket = bucket
+        self.is_counted = is_counted
+        self.window = window
+        self.began_at = began_at
         self.observed: dict[Observed, float] = {}
         """Durations in seconds, events as 0 or 1, amounts. `error` is 0 unless said otherwise."""
         self._tally = tally
-        self._began_at = began_at
+
+    @property
+    def served(self) -> Served:
+        """What feedback on the request is to be counted for."""
+        return Served(self._tally.scope, self.arm, self.bucket, self.is_counted)
 
     def ended(self) -> None:
         """The outcome is known and speaks of the arm: `observed` says what it was."""
@@ -67,12 +79,6 @@ class Ticket:
         """Another arm served the request than the one it was assigned to: it is left out, and counted as that."""
         self._tally.mixed(self)
 
-    def stands(self, now: float) -> None:
-        """Make the request's state at `now` its outcome."""
-        if "latency" not in self.observed:
-            self.observed["latency"] = now - self._began_at
-            self.observed["error"] = 1
-
 
 class Window:
     """Requests that started in the same second."""
@@ -81,7 +87,7 @@ class Window:
 
     def __init__(self, ends: float) -> None:
         self.ends: Final = ends
-        self.arms: dict[str, Sums] = {}
+        self.arms: dict[str, Counts] = {}
         self.tickets: set[Ticket] = set()
         """Those whose outcome is not known."""
         self.is_closed = False
@@ -95,60 +101,73 @@ class Tally:
         self._clock = clock
         self._patience = patience
         self._windows: list[Window] = []
-        self._closed: dict[str, Sums] = {}
-        self._known: dict[str, Sums] = {}
-        self._dirty: set[tuple[str, str]] = set()
+        self._under_way = 0
+        self._closed: dict[str, Counts] = {}
+        self._known: dict[str, Counts] = {}
         self._mixed = 0
+        self._changed: set[Part] = set()
         self._period = 0.0
-        self._counted: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        """How often each key was seen in this period."""
         self._fresh: list[bytes] = []
         self.met: dict[bytes, str] = {}
         """The arm of every distinct key's first request, by the key's hash."""
         self.used_at = clock()
-        """When a request last began or ended."""
+        """When a request last began, or was scored."""
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
-        return not self._windows
+        return not self._windows and not self._under_way
 
     def began(self, arm: str, key: str) -> Ticket:
         """A request was dealt to `arm` by its targeting key."""
         now = self.used_at = self._clock()
-        window = self._window(now)
-        seen = self._seen(key, now)
+        if now // PERIOD != self._period:
+            self._period = now // PERIOD
+            self._seen.clear()
+        seen = self._seen.get(key, 0)
+        self._seen[key] = seen + 1
         if not seen:
             self._meet(arm, key)
-        served = Served(self.scope, arm, sub_bucket(key), is_counted=seen < COUNTED_PER_KEY)
-        ticket = Ticket(served, self, window, now)
+        window = self._window(now)
+        ticket = Ticket(self, window, arm, sub_bucket(key), now, is_counted=seen < COUNTED_PER_KEY)
         window.tickets.add(ticket)
+        self._under_way += 1
         return ticket
 
     def ended(self, ticket: Ticket) -> None:
-        if not ticket.served.is_counted:
-            self._serve(ticket)
-            return
-        ticket.observed.setdefault("error", 0)
-        self._serve(ticket)
-        observe(self._known[ticket.served.arm], ticket.served.bucket, ticket.observed)
-        if not ticket.window.is_closed:
-            observe(ticket.window.arms[ticket.served.arm], ticket.served.bucket, ticket.observed)
+        self.dropped(ticket)
+        known = _counts(self._known, ticket.arm)
+        window = None if ticket.window.is_closed else _counts(ticket.window.arms, ticket.arm)
+        self._changed.add((KNOWN, ticket.arm))
+        observed = ticket.observed
+        failed = bool(observed.setdefault("error", 0))
+        known.serve(failed=failed)
+        if window:
+            window.serve(failed=failed)
+        if ticket.is_counted:
+            seen = measured(observed)
+            known.observe(ticket.bucket, seen)
+            if window:
+                window.observe(ticket.bucket, seen)
 
     def dropped(self, ticket: Ticket) -> None:
-        self.used_at = self._clock()
+        self._under_way -= 1
         ticket.window.tickets.discard(ticket)
 
     def mixed(self, ticket: Ticket) -> None:
         self.dropped(ticket)
         self._mixed += 1
-        self._dirty.add((KNOWN, NO_ARM))
+        self._changed.add((KNOWN, NO_ARM))
 
     def feedback(self, served: Served, score: float) -> None:
         """Somebody scored a request in [0, 1]. It has no window: feedback comes when it comes, in every arm alike."""
         self.used_at = self._clock()
-        for name, arms in ((CLOSED, self._closed), (KNOWN, self._known)):
-            observe(arms.setdefault(served.arm, {}), served.bucket, {"feedback": score})
-            self._dirty.add((name, served.arm))
+        seen = measured({"feedback": score})
+        for kind, arms in ((CLOSED, self._closed), (KNOWN, self._known)):
+            _counts(arms, served.arm).observe(served.bucket, seen)
+            self._changed.add((kind, served.arm))
 
     def close(self, *, last: bool = False) -> None:
         """Close the windows that are due. With `last` nothing more begins, and what is under way will not be known."""
@@ -165,7 +184,7 @@ class Tally:
         """Forget what was counted; only what comes from now on will be."""
         self._closed.clear()
         self._known.clear()
-        self._dirty.clear()
+        self._changed.clear()
         self._mixed = 0
 
     def fresh_keys(self) -> list[bytes]:
@@ -173,51 +192,31 @@ class Tally:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def changed(self) -> set[str]:
-        """The names of the fields that may have changed since this was asked last."""
-        fields: set[str] = set()
-        for kind, arm in self._dirty:
-            fields.update(self._fields(kind, arm))
-        self._dirty.clear()
+    def changed(self) -> set[Part]:
+        """What changed since this was asked last."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def everything(self) -> set[Part]:
+        """All there is."""
+        parts = {(CLOSED, arm) for arm in self._closed} | {(KNOWN, arm) for arm in self._known}
+        return parts | {(KNOWN, NO_ARM)} if self._mixed else parts
+
+    def fields(self, parts: Collection[Part]) -> dict[str, str]:
+        """The cumulative numbers, as they are written."""
+        fields: dict[str, str] = {}
+        for kind, arm in parts:
+            if arm == NO_ARM:
+                fields[f"{kind}/{NO_ARM}/{MIXED}"] = text_of({0: self._mixed})
+                continue
+            vectors = (self._closed if kind == CLOSED else self._known)[arm].vectors()
+            fields |= {f"{kind}/{arm}/{name}": text_of(vector) for name, vector in vectors.items()}
         return fields
-
-    def everything(self) -> set[str]:
-        """The names of all fields."""
-        kinds = ((CLOSED, self._closed), (KNOWN, self._known))
-        named = {name for kind, arms in kinds for arm in arms for name in self._fields(kind, arm)}
-        return named.union(self._fields(KNOWN, NO_ARM)) if self._mixed else named
-
-    def text(self, field: str) -> str:
-        """What is to be written into a field."""
-        return text_of(self._vector(field))
-
-    def _fields(self, kind: str, arm: str) -> Iterable[str]:
-        if arm == NO_ARM:
-            return [f"{kind}/{NO_ARM}/{MIXED}"]
-        arms = self._closed if kind == CLOSED else self._known
-        return [f"{kind}/{arm}/{vector}" for vector in arms[arm]]
-
-    def _vector(self, field: str) -> Vector:
-        kind, rest = field.split("/", 1)
-        arm, vector = rest.rsplit("/", 1)
-        if arm == NO_ARM:
-            return {0: self._mixed}
-        return (self._closed if kind == CLOSED else self._known)[arm][vector]
 
     def _window(self, now: float) -> Window:
         if not self._windows or self._windows[-1].ends <= now:
             self._windows.append(Window((now // WINDOW + 1) * WINDOW))
         return self._windows[-1]
-
-    def _seen(self, key: str, now: float) -> int:
-        """How often this period has seen the key before."""
-        period = now // PERIOD
-        if period != self._period:
-            self._period = period
-            self._counted.clear()
-        seen = self._counted.get(key, 0)
-        self._counted[key] = seen + 1
-        return seen
 
     def _meet(self, arm: str, key: str) -> None:
         if len(self.met) >= MOST_KEYS:
@@ -227,23 +226,23 @@ class Tally:
             self.met[name] = arm
             self._fresh.append(name)
 
-    def _serve(self, ticket: Ticket) -> None:
-        self.used_at = self._clock()
-        arm, window, failed = ticket.served.arm, ticket.window, bool(ticket.observed.get("error"))
-        window.tickets.discard(ticket)
-        serve(self._known.setdefault(arm, {}), failed=failed)
-        self._dirty.add((KNOWN, arm))
-        if not window.is_closed:
-            serve(window.arms.setdefault(arm, {}), failed=failed)
-
     def _close(self, window: Window, waiting: Iterable[Ticket], now: float) -> None:
         for ticket in waiting:
-            ticket.stands(now)
-            arm = window.arms.setdefault(ticket.served.arm, {})
-            serve(arm, failed=bool(ticket.observed.get("error")))
-            if ticket.served.is_counted:
-                observe(arm, ticket.served.bucket, {"error": 0, **ticket.observed})
-        for name, sums in window.arms.items():
-            merge(self._closed.setdefault(name, {}), sums)
-            self._dirty.add((CLOSED, name))
+            observed: dict[Observed, float] = {"error": 0, **ticket.observed}
+            if "latency" not in observed:
+                observed |= {"error": 1, "latency": now - ticket.began_at}
+            counts = _counts(window.arms, ticket.arm)
+            counts.serve(failed=bool(observed["error"]))
+            if ticket.is_counted:
+                counts.observe(ticket.bucket, measured(observed))
+        for arm, counts in window.arms.items():
+            _counts(self._closed, arm).add(counts)
+            self._changed.add((CLOSED, arm))
         window.is_closed = True
+
+
+def _counts(arms: dict[str, Counts], arm: str) -> Counts:
+    counts = arms.get(arm)
+    if counts is None:
+        counts = arms[arm] = Counts()
+    return counts

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from wissel.cli import ConfigOption, JsonOption, data_directory, honest_exits, out, print_json
+from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json
+from wissel.cli.serve import data_directory
 from wissel.errors import ConfigError
 
 keys_app = typer.Typer(name="keys", help="Make, list, rotate and revoke API keys while serving.", no_args_is_help=True)
