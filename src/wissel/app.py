@@ -157,7 +157,9 @@ async def running_app(
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
         app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
-        app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
+        # A supervisor gathers its workers' pages, whether it shows one or not.
+        api = application(app, token=token, prometheus=worker is not None or config.telemetry.prometheus)
+        app.admin = await stack.enter_async_context(listening(api, admin))
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))

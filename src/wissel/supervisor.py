@@ -79,9 +79,8 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
             admin = await stack.enter_async_context(session(socket))
             crew.append(Worker(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
         pages = Pages()
-        address = await stack.enter_async_context(
-            listening(front(crew, pages, token=admin_token(config)), config.listen.admin)
-        )
+        api = front(crew, pages, token=admin_token(config), prometheus=config.telemetry.prometheus)
+        address = await stack.enter_async_context(listening(api, config.listen.admin))
         log.info("supervising", workers=workers, admin=address)
         await _Supervisor(crew, pages, stopping, grace).run()
     log.info("supervisor_stopped")

@@ -40,13 +40,14 @@ class Host(Protocol):
     def readiness(self) -> Readiness: ...
 
 
-def application(host: Host, *, token: str | None) -> web.Application:
-    """The API over `host`; without `token` it must be served on loopback only."""
+def application(host: Host, *, token: str | None, prometheus: bool = True) -> web.Application:
+    """The API over `host`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
     app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
-    app.router.add_get("/metrics", api.metrics)
+    if prometheus:
+        app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
     app.router.add_routes(RolloutsApi(host.fleet).routes())
     return app

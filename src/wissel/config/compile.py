@@ -23,7 +23,7 @@ from wissel.config.compile_access import (
 from wissel.core.access import HeaderMatch, Principal, RuleBook
 from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
-from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
+from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
 from wissel.errors import ConfigError
 
@@ -55,7 +55,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
         passthrough=tuple(
-            Passthrough(each.path_prefix, each.cluster)
+            Passthrough(each.path_prefix, each.cluster, each.upgrade)
             for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
         ),
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
@@ -67,7 +67,11 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         verified=compile_verified(access.envoy_identity) if access and access.envoy_identity else None,
         limits=tuple(compile_limit(each) for each in access.limits) if access else (),
         on_store_failure=access.on_store_failure if access else "local",
-        allow_headers=access.allow_headers if access else frozenset(),
+        terms=Terms(
+            allow_headers=access.allow_headers if access else frozenset(),
+            upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
+            max_body_bytes=config.listen.max_body_bytes,
+        ),
     )
 
 

@@ -324,6 +324,8 @@ class Listen(Section):
     """Address of the admin API and the console; beyond loopback it needs `admin.token`."""
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
+    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
 
 
 class Admin(Section):
@@ -377,6 +379,8 @@ class Passthrough(Section):
     """Paths that are this one or lie below it."""
     cluster: ClusterName
     """The Envoy cluster that serves them."""
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""
 
 
 class EmbeddingClassifier(Section):

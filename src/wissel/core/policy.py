@@ -155,12 +155,13 @@ def not_found(method: str, path: str) -> Denied:
 
 
 def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
-    """The first entry whose prefix covers `path` at a segment border."""
-    for entry in entries:
-        prefix = entry.path_prefix.rstrip("/")
-        if path == prefix or path.startswith(prefix + "/"):
-            return entry
-    return None
+    """The first entry that covers `path`."""
+    return next((entry for entry in entries if lies_below(path, (entry.path_prefix,))), None)
+
+
+def lies_below(path: str, prefixes: Iterable[str]) -> bool:
+    """Whether a prefix covers `path` at the border of a segment."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in (each.rstrip("/") for each in prefixes))
 
 
 def list_models(snapshot: Snapshot, head: Head, caller: Principal, *, now: float) -> Listed:

@@ -67,6 +67,20 @@ class Passthrough:
 
     path_prefix: str
     cluster: str
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What Envoy's edge must know before a request is decided."""
+
+    allow_headers: frozenset[str] = frozenset()
+    """`x-wissel-*` headers that callers may set themselves."""
+    upgrades: tuple[str, ...] = ()
+    """Path prefixes where a connection may be upgraded."""
+    max_body_bytes: int = 32 * 1024 * 1024
+    """A larger body of a call is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +202,7 @@ class Snapshot:
     limits: tuple[Limit, ...] = ()
     """All of them apply to each request."""
     on_store_failure: OnStoreFailure = "local"
-    allow_headers: frozenset[str] = frozenset()
-    """`x-wissel-*` headers that callers may set themselves."""
+    terms: Terms = Terms()
 
     def arms(self, target: str) -> tuple[Variant, ...]:
         """What can serve `target`: a split's variants, or the model as its only one.

@@ -20,8 +20,9 @@ from typing import Any, Final, Literal
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome
-from wissel.core.policy import not_found
+from wissel.core.policy import lies_below, not_found
 from wissel.core.request import Api, Head, Request
+from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
 from wissel.extproc.mutation import (
@@ -172,7 +173,6 @@ class Exchange:
     """The state of one request. `now` is any clock's time in seconds that never goes back."""
 
     __slots__ = (
-        "_allow",
         "_began",
         "_body",
         "_caller",
@@ -183,15 +183,17 @@ class Exchange:
         "_request_id",
         "_response",
         "_response_mode",
+        "_size",
         "_state",
         "_streams",
+        "_terms",
         "_trailers",
         "decision",
     )
 
-    def __init__(self, request_id: str, *, now: float, allow_headers: frozenset[str] = frozenset()) -> None:
+    def __init__(self, request_id: str, *, now: float, terms: Terms = Terms()) -> None:  # noqa: B008 - it is frozen
         self._request_id = request_id
-        self._allow = allow_headers
+        self._terms = terms
         self._began = now
         self._state: _State = "new"
         self._mode: BodyMode = "buffered"
@@ -200,6 +202,7 @@ class Exchange:
         self._caller: Principal | None = None
         self._body: Body | None = None
         self._chunks: list[bytes] = []
+        self._size = 0
         self._ended = False
         self._trailers = False
         self._streams = False
@@ -215,6 +218,11 @@ class Exchange:
     def is_settled(self) -> bool:
         """Whether the request was decided and answered; until then the stream must not end cleanly."""
         return self._state in {"forwarded", "refused"}
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a FULL_DUPLEX_STREAMED body is on its way, with no clock of Envoy's on it."""
+        return self._state == "reading" and self._mode == "full_duplex_streamed"
 
     @property
     def is_deciding(self) -> bool:
@@ -254,6 +262,10 @@ class Exchange:
         self._state = "reading"
         return [] if self._mode == "full_duplex_streamed" else [Reply("request_headers")]
 
+    def late(self) -> list[Step]:
+        """The body took too long; nothing to do if it is all there by now."""
+        return self._refuse(_LATE) if self._state == "reading" else []
+
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
         self.decision = decision
@@ -292,11 +304,12 @@ class Exchange:
         raw_path = headers.get(":path", "")
         method = headers.get(":method", "")
         path = normalise_path(raw_path)
-        if "upgrade" in headers or method == "CONNECT":
+        wants_upgrade = "upgrade" in headers or method == "CONNECT"
+        if wants_upgrade and not (is_plain(raw_path) and lies_below(path, self._terms.upgrades)):
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
-        if complaint := _complaint(self._mode, self._response_mode):
+        if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
             return self._refuse(_misconfigured(complaint))
-        api = PATHS.get(path) if method == "POST" else None
+        api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
             if unclear := ambiguity(raw_path, headers.get("content-type", "")):
@@ -319,16 +332,22 @@ class Exchange:
                 return self._hand_back(data, end_of_stream=end_of_stream)
             case "forwarded", _:
                 return [Reply("request_body")]
-            case "reading", "full_duplex_streamed":
-                self._chunks.append(data)
-                return self._on_whole_body() if end_of_stream else []
             case "reading", _:
+                self._size += len(data)
+                if self._size > self._terms.max_body_bytes:
+                    self._chunks.clear()
+                    return self._refuse(_too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
-                return self._on_whole_body()
+                # Only a FULL_DUPLEX_STREAMED body comes in pieces.
+                is_whole = end_of_stream or self._mode != "full_duplex_streamed"
+                return self._on_whole_body() if is_whole else []
             case "deciding", "full_duplex_streamed":
                 # A passthrough that is still being decided: its body waits.
                 self._chunks.append(data)
                 self._ended = end_of_stream
+                return []
+            case "refused", "full_duplex_streamed":
+                # Sent before the refusal arrived.
                 return []
             case _:
                 return [Fail(f"a request body came while {self._state}")]
@@ -367,7 +386,7 @@ class Exchange:
         assert body is not None
         assert head.api is not None
         self._state = "forwarded"
-        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._allow)
+        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
         splices = self._expect_response(decision, head.api, body)
         if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
             readable = asked_away(accepted, stream=self._streams)
@@ -409,7 +428,7 @@ class Exchange:
 
     def _forward_untouched(self, decision: Passed) -> list[Step]:
         self._state = "forwarded"
-        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._allow)
+        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
         if self._chunks:
             waiting = b"".join(self._chunks)
@@ -490,6 +509,13 @@ def _misconfigured(complaint: str) -> Denied:
 
 def _bad_request(message: str, *, code: str, param: str | None = None) -> Denied:
     return Denied(400, message, "invalid_request_error", code, param)
+
+
+def _too_large(limit: int) -> Denied:
+    return Denied(413, f"the body is larger than {limit} bytes", "invalid_request_error", "request_too_large")
+
+
+_LATE: Final = Denied(408, "the body did not arrive in time", "invalid_request_error", "request_timeout")
 
 
 def _unreadable(error: UnreadableError) -> Denied:

@@ -63,6 +63,7 @@ class Session:
     __slots__ = (
         "_asked_at",
         "_call",
+        "_clock",
         "_ended",
         "_exchange",
         "_failed",
@@ -86,8 +87,9 @@ class Session:
         self._ledger = ledger
         self._ended: Ended | None = None
         self._request_id = new_request_id()
-        self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
+        self._exchange = Exchange(self._request_id, now=perf_counter(), terms=router.snapshot.terms)
         self._task: asyncio.Task[None] | None = None
+        self._clock: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
         self._over = False
         self._failed = False
@@ -124,6 +126,8 @@ class Session:
         self._over = True
         if self._task is not None:
             self._task.cancel()
+        if self._clock is not None:
+            self._clock.cancel()
         if not self._failed:
             self._peer.override_works = self._peer.override_works or self._exchange.override_worked
             self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
@@ -145,6 +149,8 @@ class Session:
                     self._count_decision()
                 case Identify(head):
                     self._perform(self._exchange.identified(self._router.identify(head)))
+                    if self._exchange.is_reading:
+                        self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
                 case Decide(subject, caller):
                     self._asked_at = perf_counter()
                     answer = self._router.decide(subject, caller, self._request_id)
@@ -154,6 +160,9 @@ class Session:
                         self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _late(self) -> None:
+        self._perform(self._exchange.late())
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:
@@ -195,6 +204,9 @@ def new_request_id() -> str:
     """Names one request for feedback and support: 96 random bits."""
     return f"wr-{secrets.token_hex(12)}"
 
+
+BODY_SECONDS: Final = 120.0
+"""For a call's whole body: Envoy has no clock of its own for one that is FULL_DUPLEX_STREAMED."""
 
 PROCESSOR: Final = wire.SERVICE
 """The name under which health checks ask for the processor."""
