@@ -30,6 +30,7 @@ from wissel.config import (
     compile_snapshot,
     load,
     redis_url,
+    viewer_token,
     worker_address,
 )
 from wissel.core.decision import Decision
@@ -158,7 +159,8 @@ async def running_app(
         app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
         # A supervisor gathers its workers' pages, whether it shows one or not.
-        api = application(app, token=token, prometheus=worker is not None or config.telemetry.prometheus)
+        viewer = None if worker else viewer_token(config)
+        api = application(app, token=token, viewer=viewer, prometheus=worker is not None or config.telemetry.prometheus)
         app.admin = await stack.enter_async_context(listening(api, admin))
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)

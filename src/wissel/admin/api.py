@@ -40,10 +40,12 @@ class Host(Protocol):
     def readiness(self) -> Readiness: ...
 
 
-def application(host: Host, *, token: str | None, prometheus: bool = True) -> web.Application:
+def application(
+    host: Host, *, token: str | None, viewer: str | None = None, prometheus: bool = True
+) -> web.Application:
     """The API over `host`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
+    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     if prometheus:

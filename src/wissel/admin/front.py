@@ -77,10 +77,12 @@ async def is_ready(admin: aiohttp.ClientSession) -> bool:
     return told is not None and told["status"] == "ready"
 
 
-def front(workers: Sequence[Worker], pages: Pages, *, token: str | None, prometheus: bool = True) -> web.Application:
+def front(
+    workers: Sequence[Worker], pages: Pages, *, token: str | None, viewer: str | None = None, prometheus: bool = True
+) -> web.Application:
     """The API over `workers`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
+    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", desk.healthz)
     app.router.add_get("/readyz", desk.readyz)
     app.router.add_get("/metrics", desk.metrics if prometheus else desk.missing)

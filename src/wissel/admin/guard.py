@@ -1,6 +1,9 @@
 """Who may call an admin listener.
 
 Loopback needs no token; anywhere else every call but the probes demands one.
+An operator's token may do everything, a viewer's may look: read, and ask what
+a request would meet. No cookie is ever set or read, so no page of another
+origin can borrow either.
 A web page that the operator happens to visit cannot use this API: requests
 that a browser sends for another origin are refused, and so is a host name
 that is not ours, since a foreign name may have been pointed at loopback.
@@ -19,6 +22,9 @@ BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request that an admin listener reads."""
 
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
+_READING: Final = frozenset({"GET", "HEAD"})
+_ASKING: Final = frozenset({"/v1/route"})
+"""Calls that change nothing although they carry a body."""
 _SAFE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -28,19 +34,22 @@ _SAFE_HEADERS: Final = {
 }
 
 
-def guard(token: str | None) -> Middleware:
-    """Refuses whoever may not call; without `token` the application must be served on loopback only."""
+def guard(token: str | None, viewer: str | None = None) -> Middleware:
+    """Refuses whoever may not call; without `token` the application must be served on loopback only.
+
+    `token` is an operator's and `viewer` a viewer's.
+    """
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = _refusal(request, token) or await handler(request)
+        response = _refusal(request, token, viewer) or await handler(request)
         response.headers.update(_SAFE_HEADERS)
         return response
 
     return guarded
 
 
-def _refusal(request: web.Request, token: str | None) -> web.Response | None:
+def _refusal(request: web.Request, token: str | None, viewer: str | None) -> web.Response | None:
     if request.path in _PROBES:
         return None
     origin = request.headers.get("origin")
@@ -51,11 +60,20 @@ def _refusal(request: web.Request, token: str | None) -> web.Response | None:
             return error(403, f'"{request.host}" is not a loopback address', code="foreign_host")
         return None
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
-        refused = error(401, "send the admin token as `authorization: Bearer <token>`", code="admin_token_required")
-        refused.headers["www-authenticate"] = "Bearer"
-        return refused
-    return None
+    secret = shown.strip() if scheme.lower() == "bearer" else ""
+    if _is(secret, token):
+        return None
+    if viewer is not None and _is(secret, viewer):
+        if request.method in _READING or request.path in _ASKING:
+            return None
+        return error(403, "a viewer's token may not change anything", code="operator_required")
+    refused = error(401, "send the admin token as `authorization: Bearer <token>`", code="admin_token_required")
+    refused.headers["www-authenticate"] = "Bearer"
+    return refused
+
+
+def _is(shown: str, token: str) -> bool:
+    return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), token.encode())
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,6 +38,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     """
     secrets = _Secrets(environ)
     secrets.find("admin.token", config.admin.token)
+    secrets.find("admin.viewer_token", config.admin.viewer_token)
     secrets.find("redis.url", config.redis.url if isinstance(config.redis, model.Redis) else None)
     models = {each.name: _model(each, f"models[{at}]", secrets) for at, each in enumerate(config.models)}
     if secrets.problems:
@@ -89,6 +90,11 @@ def revision(config: model.Config) -> str:
 def admin_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
     """What callers of the admin API must send; None if they need nothing. Raises ConfigError."""
     return _fetch("admin.token", config.admin.token, environ)
+
+
+def viewer_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
+    """What those who only look may send instead; None if there is no such token. Raises ConfigError."""
+    return _fetch("admin.viewer_token", config.admin.viewer_token, environ)
 
 
 def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:

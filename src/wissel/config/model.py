@@ -333,6 +333,14 @@ class Admin(Section):
 
     token: SecretRef | None = None
     """What callers of the admin API must send as bearer token; required if `listen.admin` is not loopback."""
+    viewer_token: SecretRef | None = None
+    """A token for those who only look: it reads everything and changes nothing; it needs `token` beside it."""
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.viewer_token is not None and self.token is None:
+            raise ValueError("viewer_token needs token beside it: without one everybody here may do everything")
+        return self
 
 
 class Redis(Section):
