@@ -14,7 +14,7 @@ Candès 2021, proposition 4.1). It assumes nothing about the traffic. Every
 replica runs it on its own requests; where each holds the share, all do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Budget:
     start: float
     """The threshold to begin with, from calibration."""
     step: float
-    """The most that one request moves the threshold."""
+    """The most that one request moves the threshold; a fifth of the spread of win rates is fast and still smooth."""
     lowest: float = 0.0
     highest: float = 1.0
     """The threshold never leaves these limits, whatever the share is then."""
@@ -55,6 +55,8 @@ class Tier:
     """A budget to hold, or a threshold that stays."""
     fallback: Strength = "strong"
     """Where a request goes whose win rate is not known."""
+    deadline: float = 0.15
+    """Seconds that a request waits for its win rate."""
 
     @property
     def ends(self) -> tuple[tuple[Strength, str], ...]:
@@ -79,6 +81,14 @@ class NoWinRate:
 
 
 @dataclass(frozen=True, slots=True)
+class Grading:
+    """What is known of a request before its end is chosen."""
+
+    rate: WinRate | NoWinRate
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Graded:
     """The end that a request takes, and why."""
 
@@ -96,8 +106,9 @@ class Graded:
         return self.reason == "threshold"
 
 
-def grade(tier: Tier, rate: WinRate | NoWinRate, threshold: float, able: frozenset[Strength]) -> Graded:
+def grade(tier: Tier, grading: Grading, able: Collection[Strength]) -> Graded:
     """The end for a request that the ends in `able` could serve; there is at least one."""
+    rate, threshold = grading.rate, grading.threshold
     router = rate.router if isinstance(rate, WinRate) else ""
     value = rate.value if isinstance(rate, WinRate) else None
     if len(able) == 1:
@@ -158,8 +169,9 @@ class Thresholds:
         }
         self._tiers = dict(tiers)
 
-    def __getitem__(self, tier: str) -> Holder:
-        return self._holders[tier]
+    def of(self, tier: Tier) -> Holder:
+        """Where the tier stands; a decision by an older configuration finds its beginning."""
+        return self._holders[tier.name] if self._tiers.get(tier.name) == tier else begin(tier)
 
     def served(self, graded: Graded) -> None:
         """A request was served as `graded`; a tier that is gone by now forgets it."""

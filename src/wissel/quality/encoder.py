@@ -26,7 +26,7 @@ from wissel.quality.metrics import Floats
 if TYPE_CHECKING:
     import torch
 
-MAX_TOKENS = 128
+MAX_TOKENS = 96
 EPOCHS = 2
 TRAINED_LAYERS = 2
 RATE = 1e-4
