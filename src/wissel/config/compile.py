@@ -15,9 +15,10 @@ from wissel.config import model
 from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
 from wissel.core.split import KeyKind, KeySource, Split, Variant
+from wissel.core.tier import Budget, Tier
 from wissel.errors import ConfigError
 
-DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "access"}
+DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "tiers", "access"}
 """The sections that a decision depends on; replicas may differ in the others."""
 
 
@@ -37,6 +38,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         revision=revision(config),
         models=models,
         splits={each.name: _split(each) for each in config.splits},
+        tiers={each.name: _tier(each) for each in config.tiers},
         routes={each.name: _route(each) for each in config.routes},
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
@@ -162,6 +164,20 @@ def _route(each: model.Route) -> Route:
 def _split(each: model.Split) -> Split:
     variants = tuple(Variant(variant.name, variant.model, variant.weight) for variant in each.variants)
     return Split(each.name, tuple(_key_source(source) for source in each.key), variants, default=variants[0].name)
+
+
+_FIRST_STEP = 0.01
+"""Of a threshold whose router nobody calibrated: win rates lie between 0 and 1."""
+
+
+def _tier(each: model.Tier) -> Tier:
+    if each.threshold is not None:
+        policy = each.threshold
+    else:
+        share = each.strong_share or 0.0
+        start = min(max(1 - share, each.threshold_min), each.threshold_max)
+        policy = Budget(share, start, _FIRST_STEP, each.threshold_min, each.threshold_max)
+    return Tier(each.name, each.strong, each.weak, policy, each.fallback, each.deadline_ms / 1000)
 
 
 _KINDS: dict[str, KeyKind] = {

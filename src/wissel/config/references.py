@@ -51,12 +51,13 @@ class _Names:
 def reference_problems(root: Place) -> list[Problem]:
     """Everything that does not fit together."""
     models, splits = _named("model", root["models"]), _named("split", root["splits"])
+    tiers = _named("tier", root["tiers"])
     routes = _named("route", root["routes"])
     entrypoints = _listed("entrypoint", root["entrypoints"])
     aliases = _keys_of("alias", root["aliases"])
     return list(
         chain(
-            _doubles((models, splits, entrypoints, aliases), "callers say them all in one field"),
+            _doubles((models, splits, tiers, entrypoints, aliases), "callers say them all in one field"),
             *(
                 _doubles((names,))
                 for names in (
@@ -67,13 +68,14 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
             ),
-            _targets(root, models, splits, (entrypoints, aliases)),
-            _splits(root, models, (splits, entrypoints, aliases)),
+            _targets(root, (models, splits, tiers), (entrypoints, aliases)),
+            _splits(root, models, (splits, tiers, entrypoints, aliases)),
+            _tiers(root, (models, splits), (tiers, entrypoints, aliases)),
             _routes(root, routes),
             _intents(root, routes, entrypoints),
             _clusters(root),
             _passthrough(root),
-            _rules(root, models, routes, (splits, entrypoints, aliases)),
+            _rules(root, models, routes, (splits, tiers, entrypoints, aliases)),
             _keys(root),
             _own_headers(root),
             _listeners(root),
@@ -122,7 +124,8 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     name = place.text
     if name is None or any(name in names for names in wanted):
         return
-    kinds = " or ".join(names.kind for names in wanted)
+    *first, last = (names.kind for names in wanted)
+    kinds = f"{', '.join(first)} or {last}" if first else last
     confused = next((names.kind for names in others if name in names), None)
     if confused:
         yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
@@ -136,11 +139,22 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _targets(root: Place, models: _Names, splits: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
+def _targets(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
     for route in root["routes"].items():
-        yield from _unknown(route["target"], (models, splits), others)
+        yield from _unknown(route["target"], wanted, others)
     for _, target in root["aliases"].entries():
-        yield from _unknown(target, (models, splits), others)
+        yield from _unknown(target, wanted, others)
+
+
+def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
+    for tier in root["tiers"].items():
+        for end in ("strong", "weak"):
+            yield from _unknown(tier[end], wanted, others)
+        if tier["weak"].text is not None and tier["weak"].text == tier["strong"].text:
+            yield tier["weak"].problem(f"{quote(tier['weak'].text)} is the strong end as well")
+        for limit in ("threshold_min", "threshold_max"):
+            if tier["threshold"].present and tier[limit].present:
+                yield tier[limit].problem("limits a threshold that moves, and this one is fixed")
 
 
 def _splits(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:

@@ -7,15 +7,18 @@ nothing is waited for, and a win rate costs less than a millisecond.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
+from wissel.config.model import Tier as Section
 from wissel.core.request import Conversation
+from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Budget, Tier, WinRate
-from wissel.errors import WorldError
-from wissel.quality.artifact import Card
+from wissel.errors import ModelError, WorldError
+from wissel.quality.artifact import TORCH_KINDS, Card, baseline, load
 from wissel.quality.base import Prompts, QualityRouter, Vectors, question
 
 STEP_OF_SPREAD = 0.2
@@ -99,6 +102,43 @@ class ThreadGrader:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._grader.recall, conversation)
         finally:
             self._waiting -= 1
+
+
+class Graders:
+    """Makes the graders of a configuration's tiers; each router is read from disk again, so a new one is seen."""
+
+    def __init__(self, embedder: Callable[[], Awaitable[Embedder]]) -> None:
+        self._embedder = embedder
+        """Asked only if some router reads embeddings."""
+
+    async def build(self, sections: Iterable[Section], snapshot: Snapshot) -> tuple[dict[str, Grader], dict[str, Tier]]:
+        """By tier: its grader, and the tier as its router's card calibrates it. Raises ModelError."""
+        graders: dict[str, Grader] = {}
+        tiers: dict[str, Tier] = {}
+        for section in sections:
+            router, card = await asyncio.to_thread(_read, section)
+            graders[section.name] = await self._grader(router)
+            tiers[section.name] = (
+                calibrated(snapshot.tiers[section.name], card) if card else snapshot.tiers[section.name]
+            )
+        return graders, tiers
+
+    async def _grader(self, router: QualityRouter) -> Grader:
+        if router.NEEDS_VECTORS:
+            return EmbeddingGrader(router, await self._embedder())
+        return ThreadGrader(router) if router.KIND in TORCH_KINDS else TextGrader(router)
+
+
+def _read(section: Section) -> tuple[QualityRouter, Card | None]:
+    if section.router.path is None:
+        return baseline(section.router.type), None
+    router, card = load(Path(section.router.path))
+    if card.kind != section.router.type:
+        raise ModelError(
+            f'tier "{section.name}": the router in "{section.router.path}" is of type {card.kind}, '
+            f"and the configuration says {section.router.type}"
+        )
+    return router, card
 
 
 def calibrated(tier: Tier, card: Card) -> Tier:
