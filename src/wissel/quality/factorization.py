@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from wissel.errors import ConfigError
 from wissel.quality.base import STRONG, WEAK, Battles, Prompts, Settings, Tensors, Vectors
 from wissel.quality.metrics import Floats
 from wissel.quality.space import Space
@@ -191,5 +192,7 @@ def _sigmoid(logits: Floats) -> Floats:
 
 def _mean_of(vectors: Vectors, models: tuple[str, ...], names: list[str]) -> Vectors:
     """Several models on one side stand as their mean."""
+    if missing := [name for name in names if name not in models]:
+        raise ConfigError([f'--data: no battle is about the model "{missing[0]}"; those known are {", ".join(models)}'])
     mean: Vectors = vectors[[models.index(name) for name in names]].mean(axis=0)
     return mean
