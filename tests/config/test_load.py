@@ -187,8 +187,16 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("target: half", "target: haf", 'routes[0].target: no model, split or tier is named "haf"; did you mean "half"?'),
-        ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model, split or tier'),
+        (
+            "target: half",
+            "target: haf",
+            'routes[0].target: no model, split or tier is named "haf"; did you mean "half"?',
+        ),
+        (
+            "target: half",
+            "target: auto",
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split or tier',
+        ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
         ("{fallback: general}", "{deadline_ms: 9}", "intent.fallback: missing; name the route"),
@@ -196,7 +204,11 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         ("[auto]", "[auto, auto]", 'entrypoints[1]: "auto" already names an entrypoint at entrypoints[0]'),
         ("[auto]", "[auto, small]", 'entrypoints[1]: "small" already names a model at models[0].name in line 2, and'),
         ("[auto]", "[auto]\naliases: {half: small}", 'aliases.half: "half" already names a split'),
-        ("[auto]", "[auto]\naliases: {x: smal}", 'aliases.x: no model, split or tier is named "smal"; did you mean "small"?'),
+        (
+            "[auto]",
+            "[auto]\naliases: {x: smal}",
+            'aliases.x: no model, split or tier is named "smal"; did you mean "small"?',
+        ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
         (

@@ -108,7 +108,7 @@ def test_two_replicas_that_hold_the_share_hold_it_together():
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.0}, {"step": 0.0}, {"start": 0.1, "lowest": 0.2}])
 def test_a_budget_that_cannot_be_held_is_none(wrong):
-    with pytest.raises(ValueError, match="cannot be held|can be held"):
+    with pytest.raises(ValueError, match="not a budget"):
         budget(**wrong)
 
 

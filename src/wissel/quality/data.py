@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from wissel.errors import ConfigError
 from wissel.quality.base import STRONG, WEAK, Battles, Prompts, question
+
+T = TypeVar("T")
 
 _WINNERS = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5, "tie (bothbad)": 0.5}
 """As the arena's files have it: the quality of a."""
@@ -60,7 +62,7 @@ class _Row:
 
 def read(source: Source, embed: Callable[[list[str]], Prompts]) -> Battles:
     """The file's battles. Raises ConfigError, naming the line."""
-    rows = _rows(source.path)
+    rows = _lines(source.path, _row)
     models = tuple(dict.fromkeys(name for row in rows for name in (row.model_a, row.model_b)))
     index = {name: at for at, name in enumerate(models)}
     return Battles(
@@ -75,17 +77,26 @@ def read(source: Source, embed: Callable[[list[str]], Prompts]) -> Battles:
     )
 
 
-def _rows(path: Path) -> list[_Row]:
+def read_prompts(path: Path) -> list[str]:
+    """Only the prompts of a file, which needs no labels then. Raises ConfigError, naming the line."""
+    return _lines(path, _prompt)
+
+
+def _lines(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at signs that JSON may hold
+        # splitlines would also cut at signs that JSON may hold
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not text"
         raise ConfigError([f'--data: "{path}" cannot be read: {why}']) from error
-    found: list[_Row] = []
+    found: list[T] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                found.append(_row(json.loads(line)))
+                read = json.loads(line)
+                if not isinstance(read, dict):
+                    raise ValueError("should be a JSON object")  # noqa: TRY004, TRY301 - as json's own errors
+                found.append(parse(cast("Mapping[str, Any]", read)))
             except ValueError as error:
                 raise ConfigError([f"{path}:{number}: {error}"]) from error
     if not found:
@@ -93,13 +104,15 @@ def _rows(path: Path) -> list[_Row]:
     return found
 
 
-def _row(read: Any) -> _Row:
-    if not isinstance(read, dict):
-        raise ValueError("should be a JSON object")  # noqa: TRY004 - it is the file that is wrong, and ValueError is JSON's own
-    row: Mapping[str, Any] = read
+def _prompt(row: Mapping[str, Any]) -> str:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not question(prompt):
         raise ValueError('"prompt" should be some text')
+    return question(prompt)
+
+
+def _row(row: Mapping[str, Any]) -> _Row:
+    prompt = _prompt(row)
     topic = str(row.get("route") or row.get("subject") or "")
     weight = _number(row.get("weight", 1.0), "weight", highest=float("inf"))
     if "winner" in row:
@@ -109,11 +122,11 @@ def _row(read: Any) -> _Row:
         won = {**_WINNERS, model_a: 1.0, model_b: 0.0}.get(str(row["winner"]))
         if won is None:
             raise ValueError(f'"winner" is "{row["winner"]}"; it should be model_a, model_b or tie')
-        return _Row(question(prompt), model_a, model_b, won, 1 - won, weight, topic)
+        return _Row(prompt, model_a, model_b, won, 1 - won, weight, topic)
     if STRONG not in row or WEAK not in row:
         raise ValueError('should have "strong" and "weak", or "model_a", "model_b" and "winner"')
     strong, weak = _number(row[STRONG], STRONG), _number(row[WEAK], WEAK)
-    return _Row(question(prompt), STRONG, WEAK, strong, weak, weight, topic)
+    return _Row(prompt, STRONG, WEAK, strong, weak, weight, topic)
 
 
 def _number(value: Any, name: str, *, highest: float = 1.0) -> float:

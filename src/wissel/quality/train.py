@@ -53,7 +53,7 @@ class Recipe:
 
     @property
     def needs_vectors(self) -> bool:
-        return self.kind not in TORCH_KINDS
+        return self.kind in {each.KIND for each in artifact.LEARNED}
 
     def fit(self, battles: Battles, progress: Progress | None = None) -> QualityRouter:
         """A router that learned from these. Raises ConfigError for battles that teach nothing of the pair."""
