@@ -18,7 +18,7 @@ from wissel.core.intent import Intent, NoScores, Scores, choose_route
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
-from wissel.core.tier import Grading, NoWinRate, Tier, begin, grade
+from wissel.core.tier import Grading, NoWinRate, Strength, Tier, begin, grade
 
 NO_MODEL = ""
 """What rules are asked about where a request has no model: only rules that name none, or all, speak of it."""
@@ -107,8 +107,8 @@ def _serve(
     )
     able = frozenset(permit.models) - {each.model for each in unable}
     tier = snapshot.tiers.get(target)
-    ends = tier.ends if tier else (("strong", target),)
-    assignments = {
+    ends: tuple[tuple[Strength, str], ...] = tier.ends if tier else (("strong", target),)
+    assignments: dict[Strength, tuple[str, Assignment]] = {
         end: (name, assigned)
         for end, name in ends
         if (assigned := _assign(snapshot, request, caller, name, able, request_id)) is not None

@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false
 """A trained router on disk: safetensors, and a card that people can read. Never pickle.
 
 card.json            what it is, what it learned from, how well it does, its settings
@@ -43,7 +44,9 @@ QUANTILES = 201
 class ArrayRouter(Protocol):
     """A router that is a few arrays."""
 
-    def tensors(self) -> Tensors: ...
+    def tensors(self) -> Tensors:
+        """What it has learned; with `settings` all that `restore` needs."""
+        ...
 
     def settings(self) -> Settings: ...
 
@@ -100,7 +103,7 @@ def versions() -> dict[str, str]:
 
 def save(folder: Path, router: QualityRouter, card: Card) -> None:
     """Writes both; raises ModelError if the folder cannot be written."""
-    settings = router.settings() if isinstance(router, ArrayRouter) else {}
+    settings: Settings = router.settings() if isinstance(router, ArrayRouter) else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(router, FolderRouter):
@@ -116,8 +119,9 @@ def save(folder: Path, router: QualityRouter, card: Card) -> None:
 def read_card(folder: Path) -> Card:
     """Raises ModelError."""
     try:
-        read = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-        card = Card(**{**read, "data": tuple(read["data"]), "quantiles": tuple(read["quantiles"])})
+        read: dict[str, Any] = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        listed: dict[str, Any] = {name: tuple(read[name]) for name in ("data", "quantiles")}
+        card = Card(**{**read, **listed})
     except OSError as error:
         raise ModelError(f'no router is in "{folder}": {CARD_FILE} cannot be read: {error.strerror}') from error
     except (ValueError, TypeError, KeyError) as error:

@@ -57,7 +57,7 @@ class Prompts:
 
 
 class QualityRouter(Protocol):
-    """Predicts P(strong wins) + P(tie) / 2; one that learns has `fit` beside it, and its file name as `KIND`."""
+    """Predicts P(strong wins) + P(tie) / 2; one that learns has `fit` beside it."""
 
     KIND: ClassVar[str]
     NEEDS_VECTORS: ClassVar[bool]
@@ -65,12 +65,6 @@ class QualityRouter(Protocol):
     def win_rates(self, prompts: Prompts) -> Floats:
         """(n,), each between 0 and 1; blocks, and may be called from any thread."""
         ...
-
-    def tensors(self) -> Tensors:
-        """What it has learned; with `settings` all that `restore` needs."""
-        ...
-
-    def settings(self) -> Settings: ...
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class CausalRouter:
 
     KIND: ClassVar[str] = "causal"
     NEEDS_VECTORS: ClassVar[bool] = False
-    BATCH = 8
+    BATCH: ClassVar[int] = 8
 
     def __init__(self, folder: Path, *, rate: float = RATE) -> None:
         """Reads weights and tokenizer in the form of transformers; raises ModelError."""

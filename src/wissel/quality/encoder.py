@@ -41,7 +41,7 @@ class EncoderRouter:
 
     KIND: ClassVar[str] = "encoder"
     NEEDS_VECTORS: ClassVar[bool] = False
-    BATCH = 32
+    BATCH: ClassVar[int] = 32
 
     def __init__(self, folder: Path) -> None:
         """Reads weights and tokenizer in the form of transformers; raises ModelError."""

@@ -127,7 +127,7 @@ class Factorization:
         progress: Progress | None = None,
     ) -> "Factorization":
         """From battles between any models; those of the pair must be among them."""
-        space = Space.fit(battles.prompts, centred=True)
+        space = Space.for_weights(battles.prompts)
         inputs = space.project(battles.prompts).astype(np.float64)
         rng = np.random.default_rng(seed)
         best = _descend(inputs, battles, rng, progress)

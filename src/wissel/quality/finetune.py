@@ -9,7 +9,7 @@ so training longer never makes the router worse on what it has not seen.
 
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ LOOKS_PER_EPOCH = 2
 class Trainee(Protocol):
     """What is trained."""
 
-    BATCH: int
+    BATCH: ClassVar[int]
 
     def logits(self, texts: Sequence[str]) -> "torch.Tensor":
         """(n, 3): win, tie, loss."""
@@ -69,7 +69,7 @@ def win_rates_of(trainee: Trainee, texts: Sequence[str]) -> Floats:
     """(n,): P(win) + P(tie) / 2; texts of about one length are read together."""
     torch, _ = libraries()
     found = np.empty(len(texts))
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    order: list[int] = np.argsort([len(text) for text in texts], kind="stable").tolist()
     with torch.inference_mode():
         for at in range(0, len(order), trainee.BATCH):
             rows = order[at : at + trainee.BATCH]

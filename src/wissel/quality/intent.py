@@ -51,8 +51,8 @@ class Intent:
         covariance = (within * battles.weights[:, None]).T @ within / battles.weights.sum()
         size = vectors.shape[1]
         ball = np.eye(size) * np.trace(covariance) / size
-        directions = np.linalg.solve((1 - SHRINKAGE) * covariance + SHRINKAGE * ball, centres.T)
-        offsets = np.log(weights / weights.sum()) - 0.5 * (centres * directions.T).sum(axis=1)
+        directions: Floats = np.linalg.solve((1 - SHRINKAGE) * covariance + SHRINKAGE * ball, centres.T)
+        offsets: Floats = np.log(weights / weights.sum()) - 0.5 * (centres * directions.T).sum(axis=1)
         overall = np.average(battles.outcomes, weights=battles.weights)
         wins = np.bincount(labels, battles.weights * battles.outcomes)
         means = (wins + PRIOR_BATTLES * overall) / (weights + PRIOR_BATTLES)

@@ -36,7 +36,7 @@ class Neighbours:
     @classmethod
     def fit(cls, battles: Battles, *, seed: int = 0) -> "Neighbours":
         """From battles with the strong model as a."""
-        space = Space.fit(battles.prompts, centred=False)
+        space = Space.for_comparison(battles.prompts)
         vectors = space.project(battles.prompts)
         outcomes, weights = battles.outcomes.astype(np.float32), battles.weights.astype(np.float32)
         usable = [count for count in CANDIDATES if count <= len(battles) // 2] or [max(1, len(battles) // 2)]

@@ -43,7 +43,7 @@ class Similarity:
     @classmethod
     def fit(cls, battles: Battles, *, seed: int = 0) -> "Similarity":
         """From battles with the strong model as a."""
-        space = Space.fit(battles.prompts, centred=False)
+        space = Space.for_comparison(battles.prompts)
         vectors = space.project(battles.prompts)
         outcomes, weights = battles.outcomes.astype(np.float32), battles.weights.astype(np.float32)
 

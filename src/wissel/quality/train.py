@@ -159,7 +159,7 @@ def _validate(
 def _split(part: Battles, rng: np.random.Generator) -> tuple[Battles, Battles]:
     """What is learned from, and what is held out; prompts that occur twice stay on one side."""
     texts = sorted(set(part.prompts.texts))
-    held_texts = {texts[at] for at in rng.permutation(len(texts))[: max(1, round(HELD_OUT * len(texts)))]}
+    held_texts: set[str] = {texts[at] for at in rng.permutation(len(texts))[: max(1, round(HELD_OUT * len(texts)))]}
     is_held = np.array([text in held_texts for text in part.prompts.texts])
     return part.take(np.flatnonzero(~is_held)), part.take(np.flatnonzero(is_held))
 
