@@ -270,6 +270,52 @@ def tier_train(
         _show_figures(figures)
 
 
+@tier_app.command("label")
+def tier_label(
+    prompts: Annotated[Path, typer.Option(help="A file of rows with a prompt.", show_default=False)],
+    out_file: Annotated[Path, typer.Option("--out", help="Labels are appended to it.", show_default=False)],
+    strong: Annotated[str, typer.Option(help="MODEL@URL of an OpenAI-compatible server.", show_default=False)],
+    weak: Annotated[str, typer.Option(help="The same.", show_default=False)],
+    judge: Annotated[str, typer.Option(help="The same, of who compares their answers.", show_default=False)],
+    key_env: Annotated[str, typer.Option(help="The environment variable with the key; unset: none is sent.")] = (
+        "OPENAI_API_KEY"
+    ),
+    price: Annotated[
+        list[str] | None, typer.Option(help="MODEL=INPUT/OUTPUT, USD per million tokens; repeatable.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Calls a second at most.", min=0.01)] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask both models and a judge; a run that was stopped goes on. Exit 1 if some prompts failed."""
+    from dataclasses import asdict
+
+    from wissel.quality.data import read_prompts
+    from wissel.quality.label import Endpoint, Pair, label
+
+    prices = dict(_price(each) for each in price or ())
+    with _honest_exits():
+        ends = [Endpoint.parse(each, key=os.environ.get(key_env, "")) for each in (strong, weak, judge)]
+        pair = Pair(*(Endpoint(each.model, each.url, each.key, prices.get(each.model, (0.0, 0.0))) for each in ends))
+        wanted = read_prompts(prompts)
+        tally = asyncio.run(
+            label(wanted, out_file, pair, rate=rate, progress=lambda line: err.print(line, markup=False))
+        )
+    if as_json:
+        _print_json(asdict(tally))
+    else:
+        typer.echo(f"{out_file}: {tally}")
+    raise typer.Exit(1 if tally.failed else 0)
+
+
+def _price(written: str) -> tuple[str, tuple[float, float]]:
+    model, _, both = written.rpartition("=")
+    try:
+        paid, earned = map(float, both.split("/"))
+    except ValueError:
+        raise typer.BadParameter(f'--price "{written}" should be MODEL=INPUT/OUTPUT') from None
+    return model, (paid, earned)
+
+
 @tier_app.command("calibrate")
 def tier_calibrate(
     router: RouterOption,
