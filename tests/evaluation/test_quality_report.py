@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from quality.world import battles, encode, rows, write
+from quality.world import EASY, battles, encode, rows, write
 from wissel.cli import app
 from wissel.core.tier import Tier
-from wissel.evaluation.quality import beside, cached, cross_validate, folds
+from wissel.evaluation.quality import beside, cached, change_of_traffic, cross_validate, folds
 from wissel.evaluation.quality_report import assess, hold, page, play
 from wissel.quality import artifact
 from wissel.quality.data import Source
@@ -79,6 +79,16 @@ def test_cross_validation_finds_that_a_router_is_better_than_the_baselines():
 
     assert others["random"].figures.apgr < found.figures.apgr < others["oracle"].figures.apgr
     assert len(found.folds) == 5
+
+
+def test_a_change_of_traffic_moves_a_fixed_threshold_and_not_the_budget():
+    labels, others = battles(1000), battles(600, seed=7)
+    easy = others.take(np.array([at for at, topic in enumerate(others.topics) if topic in EASY]))
+    changes = change_of_traffic(Recipe("intent"), labels, easy.prompts, 0.5)
+    found = np.mean([[each.before, each.after, each.after_fixed] for each in changes], axis=0)
+
+    assert found[:2] == pytest.approx(0.5, abs=0.03)
+    assert abs(found[2] - 0.5) > 0.2
 
 
 def test_vectors_are_computed_once_for_a_file(tmp_path):
