@@ -158,7 +158,7 @@ async def test_the_card_says_where_a_budget_begins_and_how_fast_it_moves(tmp_pat
 
     assert isinstance(graders["thrifty"], EmbeddingGrader)
     assert tiers["thrifty"].policy.start == pytest.approx(0.54)
-    assert tiers["thrifty"].policy.step == pytest.approx(0.2 * 0.1)
+    assert tiers["thrifty"].policy.step == pytest.approx(0.3 * 0.1)
 
 
 async def test_a_folder_with_another_kind_of_router_is_refused(tmp_path, batcher):

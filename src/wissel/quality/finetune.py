@@ -96,13 +96,13 @@ class _Training:
         self._rng = np.random.default_rng(seed)
         self._epochs, self._until, self._progress = epochs, monotonic() + limit_s, progress
         groups = trainee.groups()
-        self._parameters: list[torch.nn.Parameter] = [each for group in groups for each in group["params"]]
+        self._parameters: list[Any] = [each for group in groups for each in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
         batches = -(-len(rest) // trainee.BATCH)
         self._steps = epochs * batches
         self._look_every = max(1, batches // LOOKS_PER_EPOCH)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._pace)
-        self._best: tuple[float, list[torch.Tensor]] = (float("inf"), [])
+        self._best: tuple[float, list[Any]] = (float("inf"), [])
 
     def run(self) -> None:
         torch, _ = libraries()

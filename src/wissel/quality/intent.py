@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 """The mean gain of the topic: what intent routing and cost routing share.
 
 Prompts of one topic (a route, a subject) are about equally hard, so the topic

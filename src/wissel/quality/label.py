@@ -234,7 +234,7 @@ class _Client:
     def _read(self, endpoint: Endpoint, read: Any) -> str:
         try:
             text = read["choices"][0]["message"]["content"]
-            usage = read.get("usage") or {}
+            usage: Mapping[str, int] = read.get("usage") or {}
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise UpstreamError(f"{endpoint.model}: answered without choices") from error
         for tokens, price in zip(("prompt_tokens", "completion_tokens"), endpoint.price, strict=True):

@@ -21,7 +21,7 @@ from wissel.errors import ModelError, WorldError
 from wissel.quality.artifact import TORCH_KINDS, Card, baseline, load
 from wissel.quality.base import Prompts, QualityRouter, Vectors, question
 
-STEP_OF_SPREAD = 0.2
+STEP_OF_SPREAD = 0.3
 """How far one request moves a threshold, in quartile distances of the win rates: after traffic has changed at once
 from MMLU to GSM8K, the first 500 requests are within two points of their share, and MMLU alone keeps its PGR."""
 

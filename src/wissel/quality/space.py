@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 """The space in which prompts are compared: what a prompt is about, and how much work it looks.
 
 A prompt's embedding and its standardised features become one vector. Where a
@@ -49,7 +50,7 @@ class Space:
         """Not centred, with the principal dimensions."""
         vectors = prompts.vectors
         _, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
-        return cls._with(prompts, np.zeros(vectors.shape[1], np.float32), axes[:, -KEPT:].astype(np.float32))
+        return cls._with(prompts, np.zeros(vectors.shape[1], dtype=np.float32), axes[:, -KEPT:].astype(np.float32))
 
     @classmethod
     def _with(cls, prompts: Prompts, centre: Vectors, axes: Vectors) -> "Space":
