@@ -1,13 +1,19 @@
 """Win rates on the request path: shared embeddings, deadlines, fallbacks."""
 
 import asyncio
+import json
+from base64 import b64encode
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from google.protobuf.json_format import ParseDict
 
 from factories import conversation, request, snapshot
 from quality.world import battles, encode
+from wissel.admin.views import decision_view
+from wissel.app import explain
 from wissel.classifiers.batching import Batcher
 from wissel.config import parse
 from wissel.config.model import Tier as Section
@@ -15,6 +21,8 @@ from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.tier import Budget, Thresholds, Tier, WinRate
 from wissel.errors import ModelError, WorldError
+from wissel.extproc.dry_run import dry_run
+from wissel.extproc.server import Session
 from wissel.quality import artifact
 from wissel.quality.artifact import Card, baseline
 from wissel.quality.serving import EmbeddingGrader, Graders, TextGrader, ThreadGrader, calibrated
@@ -170,3 +178,72 @@ async def test_a_folder_with_another_kind_of_router_is_refused(tmp_path, batcher
 
 def test_a_fixed_threshold_needs_no_calibration():
     assert calibrated(replace(thrifty, policy=0.4), Card("length", 0, quantiles=(0.1, 0.2))).policy == 0.4
+
+
+class Listener:
+    """A stream of which nobody reads the other end."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def finish(self, *_) -> None:
+        pytest.fail("the stream was ended")
+
+
+def header(key: str, value: str) -> dict[str, str]:
+    return {"key": key, "raw_value": b64encode(value.encode()).decode()}
+
+
+def spoken(message: dict) -> bytes:
+    return ParseDict(message, pb.ProcessingRequest()).SerializeToString()
+
+
+CALL = {":method": "POST", ":path": "/v1/chat/completions", ":authority": "x", "content-type": "application/json"}
+BODY = json.dumps({"model": "thrifty", "messages": [{"role": "user", "content": "hello"}]}).encode()
+
+
+async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(telemetry):
+    router = router_with(TextGrader(baseline("always_strong")), telemetry)
+    stream = Listener()
+    session = Session(stream, router, telemetry)
+    session.message(
+        spoken({"request_headers": {"headers": {"headers": [header(name, value) for name, value in CALL.items()]}}})
+    )
+    session.message(spoken({"request_body": {"body": b64encode(BODY).decode(), "end_of_stream": True}}))
+    answer = pb.ProcessingResponse.FromString(stream.sent[-1])
+    told = answer.dynamic_metadata["wissel"]
+
+    assert router.thresholds.of(thrifty).requests == 1
+    assert (told["tier"], told["tier_end"], told["win_rate"], told["threshold"]) == ("thrifty", "strong", 1.0, 0.5)
+
+
+async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
+    router = router_with(TextGrader(baseline("always_strong")), telemetry)
+    view = decision_view(await dry_run(router, CALL, BODY, request_id="dry-run"))
+
+    assert router.thresholds.of(thrifty).requests == 0
+    assert view["tier"] == {
+        "name": "thrifty",
+        "end": "strong",
+        "reason": "threshold",
+        "win_rate": 1.0,
+        "threshold": 0.5,
+        "router": "always_strong",
+        "detail": None,
+    }
+
+
+async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
+    (tmp_path / "wissel.yaml").write_text(
+        "models: [{name: large, cluster: a}, {name: small, cluster: b}]\n"
+        "tiers: [{name: thrifty, strong: large, weak: small, router: {type: length}, threshold: 0.5}]\n"
+    )
+    ends = [
+        (await explain(tmp_path / "wissel.yaml", headers={}, body=body, caller=None, call=CALL[":path"])).model.name
+        for body in (BODY, BODY.replace(b"hello", b"hello " * 200))
+    ]
+
+    assert ends == ["small", "large"]

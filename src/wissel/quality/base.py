@@ -53,7 +53,7 @@ class Prompts:
         return len(self.texts)
 
     def take(self, rows: NDArray[np.intp]) -> "Prompts":
-        return Prompts(tuple(self.texts[row] for row in rows), self.vectors[rows])
+        return Prompts(tuple(self.texts[row] for row in _listed(rows)), self.vectors[rows])
 
 
 class QualityRouter(Protocol):
@@ -106,7 +106,7 @@ class Battles:
             self.quality_a[rows],
             self.quality_b[rows],
             self.weights[rows],
-            tuple(self.topics[row] for row in rows),
+            tuple(self.topics[row] for row in _listed(rows)),
         )
 
     def between(self, strong: Iterable[str] = (STRONG,), weak: Iterable[str] = (WEAK,)) -> "Battles":
@@ -122,6 +122,10 @@ class Battles:
             quality_b=np.where(turned, self.quality_a, self.quality_b),
         )
         return oriented.take(np.flatnonzero(straight | turned))
+
+
+def _listed(rows: NDArray[np.intp]) -> list[int]:
+    return rows.tolist()
 
 
 def join(parts: Sequence[Battles]) -> Battles:
