@@ -34,11 +34,13 @@ from wissel.config import (
 )
 from wissel.core.decision import Decision
 from wissel.core.rollout import Delivery
+from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
+from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Telemetry
@@ -114,7 +116,9 @@ async def running_app(
         telemetry = Telemetry()
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        app = App(await _router(config, classifiers, telemetry), telemetry)
+        thresholds = Thresholds()
+        app = App(await _router(config, classifiers, telemetry, thresholds), telemetry)
+        thresholds.adopt(app.router.snapshot.tiers)
         url = worker.redis if worker else None
         if url is None:
             embedded = config.redis == "embedded"
@@ -149,10 +153,20 @@ async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None =
     log.info("stopped")
 
 
-async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry) -> Router:
+async def _router(
+    config: Config, classifiers: Classifiers, telemetry: Telemetry, thresholds: Thresholds | None = None
+) -> Router:
     snapshot = compile_snapshot(config)
     classifier = await classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry)
+    graders, tiers = await Graders(classifiers.batcher).build(config.tiers, snapshot)
+    return Router(
+        snapshot.with_tiers(tiers),
+        classifier,
+        config.intent.deadline_ms / 1000,
+        telemetry,
+        graders,
+        thresholds or Thresholds(),
+    )
 
 
 def _tls(config: Config) -> TLS | None:
@@ -192,13 +206,14 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
     began = perf_counter()
     try:
         config = load(path)
-        router = await _router(config, classifiers, app.telemetry)
+        router = await _router(config, classifiers, app.telemetry, app.router.thresholds)
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
         return
     app.use(router, compile_rollouts(config))
+    router.thresholds.adopt(router.snapshot.tiers)
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))

@@ -14,6 +14,7 @@ from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
+from wissel.cli.tier import tier_app
 
 app = typer.Typer(
     name="wissel",
@@ -41,6 +42,8 @@ def options(
 
 for command in (serve, check, schema, envoy, explain, doctor, demo):
     app.command()(command)
+
+app.add_typer(tier_app, name="tier")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from wissel.core.access import Principal
 from wissel.core.intent import Intent
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, Split, TargetingKey
+from wissel.core.tier import Graded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Routed:
     rule_ids: tuple[str, ...] = ()
     shadow_ids: tuple[str, ...] = ()
     unable: tuple[Unable, ...] = ()
+    tier: Graded | None = None
+    """Strong or weak, and why; None where the target is no tier."""
 
 
 @dataclass(frozen=True, slots=True)
