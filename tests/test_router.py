@@ -60,7 +60,7 @@ class Watched(Limiter):
 
 def router(*limits: Limit, **fields) -> Router:
     fields = {"rules": (permit(),), "limits": limits, **fields}
-    return Router(snapshot(**fields), Slow(), 1.0, Telemetry(), Watched())
+    return Router(snapshot(**fields), Slow(), 1.0, Telemetry(), limiter=Watched())
 
 
 async def ask(router: Router, subject) -> Routed | Passed | Denied:

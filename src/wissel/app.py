@@ -12,7 +12,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -36,12 +36,14 @@ from wissel.config import (
 from wissel.core.decision import Decision
 from wissel.core.rollout import Delivery
 from wissel.core.snapshot import ManagedKey
+from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
 from wissel.gate import Gate, running_gate
+from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Telemetry
@@ -91,6 +93,8 @@ class Parts:
     classifiers: Classifiers
     telemetry: Telemetry
     gate: Gate
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Of tiers: a reload keeps what they have learned of the traffic."""
 
 
 class App:
@@ -153,6 +157,7 @@ async def running_app(
         gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
         parts = Parts(classifiers, telemetry, gate)
         app = App(await _router(config, parts), telemetry, keys)
+        parts.thresholds.adopt(app.router.snapshot.tiers)
         keys.on_change = app.move
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
@@ -188,11 +193,15 @@ async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None =
 async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
     gate = parts.gate
+    classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
+    graders, tiers = await Graders(parts.classifiers.batcher).build(config.tiers, snapshot)
     return Router(
-        snapshot,
-        await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None,
+        snapshot.with_tiers(tiers),
+        classifier,
         config.intent.deadline_ms / 1000,
         parts.telemetry,
+        graders,
+        parts.thresholds,
         gate.limiter,
         await gate.key_sets.tokens(snapshot.issuers),
         gate.denials,
@@ -244,6 +253,7 @@ async def _reload(path: Path, app: App, parts: Parts) -> None:
         await parts.gate.note("refused", str(error))
         return
     app.use(router, compile_rollouts(config))
+    router.thresholds.adopt(router.snapshot.tiers)
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))

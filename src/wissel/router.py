@@ -1,4 +1,4 @@
-"""The spine: authenticate -> limits of the caller -> classify -> decide -> limits of the model.
+"""The spine: authenticate -> limits of the caller -> classify -> grade -> decide -> limits of the model.
 
 A router is one snapshot with its classifier, and never changes; a reload makes
 another. Most requests need no waiting, so `decide` answers at once where it
@@ -8,8 +8,8 @@ a request has drawn from limits goes back unless the request goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
 from time import perf_counter, time
 from types import TracebackType
 from typing import Protocol
@@ -34,12 +34,14 @@ from wissel.core.limits import (
     target_charges,
 )
 from wissel.core.outcome import Outcome
-from wissel.core.policy import ByIntent, Named, admit, decide, list_models, pass_through
+from wissel.core.policy import ByIntent, Named, admit, decide, list_models, pass_through, tier_for
 from wissel.core.quota import exceeded, uncounted
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
 from wissel.core.snapshot import OnStoreFailure, Snapshot
+from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate
 from wissel.errors import WorldError
+from wissel.quality.serving import Grader
 from wissel.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,10 @@ class Router:
     deadline: float
     """Seconds that a classification may take."""
     telemetry: Telemetry
+    graders: Mapping[str, Grader] = field(default_factory=dict[str, Grader])
+    """By tier."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Shared by the routers of one process, so that a reload keeps what the tiers have learned of the traffic."""
     limiter: Limiter | None = None
     """None where nothing is to be counted."""
     tokens: TokenCheck | None = None
@@ -103,6 +109,11 @@ class Router:
             case Request():
                 return self._decide_call(subject, caller, request_id)
 
+    def served(self, decision: Decision) -> None:
+        """The decision became an answer to Envoy: from now on the budget of its tier counts it."""
+        if isinstance(decision, Routed) and decision.tier is not None:
+            self.thresholds.served(decision.tier)
+
     def refused(self, decision: Denied, request_id: str) -> None:
         """A refusal was sent."""
         if self.denials is not None:
@@ -127,12 +138,17 @@ class Router:
     def _decide_admitted(
         self, request: Request, caller: Principal, admitted: Named | ByIntent, request_id: str, now: float
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
-        if isinstance(admitted, Named):
-            return decide(self.snapshot, request, caller, admitted, request_id=request_id, now=now)
-        scores = self._recall(request.conversation)
-        if scores is None:
-            return self._classify_then_decide(request, caller, admitted, request_id, now)
-        return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id, now=now)
+        scores = None
+        if isinstance(admitted, ByIntent):
+            scores = self._recall(request.conversation)
+            if scores is None:
+                return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
+        tier = tier_for(self.snapshot, admitted, scores)
+        rate = self._recall_rate(tier, request.conversation) if tier else None
+        if tier is not None and rate is None:
+            return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
+        grading = self._grading(tier, rate)
+        return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
 
     async def _decide_within_limits(
         self,
@@ -182,11 +198,53 @@ class Router:
             log.exception("classifier_failed")
             return NoScores("failed")
 
-    async def _classify_then_decide(
-        self, request: Request, caller: Principal, admitted: ByIntent, request_id: str, now: float
+    def _recall_rate(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate | None:
+        if not conversation.last_user.strip():
+            return NoWinRate("empty")
+        try:
+            return self.graders[tier.name].recall(conversation)
+        except Exception:
+            log.exception("grader_failed", tier=tier.name)
+            return NoWinRate("failed")
+
+    def _grading(self, tier: Tier | None, rate: WinRate | NoWinRate | None) -> Grading | None:
+        return None if tier is None or rate is None else Grading(rate, self.thresholds.of(tier).threshold)
+
+    async def _wait_then_decide(
+        self,
+        request: Request,
+        caller: Principal,
+        admitted: Named | ByIntent,
+        scores: Scores | NoScores | None,
+        request_id: str,
+        now: float,
     ) -> Routed | Denied:
-        scores = await self.classify(request.conversation)
-        return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id, now=now)
+        if scores is None and isinstance(admitted, ByIntent):
+            scores = await self.classify(request.conversation)
+        tier = tier_for(self.snapshot, admitted, scores)
+        rate = await self._grade(tier, request.conversation) if tier else None
+        grading = self._grading(tier, rate)
+        return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
+
+    async def _grade(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
+        """The win rate; or why there is none, which is never an error: the tier has a fallback."""
+        rate = self._recall_rate(tier, conversation)
+        if rate is not None:
+            return rate
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(tier.deadline):
+                rate = await self.graders[tier.name].win_rate(conversation)
+        except TimeoutError:
+            rate = NoWinRate("late")
+        except WorldError as error:
+            rate = NoWinRate("failed", str(error))
+        except Exception:
+            # As with the classifier: whatever is wrong, the fallback is the written answer to it.
+            log.exception("grader_failed", tier=tier.name)
+            rate = NoWinRate("failed")
+        self.telemetry.graded(tier.name, rate, perf_counter() - began)
+        return rate
 
     async def classify(self, conversation: Conversation) -> Scores | NoScores:
         """The scores; or why there are none, which is never an error: intent falls back."""

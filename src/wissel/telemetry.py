@@ -14,6 +14,7 @@ from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.outcome import Outcome
 from wissel.core.request import Api
+from wissel.core.tier import NoWinRate, WinRate
 from wissel.meters import Meter
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -60,6 +61,18 @@ class Telemetry:
             "wissel.classify.duration",
             unit="s",
             description="classifications that were waited for, by result",
+            borders=_DECISION_SECONDS,
+        )
+        self._tier_requests = meter.counter(
+            "wissel.tier.requests", description="requests that a tier served, by tier, end and reason"
+        )
+        self._tier_thresholds = meter.up_down_counter(
+            "wissel.tier.threshold", description="the win rate from which a tier's strong end is asked, as last used"
+        )
+        self._gradings = meter.histogram(
+            "wissel.grade.duration",
+            unit="s",
+            description="win rates that were waited for, by tier and result",
             borders=_DECISION_SECONDS,
         )
         self._responses = meter.histogram(
@@ -117,6 +130,9 @@ class Telemetry:
         match decision:
             case Routed():
                 self._decisions.add(1, {"kind": "routed", **_where(decision), "reason": decision.reason})
+                if graded := decision.tier:
+                    self._tier_requests.add(1, {"tier": graded.tier, "end": graded.end, "reason": graded.reason})
+                    self._tier_thresholds.set(graded.threshold, {"tier": graded.tier})
             case Passed():
                 self._decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():
@@ -131,6 +147,10 @@ class Telemetry:
     def classified(self, scores: Scores | NoScores, seconds: float) -> None:
         result = scores.reason if isinstance(scores, NoScores) else "scores"
         self._classifications.record(seconds, {"result": result})
+
+    def graded(self, tier: str, rate: WinRate | NoWinRate, seconds: float) -> None:
+        result = rate.reason if isinstance(rate, NoWinRate) else "win_rate"
+        self._gradings.record(seconds, {"tier": tier, "result": result})
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
         """The response to a routed request is over."""

@@ -103,6 +103,7 @@ async def test_a_decision_shows_its_whole_reasoning(client):
         "key": None,
         "bucket": None,
         "unable": [],
+        "tier": None,
         "principal": "ada",
         "revision": "r1",
     }

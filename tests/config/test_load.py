@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model, split or rollout is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model, split, rollout or tier is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -190,12 +190,12 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "target: half",
             "target: haf",
-            'routes[0].target: no model, split or rollout is named "haf"; did you mean "half"?',
+            'routes[0].target: no model, split, rollout or tier is named "haf"; did you mean "half"?',
         ),
         (
             "target: half",
             "target: auto",
-            'routes[0].target: "auto" is an entrypoint; here belongs a model, split or rollout',
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split, rollout or tier',
         ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
@@ -207,7 +207,7 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "[auto]",
             "[auto]\naliases: {x: smal}",
-            'aliases.x: no model, split or rollout is named "smal"; did you mean "small"?',
+            'aliases.x: no model, split, rollout or tier is named "smal"; did you mean "small"?',
         ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
@@ -425,3 +425,30 @@ def test_a_time_that_cannot_be_is_a_problem(when: str, words: str):
 )
 def test_a_limit_that_limits_nothing_is_a_problem(limit: str, words: str):
     assert words in only_problem(models(f"access: {{limits: [{limit}]}}"))
+TIERED = BASE + "tiers:\n  - {name: thrifty, strong: large, weak: half, router: {type: length}, strong_share: 0.3}\n"
+
+
+def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
+    config = parse(TIERED.replace("target: half", "target: thrifty"), "f")
+
+    assert (config.tiers[0].strong, config.tiers[0].weak, config.tiers[0].fallback) == ("large", "half", "strong")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("weak: half", "weak: haf", 'tiers[0].weak: no model, split or rollout is named "haf"; did you mean "half"?'),
+        ("weak: half", "weak: thrifty", 'tiers[0].weak: "thrifty" is a tier; here belongs a model, split or rollout'),
+        ("weak: half", "weak: large", 'tiers[0].weak: "large" is the strong end as well'),
+        ("name: thrifty", "name: half", '"half" already names a split'),
+        ("strong_share: 0.3", "threshold: 0.3, strong_share: 0.3", "should have either strong_share or threshold"),
+        ("strong_share: 0.3", "threshold: 0.3, threshold_min: 0.1", "limits a threshold that moves"),
+        ("strong_share: 0.3", "strong_share: 30", "tiers[0].strong_share"),
+        ("type: length", "type: lenght", 'did you mean "length"?'),
+        ("type: length", "type: similarity", 'the router "similarity" should have path'),
+        ("type: length", "type: length, path: x", 'the router "length" should have no path'),
+    ],
+)
+def test_what_is_wrong_with_a_tier_is_found(before: str, after: str, said: str):
+    assert before in TIERED
+    assert said in only_problem(TIERED.replace(before, after))

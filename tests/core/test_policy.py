@@ -8,9 +8,10 @@ from factories import forbid, model, permit, request, snapshot, split
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
-from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through
+from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through, tier_for
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
+from wissel.core.tier import Grading, NoWinRate, Tier, WinRate
 
 ada = Principal("ada", frozenset({"eng"}))
 code = Scores({"chat": 0.2, "code": 0.9}, threshold=0.5)
@@ -213,3 +214,70 @@ def test_a_model_in_the_query_of_a_passthrough_meets_the_rules(asked, status):
     head = Head("other", "GET", "/v1/files", {}, models=(asked,))
 
     assert getattr(pass_through(config, head, ada, now=0), "status", 200) == status
+
+
+thrifty = Tier("thrifty", strong="large", weak="ab", policy=0.5)
+hard = Grading(WinRate(0.8, "length"), 0.5)
+easy = Grading(WinRate(0.2, "length"), 0.5)
+
+
+def tiered(grading: Grading | None, asked: Request | None = None, **fields) -> Routed | Denied:
+    config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),), **fields)
+    asked = asked or request("thrifty", headers={"x-session-id": "s"})
+    admitted = admit(config, asked, ada, now=0)
+    return (
+        admitted
+        if isinstance(admitted, Denied)
+        else decide(config, asked, ada, admitted, code, grading, request_id="r", now=0)
+    )
+
+
+def test_a_hard_request_goes_to_the_strong_end_of_a_tier():
+    routed = tiered(hard)
+
+    assert (routed.model.name, routed.target, routed.tier.end, routed.split) == ("large", "thrifty", "strong", None)
+
+
+def test_an_easy_request_goes_to_the_weak_end_whose_split_assigns_it():
+    routed = tiered(easy)
+
+    assert (routed.tier.end, routed.split.name, routed.reason, routed.key.value) == ("weak", "ab", "split", "s")
+
+
+def test_a_route_may_lead_to_a_tier():
+    config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),))
+    admitted = admit(config, request("auto"), ada, now=0)
+
+    assert tier_for(config, admitted, NoScores("empty")) == thrifty
+
+
+def test_no_router_is_asked_where_the_target_is_no_tier():
+    config = snapshot(tiers={"thrifty": thrifty})
+
+    assert tier_for(config, admit(config, request("large"), ada, now=0)) is None
+
+
+def test_access_comes_before_the_tier():
+    routed = tiered(hard, rules=(permit(), forbid("no-large", models=frozenset({"large"}))))
+
+    assert (routed.tier.end, routed.tier.reason, routed.model.name) == ("weak", "only_end", "small")
+
+
+def test_a_router_that_is_late_costs_the_choice_and_never_the_answer():
+    routed = tiered(Grading(NoWinRate("late"), 0.5))
+
+    assert (routed.model.name, routed.tier.reason, routed.reason) == ("large", "late", "error")
+
+
+def test_a_tier_that_nobody_graded_takes_its_fallback():
+    assert tiered(None).tier.reason == "failed"
+
+
+def test_a_tier_of_which_no_end_can_serve_is_refused():
+    denied = tiered(hard, request("thrifty", needs=frozenset({"text", "image"})))
+
+    assert (denied.status, denied.code) == (400, "no_able_model")
+
+
+def test_a_tier_is_listed_among_the_models():
+    assert "thrifty" in snapshot(tiers={"thrifty": thrifty}).names

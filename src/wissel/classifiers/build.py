@@ -22,15 +22,20 @@ class Classifiers:
         self._batcher: Batcher | None = None
         self._phrasebook: Phrasebook | None = None
 
+    async def batcher(self) -> Batcher:
+        """The encoder and its memory, for whoever else reads embeddings. Raises ModelError if it cannot be had."""
+        if self._batcher is None or self._phrasebook is None:
+            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
+            self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
+        return self._batcher
+
     async def build(self, intent: Intent, snapshot: Snapshot) -> Classifier:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
 
         Raises ModelError if the model cannot be had.
         """
-        if self._batcher is None or self._phrasebook is None:
-            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
-            self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
-        batcher, phrasebook = self._batcher, self._phrasebook
+        batcher, phrasebook = await self.batcher(), self._phrasebook
+        assert phrasebook is not None
         routes = tuple(snapshot.routes.values())
         return await asyncio.to_thread(
             lambda: EmbeddingClassifier(batcher, phrasebook, routes, threshold=intent.threshold)

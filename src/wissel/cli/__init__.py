@@ -15,6 +15,7 @@ from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
+from wissel.cli.tier import tier_app
 
 app = typer.Typer(
     name="wissel",
@@ -44,6 +45,8 @@ for command in (serve, check, schema, envoy, explain, doctor, audit, demo):
     app.command()(command)
 for group in (keys_app, access_app):
     app.add_typer(group)
+
+app.add_typer(tier_app, name="tier")
 
 
 def main() -> None:

@@ -25,9 +25,21 @@ from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Co
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
+from wissel.core.tier import Budget, Tier
 from wissel.errors import ConfigError
 
-DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "rollouts", "access"}
+DECIDING = {
+    "models",
+    "entrypoints",
+    "passthrough",
+    "aliases",
+    "intent",
+    "routes",
+    "splits",
+    "rollouts",
+    "tiers",
+    "access",
+}
 """The sections that a decision depends on; replicas may differ in the others."""
 
 
@@ -51,6 +63,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
             **{each.name: _split(each) for each in config.splits},
             **{each.name: _rollout_split(each) for each in config.rollouts},
         },
+        tiers={each.name: _tier(each) for each in config.tiers},
         routes={each.name: _route(each) for each in config.routes},
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
@@ -292,6 +305,20 @@ def _match(each: model.Target) -> Match:
         return tuple(header_match(name, condition) for name, condition in (written or {}).items())
 
     return Match(conditions(each.headers), conditions(each.claims))
+
+
+_FIRST_STEP = 0.01
+"""Of a threshold whose router nobody calibrated: win rates lie between 0 and 1."""
+
+
+def _tier(each: model.Tier) -> Tier:
+    if each.threshold is not None:
+        policy = each.threshold
+    else:
+        share = each.strong_share or 0.0
+        start = min(max(1 - share, each.threshold_min), each.threshold_max)
+        policy = Budget(share, start, _FIRST_STEP, each.threshold_min, each.threshold_max)
+    return Tier(each.name, each.strong, each.weak, policy, each.fallback, each.deadline_ms / 1000)
 
 
 _KINDS: dict[str, KeyKind] = {

@@ -35,6 +35,8 @@ from wissel.core.request import Api, Modality
 T = TypeVar("T")
 
 SECRET_HINT = "a secret is never written here: give {env: NAME} or {file: PATH}"  # noqa: S105  # a message
+UNTRAINED = frozenset({"random", "length", "always_strong", "always_weak"})
+"""Routers of tiers that learn nothing, and so have no folder."""
 LOOPBACK_ADMIN = "127.0.0.1:8081"
 
 
@@ -427,7 +429,7 @@ class Route(Section):
     name: Name
     """What metrics, rules and headers call it."""
     target: Name
-    """The model, split or rollout that serves it."""
+    """The model, split, rollout or tier that serves it."""
     description: Text | None = None
     """What requests of this intent are about; the classifier reads it."""
     domain: Text | None = None
@@ -458,6 +460,68 @@ class Split(Section):
     """Where the targeting key is, first one present: principal, conversation, request, header:NAME or claim:NAME."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     """The arms; a request without a key gets the first."""
+
+
+class QualityRouter(Section):
+    """What predicts how often the strong model answers better."""
+
+    type: Literal[
+        "similarity",
+        "factorization",
+        "neighbours",
+        "intent",
+        "encoder",
+        "causal",
+        "random",
+        "length",
+        "always_strong",
+        "always_weak",
+    ]
+    """Which kind of router; the last four learn nothing."""
+    path: Text | None = None
+    """The folder that `wissel tier train` wrote, relative to the working directory."""
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if (self.path is None) != (self.type in UNTRAINED):
+            wrong = "no path: it learns nothing" if self.path else "path: the folder that `wissel tier train` wrote"
+            raise ValueError(f"the router {quote(self.type)} should have {wrong}")
+        return self
+
+
+class Tier(Section):
+    """A strong and a weak target, between which each request's predicted difficulty decides."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of("strong_share", "threshold"))
+
+    name: Name
+    """What routes, aliases and callers name."""
+    strong: Name
+    """The model or split for hard requests."""
+    weak: Name
+    """The model or split for the others."""
+    router: QualityRouter
+    """What predicts the win rate of the strong end."""
+    strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The part of the requests that the strong end may have; the threshold moves to hold it."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A fixed win rate at or above which the strong end is asked."""
+    threshold_min: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The lowest that a moving threshold may get, whatever the share is then."""
+    threshold_max: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The highest."""
+    fallback: Literal["strong", "weak"] = "strong"
+    """The end for requests without text, and for a router that is late or fails."""
+    deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
+    """Milliseconds that a request waits for the router; after them it takes the fallback."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.strong_share is None) == (self.threshold is None):
+            raise ValueError("should have either strong_share or threshold")
+        if self.threshold_min > self.threshold_max:
+            raise ValueError("threshold_min should be at most threshold_max")
+        return self
 
 
 class HeaderCondition(Section):
@@ -840,7 +904,7 @@ class Config(Section):
     passthrough: tuple[Passthrough, ...] = ()
     """Paths that are no LLM calls and go on under the same access rules; any other path is refused."""
     aliases: dict[Name, Name] = Field(default_factory=dict)
-    """Other names that clients may ask for, each for a model, split or rollout."""
+    """Other names that clients may ask for, each for a model, split, rollout or tier."""
     intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
@@ -849,6 +913,8 @@ class Config(Section):
     """Experiments: names behind which several models share the traffic."""
     rollouts: tuple[Rollout, ...] = ()
     """Models that take over step by step, judged on evidence; they need `redis`."""
+    tiers: tuple[Tier, ...] = ()
+    """Names behind which a strong and a weak target share the traffic by difficulty."""
     access: Access | None = None
     """Who may use what; without it everyone may use everything."""
     telemetry: Telemetry = Field(default_factory=Telemetry)

@@ -54,12 +54,13 @@ def reference_problems(root: Place) -> list[Problem]:
     """Everything that does not fit together."""
     models, splits = _named("model", root["models"]), _named("split", root["splits"])
     rollouts = _named("rollout", root["rollouts"])
+    tiers = _named("tier", root["tiers"])
     routes = _named("route", root["routes"])
     entrypoints = _listed("entrypoint", root["entrypoints"])
     aliases = _keys_of("alias", root["aliases"])
     return list(
         chain(
-            _doubles((models, splits, rollouts, entrypoints, aliases), "callers say them all in one field"),
+            _doubles((models, splits, rollouts, tiers, entrypoints, aliases), "callers say them all in one field"),
             *(
                 _doubles((names,))
                 for names in (
@@ -72,14 +73,15 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
             ),
-            _targets(root, (models, splits, rollouts), (entrypoints, aliases)),
-            _splits(root, models, (splits, rollouts, entrypoints, aliases)),
-            _rollouts(root, models, (splits, rollouts, entrypoints, aliases)),
+            _targets(root, (models, splits, rollouts, tiers), (entrypoints, aliases)),
+            _splits(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _rollouts(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _tiers(root, (models, splits, rollouts), (tiers, entrypoints, aliases)),
             _routes(root, routes),
             _intents(root, routes, entrypoints),
             _clusters(root),
             _passthrough(root),
-            _rules(root, models, routes, (splits, rollouts, entrypoints, aliases)),
+            _rules(root, models, routes, (splits, rollouts, tiers, entrypoints, aliases)),
             _keys(root),
             _own_headers(root),
             _budgets(root),
@@ -150,6 +152,17 @@ def _targets(root: Place, servers: tuple[_Names, ...], others: tuple[_Names, ...
         yield from _unknown(route["target"], servers, others)
     for _, target in root["aliases"].entries():
         yield from _unknown(target, servers, others)
+
+
+def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
+    for tier in root["tiers"].items():
+        for end in ("strong", "weak"):
+            yield from _unknown(tier[end], wanted, others)
+        if tier["weak"].text is not None and tier["weak"].text == tier["strong"].text:
+            yield tier["weak"].problem(f"{quote(tier['weak'].text)} is the strong end as well")
+        for limit in ("threshold_min", "threshold_max"):
+            if tier["threshold"].present and tier[limit].present:
+                yield tier[limit].problem("limits a threshold that moves, and this one is fixed")
 
 
 def _splits(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:

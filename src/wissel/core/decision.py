@@ -12,6 +12,7 @@ from wissel.core.intent import Intent
 from wissel.core.limits import Reservation
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, Split, TargetingKey
+from wissel.core.tier import Graded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Routed:
     unable: tuple[Unable, ...] = ()
     reserved: Reservation | None = None
     """What it drew from limits, to be settled when it is over."""
+    tier: Graded | None = None
+    """Strong or weak, and why; None where the target is no tier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """One request, one snapshot, one verdict.
 
-    name what is asked for -> choose route -> authorize -> able models -> assign variant
+    name what is asked for -> choose route -> authorize -> able models -> [strong or weak] -> assign variant
 
 Access comes before the split, so a model that a caller may not use is never
 assigned to it; so does ability, so an image never reaches a text model.
@@ -18,6 +18,7 @@ from wissel.core.intent import Intent, NoScores, Scores, choose_route
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
+from wissel.core.tier import Grading, NoWinRate, Strength, Tier, begin, grade
 
 NO_MODEL = ""
 """What rules are asked about where a request has no model: only rules that name none, or all, speak of it."""
@@ -46,7 +47,7 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
             return _forbidden(Forbid(), request, caller, snapshot)
         return ByIntent()
     target = snapshot.aliases.get(request.model, request.model)
-    if target not in snapshot.models and target not in snapshot.splits:
+    if not any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers)):
         return _unknown_model(snapshot, request, caller)
     match _permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
@@ -55,27 +56,44 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
             return Named(target, permit)
 
 
+def tier_for(snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | None = None) -> Tier | None:
+    """The tier whose router must be asked before `decide` is; None where the target is no tier."""
+    match admitted:
+        case Named(target):
+            return snapshot.tiers.get(target)
+        case ByIntent():
+            return snapshot.tiers.get(snapshot.routes[_intent(snapshot, scores).route].target)
+
+
 def decide(
     snapshot: Snapshot,
     request: Request,
     caller: Principal,
     admitted: Named | ByIntent,
     scores: Scores | NoScores | None = None,
+    grading: Grading | None = None,
     *,
     request_id: str,
     now: float,
 ) -> Routed | Denied:
-    """The verdict on an admitted request; `scores` is read only where it is routed by intent."""
+    """The verdict on an admitted request.
+
+    `scores` is read only where it is routed by intent, `grading` only where its target is a tier.
+    """
     match admitted:
         case Named(target, permit):
-            return _serve(snapshot, request, caller, target, permit, None, request_id)
+            return _serve(snapshot, request, caller, target, permit, None, grading, request_id)
         case ByIntent():
-            intent = choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
+            intent = _intent(snapshot, scores)
             target = snapshot.routes[intent.route].target
             answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return _forbidden(answer, request, caller, snapshot, intent)
-            return _serve(snapshot, request, caller, target, answer, intent, request_id)
+            return _serve(snapshot, request, caller, target, answer, intent, grading, request_id)
+
+
+def _intent(snapshot: Snapshot, scores: Scores | NoScores | None) -> Intent:
+    return choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
 
 
 def _serve(
@@ -85,16 +103,25 @@ def _serve(
     target: str,
     permit: Permit,
     intent: Intent | None,
+    grading: Grading | None,
     request_id: str,
 ) -> Routed | Denied:
     unable = tuple(
         Unable(name, why) for name in permit.models if (why := inability(snapshot.models[name], request)) is not None
     )
     able = frozenset(permit.models) - {each.model for each in unable}
-    assigned = _assign(snapshot, request, caller, target, able, request_id)
-    if assigned is None:
+    tier = snapshot.tiers.get(target)
+    ends: tuple[tuple[Strength, str], ...] = tier.ends if tier else (("strong", target),)
+    assignments: dict[Strength, tuple[str, Assignment]] = {
+        end: (name, assigned)
+        for end, name in ends
+        if (assigned := _assign(snapshot, request, caller, name, able, request_id)) is not None
+    }
+    if not assignments:
         return _no_model_left(snapshot, caller, target, intent, unable)
-    broken = intent is not None and intent.reason in {"late", "failed"}
+    graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
+    served, assigned = assignments[graded.end if graded else "strong"]
+    broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
     return Routed(
         model=snapshot.models[assigned.variant.model],
         target=target,
@@ -104,13 +131,18 @@ def _serve(
         revision=snapshot.revision,
         route=intent.route if intent else "",
         intent=intent,
-        split=snapshot.splits.get(target),
+        split=snapshot.splits.get(served),
         key=assigned.key,
         bucket=assigned.bucket,
         rule_ids=permit.rule_ids,
         shadow_ids=permit.shadow_ids,
         unable=unable,
+        tier=graded,
     )
+
+
+def _ungraded(tier: Tier) -> Grading:
+    return Grading(NoWinRate("failed", "not graded"), begin(tier).threshold)
 
 
 def _assign(

@@ -13,6 +13,7 @@ from typing import Literal
 from wissel.core.access import Principal, RuleBook
 from wissel.core.request import Api, Modality
 from wissel.core.split import Split, Variant
+from wissel.core.tier import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +204,15 @@ class Snapshot:
     """All of them apply to each request."""
     on_store_failure: OnStoreFailure = "local"
     terms: Terms = Terms()
+    tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
 
     def arms(self, target: str) -> tuple[Variant, ...]:
-        """What can serve `target`: a split's variants, or the model as its only one.
+        """What can serve `target`: a split's variants, the model as its only one, or those of a tier's both ends.
 
-        Raises KeyError for a name that is neither; a compiled snapshot has none in its routes.
+        Raises KeyError for a name that is none of these; a compiled snapshot has none in its routes.
         """
+        if tier := self.tiers.get(target):
+            return tuple(arm for _, end in tier.ends for arm in self.arms(end))
         if split := self.splits.get(target):
             return split.variants
         model = self.models[target]
@@ -217,7 +221,11 @@ class Snapshot:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Every name that a caller may put into `model`, sorted."""
-        return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits}))
+        return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits, *self.tiers}))
+
+    def with_tiers(self, calibrated: Mapping[str, Tier]) -> "Snapshot":
+        """The same configuration with what the tiers' routers know of their win rates."""
+        return replace(self, tiers={**self.tiers, **calibrated})
 
     def with_splits(self, moved: Mapping[str, Split]) -> "Snapshot":
         """The same configuration after rollouts have moved."""

@@ -187,6 +187,7 @@ class Session:
         decision = self._exchange.decision
         if decision is not None:
             self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+            self._router.served(decision)
         if isinstance(decision, Denied):
             self._router.refused(decision, self._request_id)
 
