@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -20,6 +20,9 @@ from rich.table import Table
 
 from wissel import __version__
 from wissel.errors import ConfigError, WisselError
+
+if TYPE_CHECKING:
+    from wissel.core.snapshot import Snapshot
 
 app = typer.Typer(
     name="wissel",
@@ -87,10 +90,8 @@ def serve(
 @app.command()
 def check(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
-    from wissel.config import compile_snapshot, load
-
     try:
-        snapshot = compile_snapshot(load(config))
+        snapshot = _checked(config)
     except ConfigError as error:
         if as_json:
             _print_json({"ok": False, "problems": error.problems})
@@ -103,8 +104,19 @@ def check(config: ConfigOption, as_json: JsonOption = False) -> None:
     rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
     typer.echo(
         f"{config}: ok, revision {snapshot.revision}: {len(snapshot.models)} models, {len(snapshot.routes)} routes, "
-        f"{len(snapshot.splits)} splits, {rules}"
+        f"{len(snapshot.splits)} splits, {len(snapshot.tiers)} tiers, {rules}"
     )
+
+
+def _checked(path: Path) -> "Snapshot":
+    from wissel.config import compile_snapshot, load
+    from wissel.quality.serving import router_problems
+
+    config = load(path)
+    snapshot = compile_snapshot(config)
+    if problems := router_problems(config.tiers):
+        raise ConfigError(problems)
+    return snapshot
 
 
 @app.command()
