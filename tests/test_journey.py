@@ -294,15 +294,14 @@ async def test_a_body_beyond_the_limit_is_413_and_an_openai_error(stage):
 
 
 async def test_the_access_log_tells_the_decision(stage):
-    already = len(stage.envoy.accesses())
-    await send(stage, ask(model="fast"))
-    for _ in range(100):
-        if len(lines := stage.envoy.accesses()) > already:
-            break
-        await asyncio.sleep(0.02)
-    told = lines[already]["wissel"]
+    await send(stage, ask(model="seer"), key=SALES)
+    told = None
+    while told is None:
+        lines = [line["wissel"] for line in stage.envoy.accesses()]
+        told = next((line for line in lines if (line["model"], line["principal"]) == ("seer", "sales")), None)
+        await asyncio.sleep(0.05)
 
-    assert (told["model"], told["target"], told["reason"], told["principal"]) == ("chatty", "chatty", "static", "eng")
+    assert (told["target"], told["variant"], told["reason"], told["revision"] != "") == ("seer", "seer", "static", True)
 
 
 async def test_metrics_count_by_route_variant_and_model(stage):

@@ -12,23 +12,34 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 import structlog
-from aiohttp import web
 
 from wissel.admin.api import Readiness, application, call_headers, find_principal
+from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
-from wissel.config import Config, admin_token, compile_snapshot, host_and_port, load, redis_url
+from wissel.config import (
+    Config,
+    admin_token,
+    compile_rollouts,
+    compile_snapshot,
+    load,
+    redis_url,
+    worker_address,
+)
 from wissel.core.decision import Decision
+from wissel.core.rollout import Delivery
 from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
+from wissel.fleet import Fleet, running_fleet
 from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
@@ -39,22 +50,52 @@ log = structlog.get_logger(__name__)
 RELOAD_SECONDS: Final = 1.0
 """Between two looks at the configuration file."""
 
+LAME_DUCK_SECONDS: Final = 1.5
+"""From saying NOT_SERVING to taking no more streams: longer than Envoy leaves between two health checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a supervisor arranges for one of its processes, in place of what the file says."""
+
+    index: int
+    """Counted from 0; it says which address of the processor's is this one's."""
+    admin: Path
+    """The socket of its admin API, which only the supervisor can open."""
+    redis: str | None = None
+    """The URL of the supervisor's own redis-server, if the configuration wants one."""
+
 
 class App:
     """One serving process, as the admin API sees it."""
 
     def __init__(self, router: Router, telemetry: Telemetry) -> None:
         self.router = router
+        self._compiled = router
+        """As the configuration says, with every rollout at stable only."""
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
         self.admin = ""
         """Where the admin API listens, as bound."""
-        self.redis: str | None = None
-        """The URL of the store; None where the configuration has none."""
+        self.fleet: Fleet | None = None
+        """What is shared with other replicas; None where the configuration has no redis."""
         self.problem: str | None = None
         """Why the configuration file as it is now is not in use."""
         self.draining = False
+
+    def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
+        """Decide by this configuration from now on."""
+        self._compiled = router
+        router.thresholds.adopt(router.snapshot.tiers)
+        if self.fleet is not None:
+            self.fleet.use(deliveries)
+        self.move()
+
+    def move(self) -> None:
+        """Put every rollout where its record says that it stands; requests under way keep what they began with."""
+        compiled = self._compiled
+        self.router = replace(compiled, snapshot=self.fleet.apply(compiled.snapshot)) if self.fleet else compiled
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -63,27 +104,34 @@ class App:
 
 
 @asynccontextmanager
-async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGenerator[App]:
+async def running_app(
+    path: Path, *, data: Path, grace: float = 30.0, worker: Worker | None = None
+) -> AsyncGenerator[App]:
     """Serve the configuration at `path` until the block is left, then drain for up to `grace` seconds.
 
-    Raises ConfigError for a file that cannot be used, and WorldError for a
+    Alone, or as one `worker` of a supervisor. Raises ConfigError for a file that cannot be used, and WorldError for a
     part that does not start.
     """
     config = load(path)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
-        stack.callback(telemetry.close)
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        thresholds = Thresholds()
-        app = App(await _router(config, classifiers, telemetry, thresholds), telemetry)
-        thresholds.adopt(app.router.snapshot.tiers)
-        app.redis = (
-            await stack.enter_async_context(embedded_redis(data)) if config.redis == "embedded" else redis_url(config)
-        )
-        await _listen_for_admin(stack, app, config)
-        server = Server(methods(lambda: app.router, telemetry), services=[PROCESSOR])
-        app.ext_proc = await server.start(config.listen.ext_proc, _tls(config))
+        app = App(await _router(config, classifiers, telemetry), telemetry)
+        url = worker.redis if worker else None
+        if url is None:
+            embedded = config.redis == "embedded"
+            url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
+        if url is not None:
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+        app.use(app.router, compile_rollouts(config))
+        token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
+        # A supervisor gathers its workers' pages, whether it shows one or not.
+        api = application(app, token=token, prometheus=worker is not None or config.telemetry.prometheus)
+        app.admin = await stack.enter_async_context(listening(api, admin))
+        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
+        address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
+        app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
         watcher = asyncio.create_task(_watch(path, app, classifiers))
@@ -92,13 +140,13 @@ async def running_app(path: Path, *, data: Path, grace: float = 30.0) -> AsyncGe
         yield app
 
 
-async def serve(path: Path, *, data: Path, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, alone or as one `worker` of a supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_app(path, data=data, grace=grace):
+    async with running_app(path, data=data, grace=grace, worker=worker):
         await stop.wait()
         log.info("draining", grace_seconds=grace)
     log.info("stopped")
@@ -120,19 +168,6 @@ async def _router(
     )
 
 
-async def _listen_for_admin(stack: AsyncExitStack, app: App, config: Config) -> None:
-    runner = web.AppRunner(application(app, token=admin_token(config)), access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    host, port = host_and_port(config.listen.admin)
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError([f'listen.admin: cannot listen on "{config.listen.admin}": {error.strerror}']) from error
-    bound_host, bound_port = runner.addresses[0][:2]
-    app.admin = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
-
-
 def _tls(config: Config) -> TLS | None:
     tls = config.listen.tls
     if tls is None:
@@ -142,7 +177,11 @@ def _tls(config: Config) -> TLS | None:
 
 async def _drain(app: App, server: Server, grace: float) -> None:
     app.draining = True
-    await server.drain(grace)
+    server.health.set(ServingStatus.NOT_SERVING)
+    # While Envoy still believes in this process it sends streams here: taking them costs less than refusing them.
+    notice = min(LAME_DUCK_SECONDS, grace / 2) if server.connections else 0.0
+    await asyncio.sleep(notice)
+    await server.drain(grace - notice)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -172,8 +211,7 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
         return
-    app.router = router
-    router.thresholds.adopt(router.snapshot.tiers)
+    app.use(router, compile_rollouts(config))
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
@@ -202,4 +240,3 @@ async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
     finally:
         await classifiers.close()
-        telemetry.close()

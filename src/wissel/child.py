@@ -44,9 +44,7 @@ async def running(
     is not ready in time. The kernel ends it with the thread that came here, so come from one that stays.
     """
     with log.open("ab") as errors, (output or log).open("ab") as written:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-ISc", _LEASH, str(os.getpid()), *command), stdout=written, stderr=errors
-        )
+        process = await asyncio.create_subprocess_exec(*leashed(command), stdout=written, stderr=errors)
     try:
         try:
             async with asyncio.timeout(deadline):
@@ -58,10 +56,16 @@ async def running(
             raise WorldError(f'"{command[0]}" was not ready within {deadline:g} s{_tail(log)}') from error
         yield process
     finally:
-        await _stop(process, grace)
+        await stop(process, grace)
 
 
-async def _stop(process: asyncio.subprocess.Process, grace: float) -> None:
+def leashed(command: Sequence[str]) -> list[str]:
+    """`command` (its first word a path), so that the kernel ends it with the thread that starts it."""
+    return [sys.executable, "-ISc", _LEASH, str(os.getpid()), *command]
+
+
+async def stop(process: asyncio.subprocess.Process, grace: float) -> None:
+    """Have it end, with SIGTERM and `grace` seconds, then with SIGKILL; it is gone afterwards."""
     with suppress(ProcessLookupError):
         process.terminate()
     try:

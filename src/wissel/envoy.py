@@ -19,7 +19,7 @@ from typing import Literal
 
 import yaml
 
-from wissel.config import Config, host_and_port
+from wissel.config import Config, host_and_port, worker_address
 from wissel.config.model import Cluster
 from wissel.errors import ConfigError
 
@@ -37,6 +37,7 @@ MESSAGE_TIMEOUT = 5.0
 
 _LOGGED = (
     "route",
+    "score",
     "target",
     "model",
     "variant",
@@ -87,6 +88,8 @@ class EnvoyPlan:
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
     response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
     """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
+    upgrades: bool = False
+    """Whether connections may be upgraded to websockets; wissel then says where."""
     max_body_bytes: int = 32 * MEBIBYTE
     """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
     message_timeout: float = MESSAGE_TIMEOUT
@@ -95,8 +98,11 @@ class EnvoyPlan:
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
 
 
-def plan(config: Config) -> EnvoyPlan:
-    """What the configuration says about Envoy; ConfigError where that is too little for a bootstrap."""
+def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
+    """What the configuration says about Envoy, where each processor in it stands for so many workers.
+
+    Raises ConfigError where that is too little for a bootstrap.
+    """
     if config.envoy is None:
         raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
     clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
@@ -109,11 +115,23 @@ def plan(config: Config) -> EnvoyPlan:
     return EnvoyPlan(
         listen=config.envoy.listen,
         admin=config.envoy.admin,
-        processors=config.processors,
+        processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
-        message_timeout=MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000,
+        max_body_bytes=config.listen.max_body_bytes,
+        message_timeout=message_timeout(config),
+        upgrades=any(entry.upgrade for entry in config.passthrough),
     )
+
+
+def processors(config: Config, *, workers: int = 1) -> tuple[str, ...]:
+    """Every worker's address, of every processor in the configuration."""
+    return tuple(worker_address(first, worker) for first in config.processors for worker in range(workers))
+
+
+def message_timeout(config: Config) -> float:
+    """Seconds that Envoy has to wait for an answer."""
+    return MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
@@ -145,7 +163,7 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
         "overload_manager": _overload_manager(),
         "static_resources": {
             "listeners": [_listener(plan)],
-            "clusters": [_processors(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
+            "clusters": [_processor_cluster(plan.processors), *(_upstream(cluster) for cluster in plan.clusters)],
         },
     }
 
@@ -171,6 +189,7 @@ def _listener(plan: EnvoyPlan) -> Fields:
         stream_idle_timeout=_seconds(plan.idle_timeout),
         access_log=[_access_log()],
         local_reply_config={"mappers": _local_replies(plan.max_body_bytes)},
+        upgrade_configs=[{"upgrade_type": "websocket"}] if plan.upgrades else [],
         http_filters=[
             {"name": "envoy.filters.http.ext_proc", "typed_config": _ext_proc(plan)},
             {
@@ -249,7 +268,8 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
             # No `timeout`: it would bound the whole stream, and with it the longest answer.
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
+                # `reset` too: a processor that died before its first answer has decided nothing.
+                "retry_on": "connect-failure,refused-stream,reset,unavailable",
                 "num_retries": 2,
                 "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
                 "retry_host_predicate": [
@@ -258,7 +278,9 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
                         "typed_config": _typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
                     }
                 ],
-                "host_selection_retry_max_attempts": 3,
+                # A processor that is gone has the fewest requests, so a draw is won by it three times in four: with
+                # three further draws one request in thirteen would fail until a health check notices.
+                "host_selection_retry_max_attempts": 16,
             },
         },
         failure_mode_allow=False,
@@ -267,7 +289,7 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
         processing_mode=_mode(plan.request_body_mode, plan.response_body_mode),
         # With a streamed body Envoy would ignore each override.
         allow_mode_override=not streamed,
-        allowed_override_modes=[] if streamed else _overrides(),
+        allowed_override_modes=[] if streamed else override_modes(),
         request_attributes=[
             "source.address",
             "connection.mtls",
@@ -292,7 +314,7 @@ def _mode(request_body: str, response_body: str, *, response_headers: str = "SEN
     }
 
 
-def _overrides() -> list[Fields]:
+def override_modes() -> list[Fields]:
     """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
 
     Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
@@ -308,7 +330,7 @@ def _overrides() -> list[Fields]:
     ]
 
 
-def _processors(addresses: tuple[str, ...]) -> Fields:
+def _processor_cluster(addresses: tuple[str, ...]) -> Fields:
     return {
         "name": PROCESSOR_CLUSTER,
         "type": _discovery(addresses),

@@ -1,27 +1,38 @@
 """Every instrument and attribute, in one place.
 
-Metrics are OpenTelemetry's, so one set of names serves the Prometheus page and,
-later in the pipeline, OTLP. Attributes are bounded by the configuration: names
+Names and attributes are OpenTelemetry's, those of the GenAI conventions where
+they have one. Attributes are bounded by the configuration: names
 of routes, models and rules, never what a caller wrote.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
-from wissel import __version__
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.outcome import Outcome
+from wissel.core.request import Api
 from wissel.core.tier import NoWinRate, WinRate
+from wissel.meters import Meter
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Bucket borders of the GenAI conventions for durations of operations."""
+
+_TOKENS: Final = tuple(4**power for power in range(14))
+"""Bucket borders of the GenAI conventions for counts of tokens: 1 to 67,108,864."""
+
+_OPERATIONS: Final[Mapping[Api, str]] = {
+    "chat": "chat",
+    "completions": "text_completion",
+    "responses": "chat",
+    "messages": "chat",
+    "embeddings": "embeddings",
+}
+"""`gen_ai.operation.name` by API."""
 
 _DECISION_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -30,53 +41,84 @@ class Telemetry:
     """What wissel counts. Each method is called once for each thing that happens."""
 
     def __init__(self) -> None:
+        meter = Meter()
         self._registry = CollectorRegistry()
-        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
-        resource = Resource.create({"service.name": "wissel", "service.version": __version__})
-        self._provider = MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
-        meter = self._provider.get_meter("wissel", __version__)
-        self._decisions = meter.create_counter(
+        self._registry.register(meter)
+        self._decisions = meter.counter(
             "wissel.decisions", description="decided requests, by kind, route, model, variant and reason"
         )
-        self._denials = meter.create_counter("wissel.denials", description="refused requests, by code and route")
-        self._shadows = meter.create_counter(
+        self._denials = meter.counter("wissel.denials", description="refused requests, by code and route")
+        self._shadows = meter.counter(
             "wissel.shadow_rules", description="requests that a shadow rule would have changed"
         )
-        self._decision_seconds = meter.create_histogram(
+        self._decision_seconds = meter.histogram(
             "wissel.decision.duration",
             unit="s",
             description="from the request's body to its decision",
-            explicit_bucket_boundaries_advisory=_DECISION_SECONDS,
+            borders=_DECISION_SECONDS,
         )
-        self._classifications = meter.create_histogram(
+        self._classifications = meter.histogram(
             "wissel.classify.duration",
             unit="s",
             description="classifications that were waited for, by result",
-            explicit_bucket_boundaries_advisory=_DECISION_SECONDS,
+            borders=_DECISION_SECONDS,
         )
-        self._tier_requests = meter.create_counter(
+        self._tier_requests = meter.counter(
             "wissel.tier.requests", description="requests that a tier served, by tier, end and reason"
         )
-        self._tier_thresholds = meter.create_gauge(
+        self._tier_thresholds = meter.up_down_counter(
             "wissel.tier.threshold", description="the win rate from which a tier's strong end is asked, as last used"
         )
-        self._gradings = meter.create_histogram(
+        self._thresholds: dict[str, float] = {}
+        """What is counted as each tier's threshold by now."""
+        self._gradings = meter.histogram(
             "wissel.grade.duration",
             unit="s",
             description="win rates that were waited for, by tier and result",
-            explicit_bucket_boundaries_advisory=_DECISION_SECONDS,
+            borders=_DECISION_SECONDS,
         )
-        self._responses = meter.create_histogram(
+        self._responses = meter.histogram(
             "wissel.response.duration",
             unit="s",
             description="from the request to its response's headers, by status, route, model and variant",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            borders=_SECONDS,
         )
-        self._failures = meter.create_counter(
+        self._tokens = meter.histogram(
+            "gen_ai.client.token.usage",
+            unit="{token}",
+            description="tokens of a request, by type",
+            borders=_TOKENS,
+        )
+        self._operations = meter.histogram(
+            "gen_ai.client.operation.duration",
+            unit="s",
+            description="from the request to the end of its response, or to its headers where the body is not read",
+            borders=_SECONDS,
+        )
+        self._first_chunks = meter.histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            unit="s",
+            description="from the request to the first token of its stream",
+            borders=_SECONDS,
+        )
+        self._output_chunks = meter.histogram(
+            "gen_ai.client.operation.time_per_output_chunk",
+            unit="s",
+            description="between two chunks of a stream, one mean for each response",
+            borders=_SECONDS,
+        )
+        self._cost = meter.counter("wissel.cost", unit="USD", description="by the models' prices")
+        self._hang_ups = meter.counter(
+            "wissel.hang_ups", description="streams that were gone before their response ended"
+        )
+        self._unread = meter.counter(
+            "wissel.responses.unread", description="responses of which something could not be read, by reason"
+        )
+        self._failures = meter.counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"
         )
-        self._reloads = meter.create_counter("wissel.config.reloads", description="configurations loaded, by result")
-        self._streams = meter.create_up_down_counter("wissel.streams", description="open ext_proc streams")
+        self._reloads = meter.counter("wissel.config.reloads", description="configurations loaded, by result")
+        self._streams = meter.up_down_counter("wissel.streams", description="open ext_proc streams")
 
     def stream_opened(self) -> None:
         self._streams.add(1)
@@ -92,7 +134,9 @@ class Telemetry:
                 self._decisions.add(1, {"kind": "routed", **_where(decision), "reason": decision.reason})
                 if graded := decision.tier:
                     self._tier_requests.add(1, {"tier": graded.tier, "end": graded.end, "reason": graded.reason})
-                    self._tier_thresholds.set(graded.threshold, {"tier": graded.tier})
+                    moved = graded.threshold - self._thresholds.get(graded.tier, 0.0)
+                    self._tier_thresholds.add(moved, {"tier": graded.tier})
+                    self._thresholds[graded.tier] = graded.threshold
             case Passed():
                 self._decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():
@@ -112,10 +156,27 @@ class Telemetry:
         self._gradings.record(seconds, {"tier": tier, "result": result})
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
-        """The response to a routed request has begun."""
-        blame = "variant" if outcome.is_evidence else "nobody"
-        attributes = {**_where(decision), "status": outcome.status, "blame": blame}
-        self._responses.record(outcome.duration, attributes)
+        """The response to a routed request is over."""
+        where = _where(decision)
+        if outcome.headers_after is not None:
+            blame = "variant" if outcome.is_evidence else "nobody"
+            self._responses.record(outcome.headers_after, {**where, "status": outcome.status, "blame": blame})
+        if outcome.hung_up:
+            self._hang_ups.add(1, where)
+        if outcome.unread:
+            self._unread.add(1, {**where, "reason": outcome.unread})
+        operation = _operation(decision, outcome)
+        error = _error_type(outcome)
+        self._operations.record(outcome.duration, {**operation, "error.type": error} if error else operation)
+        if outcome.usage is not None:
+            self._tokens.record(outcome.usage.input_tokens, {**operation, "gen_ai.token.type": "input"})
+            self._tokens.record(outcome.usage.output_tokens, {**operation, "gen_ai.token.type": "output"})
+        if outcome.cost_usd is not None:
+            self._cost.add(outcome.cost_usd, operation)
+        if outcome.ttft is not None:
+            self._first_chunks.record(outcome.ttft, operation)
+        if outcome.time_per_output_chunk is not None:
+            self._output_chunks.record(outcome.time_per_output_chunk, operation)
 
     def exchange_failed(self, reason: str) -> None:
         self._failures.add(1, {"reason": reason})
@@ -127,9 +188,24 @@ class Telemetry:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
 
-    def close(self) -> None:
-        self._provider.shutdown()
-
 
 def _where(decision: Routed) -> dict[str, str]:
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
+
+
+def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
+    """By the GenAI conventions; the provider is known by the name of its cluster."""
+    return {
+        "gen_ai.operation.name": _OPERATIONS[outcome.api],
+        "gen_ai.provider.name": decision.model.cluster,
+        "gen_ai.request.model": decision.model.name,
+        "wissel.route": decision.route,
+        "feature_flag.result.variant": decision.variant,
+    }
+
+
+def _error_type(outcome: Outcome) -> str:
+    """Bounded: never an upstream's own words."""
+    if outcome.hung_up:
+        return "hung_up"
+    return str(outcome.status) if outcome.status >= 400 else "_OTHER" if outcome.error else ""

@@ -33,6 +33,7 @@ class Process:
     snapshot: Snapshot
     ready: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
+    fleet: None = None
 
     @property
     def router(self) -> Router:
@@ -177,3 +178,8 @@ async def test_a_foreign_name_that_points_at_loopback_is_refused(client):
 @pytest.mark.parametrize("host", ["localhost", "localhost:8081", "127.0.0.1:8081", "[::1]:8081", "127.1.2.3"])
 async def test_loopback_has_many_names(client, host):
     assert (await client.get("/metrics", headers={"host": host})).status == 200
+
+
+async def test_metrics_are_shown_only_where_they_are_wanted(process):
+    async for silent in client_of(application(process, token=None, prometheus=False)):
+        assert (await silent.get("/metrics")).status == 404

@@ -28,6 +28,7 @@ def test_the_example_compiles_completely():
         (KeySource("header", "x-session-id"), KeySource("conversation")),
         (Variant("codestral", "codestral", 90), Variant("qwen-coder", "qwen-coder", 10)),
         default="codestral",
+        revision=snapshot.splits["coder"].revision,
     )
     assert list(snapshot.routes)[:2] == ["bug_fixing", "code_generation"]
     assert snapshot.fallback == "general"

@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model, split or tier is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model, split, rollout or tier is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -190,12 +190,12 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "target: half",
             "target: haf",
-            'routes[0].target: no model, split or tier is named "haf"; did you mean "half"?',
+            'routes[0].target: no model, split, rollout or tier is named "haf"; did you mean "half"?',
         ),
         (
             "target: half",
             "target: auto",
-            'routes[0].target: "auto" is an entrypoint; here belongs a model, split or tier',
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split, rollout or tier',
         ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
@@ -207,7 +207,7 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "[auto]",
             "[auto]\naliases: {x: smal}",
-            'aliases.x: no model, split or tier is named "smal"; did you mean "small"?',
+            'aliases.x: no model, split, rollout or tier is named "smal"; did you mean "small"?',
         ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
@@ -403,8 +403,8 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("weak: half", "weak: haf", 'tiers[0].weak: no model or split is named "haf"; did you mean "half"?'),
-        ("weak: half", "weak: thrifty", 'tiers[0].weak: "thrifty" is a tier; here belongs a model or split'),
+        ("weak: half", "weak: haf", 'tiers[0].weak: no model, split or rollout is named "haf"; did you mean "half"?'),
+        ("weak: half", "weak: thrifty", 'tiers[0].weak: "thrifty" is a tier; here belongs a model, split or rollout'),
         ("weak: half", "weak: large", 'tiers[0].weak: "large" is the strong end as well'),
         ("name: thrifty", "name: half", '"half" already names a split'),
         ("strong_share: 0.3", "threshold: 0.3, strong_share: 0.3", "should have either strong_share or threshold"),

@@ -55,7 +55,7 @@ def test_an_alias_stands_for_its_target():
 def test_a_split_assigns_by_the_key():
     routed = verdict(snapshot(), request("ab", headers={"x-session-id": "s"}))
 
-    assert (routed.split, routed.reason, routed.key.value) == ("ab", "split", "s")
+    assert (routed.split.name, routed.reason, routed.key.value) == ("ab", "split", "s")
 
 
 def test_an_unknown_model_is_not_found_and_the_near_name_is_told():
@@ -219,13 +219,13 @@ def tiered(grading: Grading | None, asked: Request | None = None, **fields) -> R
 def test_a_hard_request_goes_to_the_strong_end_of_a_tier():
     routed = tiered(hard)
 
-    assert (routed.model.name, routed.target, routed.tier.end, routed.split) == ("large", "thrifty", "strong", "")
+    assert (routed.model.name, routed.target, routed.tier.end, routed.split) == ("large", "thrifty", "strong", None)
 
 
 def test_an_easy_request_goes_to_the_weak_end_whose_split_assigns_it():
     routed = tiered(easy)
 
-    assert (routed.tier.end, routed.split, routed.reason, routed.key.value) == ("weak", "ab", "split", "s")
+    assert (routed.tier.end, routed.split.name, routed.reason, routed.key.value) == ("weak", "ab", "split", "s")
 
 
 def test_a_route_may_lead_to_a_tier():

@@ -12,6 +12,7 @@ from wissel.core.access import ANONYMOUS, HeaderMatch, Principal
 from wissel.core.request import Conversation, Turn
 from wissel.core.split import (
     KeySource,
+    Match,
     Split,
     TargetingKey,
     Variant,
@@ -93,7 +94,9 @@ def test_a_rolled_back_canary_serves_nobody_even_where_stable_is_not_able():
 
 def test_matched_callers_get_their_variant_whatever_the_weight():
     arms = (Variant("canary", "c", 0), Variant("stable", "s", 100))
-    rollout = Split("r", (SESSION,), arms, "stable", match=(HeaderMatch("x-beta", "exact", "yes"),), matched="canary")
+    rollout = Split(
+        "r", (SESSION,), arms, "stable", match=Match((HeaderMatch("x-beta", "exact", "yes"),)), matched="canary"
+    )
 
     assert assign(rollout, key("k"), able={"c", "s"}, headers={"x-beta": "yes"}).reason == "targeting_match"
     assert assign(rollout, key("k"), able={"c", "s"}, headers={}).variant.name == "stable"

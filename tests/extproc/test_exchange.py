@@ -10,7 +10,7 @@ from factories import model, request
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.request import Head, Request
-from wissel.core.snapshot import Credential
+from wissel.core.snapshot import Credential, Terms
 from wissel.extproc.exchange import (
     CHUNK_BYTES,
     Decide,
@@ -51,7 +51,7 @@ def begin(
     end_of_stream: bool = False,
     **more: str,
 ) -> tuple[Exchange, list]:
-    exchange = Exchange("wr-1", now=10.0, allow_headers=allow)
+    exchange = Exchange("wr-1", now=10.0, terms=Terms(allow_headers=allow))
     found = headers(**more)
     return exchange, exchange.receive(RequestHeaders(found, end_of_stream), now=10.0, protocol=protocol)
 
@@ -440,6 +440,54 @@ def test_a_duplex_passthrough_that_waits_loses_nothing():
     steps = exchange.decided(Passed("files", ANONYMOUS, "r1"))
 
     assert steps[1] == Reply("request_body", chunk=b"data", end_of_stream=True)
+
+
+@pytest.mark.parametrize("protocol", [BUFFERED, DUPLEX])
+def test_a_body_beyond_the_limit_is_413(protocol):
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(max_body_bytes=30))
+    exchange.receive(RequestHeaders(headers()), now=0.0, protocol=protocol)
+    exchange.identified(ANONYMOUS)
+
+    assert refusal(exchange.receive(RequestBody(BODY, end_of_stream=False), now=0.0)) == (413, "request_too_large")
+
+
+def test_what_was_sent_before_a_refusal_arrived_is_let_be():
+    exchange, _ = begin(protocol=DUPLEX)
+    exchange.identified(Denied(401, "no", "authentication_error", "invalid_api_key"))
+
+    assert exchange.receive(RequestBody(BODY, end_of_stream=True), now=0.0) == []
+
+
+def test_a_body_that_does_not_arrive_in_time_is_408():
+    exchange, _ = begin(protocol=DUPLEX)
+    exchange.identified(ANONYMOUS)
+    assert exchange.is_reading
+
+    assert refusal(exchange.late()) == (408, "request_timeout")
+    assert exchange.late() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "listed"), [("/v1/realtime", True), ("/v1/realtimes", False), ("//v1/realtime", False)]
+)
+def test_an_upgrade_goes_on_only_where_a_passthrough_lists_it(path, listed):
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(upgrades=("/v1/realtime",)))
+    steps = exchange.receive(
+        RequestHeaders(headers(path, method="GET", upgrade="websocket")), now=0.0, protocol=Protocol("none", "none")
+    )
+
+    assert isinstance(steps[0], Identify if listed else Refuse)
+
+
+def test_an_upgrade_that_goes_on_asks_for_no_body():
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(upgrades=("/v1/realtime",)))
+    exchange.receive(
+        RequestHeaders(headers("/v1/realtime", method="GET", upgrade="websocket")), now=0.0, protocol=BUFFERED
+    )
+    exchange.identified(ANONYMOUS)
+    (reply,) = exchange.decided(Passed("live", ANONYMOUS, "r1"))
+
+    assert reply.skip_body
 
 
 # Whatever comes, in whatever order.

@@ -24,7 +24,7 @@ from wissel.core.decision import Routed
 from wissel.core.tier import Budget, Thresholds, Tier, WinRate
 from wissel.errors import ModelError, WorldError
 from wissel.extproc.dry_run import dry_run
-from wissel.extproc.server import Session
+from wissel.extproc.server import Peer, Session
 from wissel.quality import artifact
 from wissel.quality.artifact import Card, baseline
 from wissel.quality.serving import EmbeddingGrader, Graders, TextGrader, ThreadGrader, calibrated
@@ -45,9 +45,7 @@ async def batcher():
 
 @pytest.fixture
 def telemetry():
-    made = Telemetry()
-    yield made
-    made.close()
+    return Telemetry()
 
 
 def router_with(grader, telemetry: Telemetry, tier: Tier = thrifty) -> Router:
@@ -221,7 +219,7 @@ BODY = json.dumps({"model": "thrifty", "messages": [{"role": "user", "content": 
 async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(telemetry):
     router = router_with(TextGrader(baseline("always_strong")), telemetry)
     stream = Listener()
-    session = Session(stream, router, telemetry)
+    session = Session(stream, router, telemetry, Peer())
     session.message(
         spoken({"request_headers": {"headers": {"headers": [header(name, value) for name, value in CALL.items()]}}})
     )

@@ -1,35 +1,20 @@
-"""The admin HTTP API.
+"""The admin HTTP API: what one serving process tells of itself, and decides on demand."""
 
-Loopback needs no token; anywhere else every call but the probes demands one.
-A web page that the operator happens to visit cannot use this API: requests
-that a browser sends for another origin are refused, and so is a host name
-that is not ours, since a foreign name may have been pointed at loopback.
-"""
-
-import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
+from wissel.admin.errors import error
+from wissel.admin.guard import BODY_LIMIT, guard
+from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
 from wissel.extproc.dry_run import dry_run
+from wissel.fleet import Fleet
 from wissel.router import Router
 from wissel.telemetry import PROMETHEUS_CONTENT_TYPE, Telemetry
-
-_PROBES: Final = frozenset({"/healthz", "/readyz"})
-_BODY_LIMIT: Final = 32 * 1024 * 1024
-_SAFE_HEADERS: Final = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +34,22 @@ class Host(Protocol):
     @property
     def telemetry(self) -> Telemetry: ...
 
+    @property
+    def fleet(self) -> Fleet | None: ...
+
     def readiness(self) -> Readiness: ...
 
 
-def application(host: Host, *, token: str | None) -> web.Application:
-    """The API over `host`; without `token` it must be served on loopback only."""
+def application(host: Host, *, token: str | None, prometheus: bool = True) -> web.Application:
+    """The API over `host`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[_guard(token)], client_max_size=_BODY_LIMIT)
+    app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
-    app.router.add_get("/metrics", api.metrics)
+    if prometheus:
+        app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
+    app.router.add_routes(RolloutsApi(host.fleet).routes())
     return app
 
 
@@ -103,47 +93,3 @@ def call_headers(path: str, headers: Mapping[str, str]) -> dict[str, str]:
 def find_principal(router: Router, name: str) -> Principal | None:
     """The principal of the key with this id."""
     return next((key.principal for key in router.snapshot.keys.values() if key.principal.id == name), None)
-
-
-def error(status: int, message: str, *, code: str) -> web.Response:
-    """A refusal in the same form as on the request path."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    return web.json_response(body, status=status)
-
-
-def _guard(token: str | None) -> Middleware:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = _refusal(request, token) or await handler(request)
-        response.headers.update(_SAFE_HEADERS)
-        return response
-
-    return guard
-
-
-def _refusal(request: web.Request, token: str | None) -> web.Response | None:
-    if request.path in _PROBES:
-        return None
-    origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
-        return error(403, f'requests from "{origin}" are not served', code="foreign_origin")
-    if token is None:
-        if not _is_loopback(request.host):
-            return error(403, f'"{request.host}" is not a loopback address', code="foreign_host")
-        return None
-    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
-        refused = error(401, "send the admin token as `authorization: Bearer <token>`", code="admin_token_required")
-        refused.headers["www-authenticate"] = "Bearer"
-        return refused
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False

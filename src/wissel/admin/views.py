@@ -27,7 +27,7 @@ def decision_view(decision: Decision) -> View:
                 **_intent_view(decision.intent),
                 "rules": list(decision.rule_ids),
                 "shadow_rules": list(decision.shadow_ids),
-                "split": decision.split or None,
+                "split": decision.split.name if decision.split else None,
                 "key": {"source": str(decision.key.source), "value": decision.key.value} if decision.key else None,
                 "bucket": decision.bucket,
                 "unable": _unable_view(decision.unable),

@@ -8,8 +8,9 @@ worked out from the conversation itself, nothing is stored: every replica
 answers alike. A turn is encoded alone, once, and remembered, so a conversation
 that goes on costs one new question and one new answer.
 
-Measured on 400 multi-turn dialogues over 18 routes, zero-shot, right turns and
-wholly right conversations: last turn only 45 and 0 %, as here 86 and 60 %.
+Measured on 400 dialogues of the SGD data set over its 18 domains, without a
+threshold, right turns and wholly right conversations: last turn only 45 and
+0 %, as here 87 and 61 %.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,7 +38,7 @@ DECAY = 0.4
 ANSWER_WEIGHT = 0.5
 """Of the assistant's words beside the user's."""
 
-FULL_CHARS = 40
+FULL_CHARS = 60
 """A turn shorter than this weighs less: "sure, that is great" says nothing about the intent."""
 
 ANSWER_CHARS = 300
@@ -45,6 +46,9 @@ ANSWER_CHARS = 300
 
 HISTORY = 8
 """So many questions back the route is followed; older ones changed nothing when measured."""
+
+ANSWERS = 4096
+"""So many conversations' scores are remembered, the oldest forgotten first; a new configuration remembers none."""
 
 STAY_MARGIN = 0.125
 """Another route must be better than the present one by this much."""
@@ -137,6 +141,7 @@ class EmbeddingClassifier:
         ordered = sorted(routes, key=lambda route: route.name)
         phrases = [list(dict.fromkeys((*phrases_of(route), *route.examples))) for route in ordered]
         self._batcher = batcher
+        self._answered: dict[tuple[Exchange, ...], Scores] = {}
         self._names = [route.name for route in ordered]
         self._starts = np.cumsum([0, *map(len, phrases)])[:-1]
         self._phrases = phrasebook.look_up([phrase for group in phrases for phrase in group])
@@ -154,9 +159,13 @@ class EmbeddingClassifier:
         exchanges = exchanges_of(conversation)
         if not exchanges:
             return Scores({}, self.threshold, TYPE)
+        if (known := self._answered.get(exchanges)) is not None:
+            return known
         texts = texts_of(exchanges)
         vectors = self._batcher.recall(texts)
-        return None if vectors is None else self._score(queries_of(exchanges, texts, vectors))
+        return (
+            None if vectors is None else self._remember(exchanges, self._score(queries_of(exchanges, texts, vectors)))
+        )
 
     async def classify(self, conversation: Conversation) -> Scores:
         """The scores. Raises OverloadError if too many others wait, ModelError if the model fails."""
@@ -165,7 +174,13 @@ class EmbeddingClassifier:
             return Scores({}, self.threshold, TYPE)
         texts = texts_of(exchanges)
         vectors = await self._batcher.encode(texts)
-        return self._score(queries_of(exchanges, texts, vectors))
+        return self._remember(exchanges, self._score(queries_of(exchanges, texts, vectors)))
+
+    def _remember(self, exchanges: tuple[Exchange, ...], scores: Scores) -> Scores:
+        if len(self._answered) >= ANSWERS:
+            self._answered.pop(next(iter(self._answered)))
+        self._answered[exchanges] = scores
+        return scores
 
     def _score(self, queries: Vectors) -> Scores:
         """The scores of the last query, after the route was followed through those before it."""

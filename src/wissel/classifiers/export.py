@@ -44,8 +44,8 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 VERSION = 1
 """Raised whenever a change below makes a different file of the same weights."""
 
-MIN_COSINE = 0.95
-"""How near each sample's int8 vector must be to the original's; measured 0.97 to 0.99."""
+MIN_COSINE = 0.97
+"""How near each sample's int8 vector must be to the original's; measured 0.987 to 0.995."""
 
 SAMPLES = (
     "why does this raise KeyError?",

@@ -7,9 +7,10 @@ where about one in a hundred would be lost. Names and descriptions are no
 guesses: they resemble each other more than any message resembles them. A
 config with few or no examples therefore leans on a prior.
 
-The constants come from CLINC150's training and validation rows, over 5 to 150
-intents with 0 to 20 examples each; the prior's mean and spread are what
-messages score against routes that have a name only.
+The constants come from CLINC150, examples from its training rows and messages
+from its validation rows, over 5 to 150 intents with 0 to 20 examples each.
+Against routes that have a name only, messages score 0.54 to 0.59 with a spread
+of 0.16; the prior's mean lies a little below, for a name may be a poor one.
 """
 
 from collections.abc import Iterable
@@ -49,13 +50,12 @@ class RoutePhrases:
     """So many of the last rows are examples of users' messages."""
 
 
-def blend(best: NDArray[np.float32], centroid: NDArray[np.float32]) -> NDArray[np.float32]:
+def blend(best: NDArray[np.floating], centroid: NDArray[np.floating]) -> NDArray[np.floating]:
     """A score from the cosine with a route's nearest phrase and that with the mean of its phrases.
 
     Together they are right more often than either: the centroid alone misses what a route's one odd example says.
     """
-    blended: NDArray[np.float32] = np.multiply(best, BEST_SHARE) + np.multiply(centroid, 1 - BEST_SHARE)
-    return blended
+    return BEST_SHARE * best + (1 - BEST_SHARE) * centroid
 
 
 def centroid_of(vectors: Vectors) -> NDArray[np.float32]:

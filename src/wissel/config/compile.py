@@ -13,12 +13,25 @@ from typing import Literal
 
 from wissel.config import model
 from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook
-from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
-from wissel.core.split import KeyKind, KeySource, Split, Variant
+from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
+from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
+from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
 from wissel.core.tier import Budget, Tier
 from wissel.errors import ConfigError
 
-DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "tiers", "access"}
+DECIDING = {
+    "models",
+    "entrypoints",
+    "passthrough",
+    "aliases",
+    "intent",
+    "routes",
+    "splits",
+    "rollouts",
+    "tiers",
+    "access",
+}
 """The sections that a decision depends on; replicas may differ in the others."""
 
 
@@ -37,21 +50,28 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     return Snapshot(
         revision=revision(config),
         models=models,
-        splits={each.name: _split(each) for each in config.splits},
+        splits={
+            **{each.name: _split(each) for each in config.splits},
+            **{each.name: _rollout_split(each) for each in config.rollouts},
+        },
         tiers={each.name: _tier(each) for each in config.tiers},
         routes={each.name: _route(each) for each in config.routes},
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
         passthrough=tuple(
-            Passthrough(each.path_prefix, each.cluster)
+            Passthrough(each.path_prefix, each.cluster, each.upgrade)
             for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
         ),
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access
         else {},
         rules=RuleBook(_rule(each) for each in access.rules) if access else None,
-        allow_headers=access.allow_headers if access else frozenset(),
+        terms=Terms(
+            allow_headers=access.allow_headers if access else frozenset(),
+            upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
+            max_body_bytes=config.listen.max_body_bytes,
+        ),
     )
 
 
@@ -163,7 +183,109 @@ def _route(each: model.Route) -> Route:
 
 def _split(each: model.Split) -> Split:
     variants = tuple(Variant(variant.name, variant.model, variant.weight) for variant in each.variants)
-    return Split(each.name, tuple(_key_source(source) for source in each.key), variants, default=variants[0].name)
+    key = tuple(_key_source(source) for source in each.key)
+    return Split(each.name, key, variants, default=variants[0].name, revision=_hash(each))
+
+
+def _rollout_split(each: model.Rollout) -> Split:
+    """Serves stable only: what more it does is in the rollout's record, which nobody has read yet."""
+    spec = _rollout_spec(each)
+    arms = (Variant("canary", spec.canary, 0), Variant("stable", spec.stable, FULL_WEIGHT))
+    key = tuple(_key_source(source) for source in each.key)
+    return Split(each.name, key, arms, default="stable", revision=spec.revision, step=-1)
+
+
+def compile_rollouts(config: model.Config) -> tuple[Delivery, ...]:
+    """The rollouts as the controller reads them, in the order of the file."""
+    return tuple(
+        Delivery(
+            spec=_rollout_spec(each),
+            match=_match(each.match) if each.match else None,
+            prometheus=each.analysis.prometheus if each.analysis else None,
+            queries={metric.name: metric.query for metric in each.analysis.metrics if metric.query}
+            if each.analysis
+            else {},
+            events=tuple(hook.url for hook in each.webhooks if hook.type == "event"),
+            confirmations=tuple(hook.url for hook in each.webhooks if hook.type == "confirm_promotion"),
+        )
+        for each in config.rollouts
+    )
+
+
+def _rollout_spec(each: model.Rollout) -> RolloutSpec:
+    return RolloutSpec(
+        name=each.name,
+        revision=_hash(each),
+        stable=each.stable,
+        canary=each.canary,
+        steps=tuple(_step(step) for step in each.steps),
+        analysis=_analysis(each.analysis, each.steps) if each.analysis else None,
+        on_failure=each.on_failure,
+        baseline=each.baseline,
+        confirm_promotion=any(hook.type == "confirm_promotion" for hook in each.webhooks),
+    )
+
+
+def _hash(section: model.Split | model.Rollout) -> str:
+    """Of what is compared; who is told of it makes no new revision."""
+    meaning = json.dumps(section.model_dump(mode="json", exclude={"webhooks"}), sort_keys=True)
+    return hashlib.sha256(meaning.encode()).hexdigest()[:12]
+
+
+def _step(each: model.Weight | model.Pause | model.AnalysisStep) -> Step:
+    match each:
+        case model.Weight():
+            return SetWeight(each.set_weight)
+        case model.Pause():
+            return Pause(each.pause.duration)
+        case model.AnalysisStep():
+            return AnalysisStep(each.analysis.duration, proof=each.analysis.proof is not None)
+
+
+def _analysis(each: model.Analysis, steps: tuple[model.Step, ...]) -> AnalysisSpec:
+    return AnalysisSpec(
+        metrics=tuple(_metric(metric) for metric in each.metrics),
+        interval=each.interval,
+        min_requests=each.min_requests,
+        alpha=each.alpha,
+        inconclusive_limit=each.inconclusive_limit,
+        consecutive_error_limit=each.consecutive_error_limit,
+        on_no_data=each.on_no_data,
+        proof=any(isinstance(step, model.AnalysisStep) and step.analysis.proof for step in steps),
+    )
+
+
+def _metric(each: model.Metric) -> Metric:
+    if each.guard and each.max is not None:
+        return Guard(each.name, _amount(each.max)[0], each.min_requests or GUARD_REQUESTS, dry_run=each.dry_run)
+    if each.allowed_increase is not None:
+        return Comparison(each.name, "increase", *_amount(each.allowed_increase), dry_run=each.dry_run)
+    if each.allowed_decrease is not None:
+        return Comparison(each.name, "decrease", *_amount(each.allowed_decrease), dry_run=each.dry_run)
+    return Limit(
+        each.name,
+        max=None if each.max is None else _amount(each.max)[0],
+        min=None if each.min is None else _amount(each.min)[0],
+        failure_limit=each.failure_limit,
+        min_requests=each.min_requests or LIMIT_REQUESTS,
+        dry_run=each.dry_run,
+    )
+
+
+def _amount(written: str) -> tuple[float, bool]:
+    """(value, whether it is a share): "10%" is 0.1 of stable's own, "1500ms" is 1.5 seconds."""
+    if written.endswith("%"):
+        return float(written[:-1]) / 100, True
+    if written.endswith("ms"):
+        return float(written[:-2]) / 1000, False
+    return float(written.removesuffix("s")), False
+
+
+def _match(each: model.Target) -> Match:
+    def conditions(written: Mapping[str, model.HeaderCondition] | None) -> tuple[HeaderMatch, ...]:
+        return tuple(_header_match(name, condition) for name, condition in (written or {}).items())
+
+    return Match(conditions(each.headers), conditions(each.claims))
 
 
 _FIRST_STEP = 0.01

@@ -8,7 +8,7 @@ is its description in the JSON Schema, so it speaks to the operator.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -154,6 +155,30 @@ RedisUrl = Annotated[
     ),
     AfterValidator(_no_password),
 ]
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _duration(value: Any) -> Any:  # whatever stands in the file
+    if isinstance(value, float):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
+    if found is None:
+        shown = quote(value) if isinstance(value, str) else "something else"
+        raise ValueError(f'should be a duration such as "150ms", "30s", "10m" or "1h", and is {shown}')
+    return float(found[1]) * _UNIT_SECONDS[found[2]]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}),
+]
+"""Written with its unit, read in seconds."""
+
+Amount = Annotated[
+    str, Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"')
+]
+
 SetOf = Annotated[
     frozenset[T],
     Field(min_length=1),
@@ -243,6 +268,8 @@ class Listen(Section):
     """Address of the admin API and the console; beyond loopback it needs `admin.token`."""
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
+    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
 
 
 class Admin(Section):
@@ -296,6 +323,8 @@ class Passthrough(Section):
     """Paths that are this one or lie below it."""
     cluster: ClusterName
     """The Envoy cluster that serves them."""
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""
 
 
 class EmbeddingClassifier(Section):
@@ -334,7 +363,7 @@ class Route(Section):
     name: Name
     """What metrics, rules and headers call it."""
     target: Name
-    """The model, split or tier that serves it."""
+    """The model, split, rollout or tier that serves it."""
     description: Text | None = None
     """What requests of this intent are about; the classifier reads it."""
     domain: Text | None = None
@@ -402,9 +431,9 @@ class Tier(Section):
     name: Name
     """What routes, aliases and callers name."""
     strong: Name
-    """The model or split for hard requests."""
+    """The model, split or rollout for hard requests."""
     weak: Name
-    """The model or split for the others."""
+    """The model, split or rollout for the others."""
     router: QualityRouter
     """What predicts the win rate of the strong end."""
     strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -429,17 +458,6 @@ class Tier(Section):
         return self
 
 
-class Key(Section):
-    """An API key of a caller."""
-
-    id: Name
-    """The principal that it stands for."""
-    sha256: Sha256
-    """SHA-256 of the whole secret as the caller sends it, in hex."""
-    groups: Annotated[frozenset[Text], PlainSerializer(lambda found: sorted(found))] = frozenset()  # noqa: PLW0108  # as above
-    """The groups that the principal belongs to."""
-
-
 class HeaderCondition(Section):
     """What a header's value must be."""
 
@@ -457,6 +475,174 @@ class HeaderCondition(Section):
         if sum(value is not None for value in (self.exact, self.prefix, self.suffix)) != 1:
             raise ValueError("should have exactly one of exact, prefix, suffix")
         return self
+
+
+class Weight(Section):
+    """A step that gives the canary a share of the keys."""
+
+    set_weight: Annotated[int, Field(ge=0, le=100)]
+    """Percent of the targeting keys."""
+
+
+class PauseFor(Section):
+    """How long to stand still."""
+
+    duration: Duration | None = None
+    """Such as 10m; without it the rollout waits until it is promoted by hand."""
+
+
+class Pause(Section):
+    """A step that stands still."""
+
+    pause: PauseFor
+    """{duration: 10m}, or {} to wait until promoted."""
+
+
+class Inspection(Section):
+    """What an analysis step asks for."""
+
+    duration: Duration = 0.0
+    """How long it takes at least."""
+    proof: Literal["non_inferior"] | None = None
+    """Ask for proof that the canary is no worse, not only for no sign that it is."""
+
+
+class AnalysisStep(Section):
+    """A step that waits until a look at the evidence finds nothing against the canary."""
+
+    analysis: Inspection
+    """{} for one good look; {duration: 5m}, {proof: non_inferior}."""
+
+
+def _step_shape(value: Any) -> str:  # whatever stands in the file
+    found = cast("dict[str, Any]", value if isinstance(value, dict) else getattr(value, "__dict__", {}))
+    return next((f"<{name}>" for name in ("set_weight", "pause", "analysis") if name in found), "<set_weight>")
+
+
+Step = Annotated[
+    Annotated[Weight, Tag("<set_weight>")]
+    | Annotated[Pause, Tag("<pause>")]
+    | Annotated[AnalysisStep, Tag("<analysis>")],
+    Discriminator(_step_shape),
+]
+
+
+class Metric(Section):
+    """What a canary is judged by: a fixed limit, a guard, or a comparison with stable."""
+
+    name: Name
+    """A built-in metric, such as error_rate or latency_p95, or a name of yours for what `query` gives."""
+    query: Text | None = None
+    """A Prometheus query that gives one number; takes fixed limits only, and needs `analysis.prometheus`."""
+    max: Amount | None = None
+    """The canary's value may not be higher."""
+    min: Amount | None = None
+    """The canary's value may not be lower."""
+    guard: bool = False
+    """Act at once when `max` is passed, as soon as min_requests (50) are in."""
+    allowed_increase: Amount | None = None
+    """How much higher than stable's the canary's value may be: a number, or a share such as 10%."""
+    allowed_decrease: Amount | None = None
+    """How much lower than stable's it may be."""
+    failure_limit: Annotated[int, Field(ge=0)] = 0
+    """How many blocks of min_requests may miss a fixed limit before the rollout fails."""
+    min_requests: Annotated[int, Field(gt=0)] | None = None
+    """Canary requests that a guard needs (50), and in a block of a fixed limit (100)."""
+    dry_run: bool = False
+    """Measure and tell, and do nothing."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        comparisons = [each for each in (self.allowed_increase, self.allowed_decrease) if each is not None]
+        limits = [each for each in (self.max, self.min) if each is not None]
+        if (len(comparisons) == 1) == bool(limits):
+            raise ValueError("should have either max or min, or one of allowed_increase and allowed_decrease")
+        if self.guard and (self.max is None or self.min is not None):
+            raise ValueError("a guard should have max alone")
+        if comparisons and (self.failure_limit or self.min_requests or self.query):
+            raise ValueError("a comparison takes neither failure_limit nor min_requests nor query")
+        return self
+
+
+class Analysis(Section):
+    """How a rollout is judged."""
+
+    interval: Duration = 30.0
+    """Time between two looks."""
+    min_requests: Annotated[int, Field(gt=0)] = 100
+    """Canary requests before a comparison says anything, in every step."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance that a canary as good as stable is ever judged worse, over all comparisons together."""
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    """What is measured; none of them may fail."""
+    on_no_data: Literal["hold", "rollback", "continue"] = "hold"
+    """What to do when it cannot be measured, after consecutive_error_limit looks."""
+    inconclusive_limit: Annotated[int, Field(ge=0)] = 0
+    """Inconclusive looks that are put up with before the rollout pauses for a human."""
+    consecutive_error_limit: Annotated[int, Field(ge=0)] = 4
+    """Looks in a row that may fail to measure."""
+    prometheus: Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://")] | None = None
+    """The Prometheus that answers `query`."""
+
+
+class Target(Section):
+    """Callers that get the canary whatever its weight; all conditions must hold."""
+
+    headers: Annotated[dict[HeaderName, HeaderCondition], Field(min_length=1)] | None = None
+    """Conditions on request headers."""
+    claims: Annotated[dict[Text, HeaderCondition], Field(min_length=1)] | None = None
+    """Conditions on claims of the caller's token."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.headers is None and self.claims is None:
+            raise ValueError("should have headers or claims")
+        return self
+
+
+class Webhook(Section):
+    """A URL that is told of a rollout, or asked."""
+
+    type: Literal["event", "confirm_promotion"]
+    """event: told of every move; confirm_promotion: asked before the last move, 2xx lets it happen."""
+    url: Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://")]
+    """Gets a POST with JSON."""
+
+
+class Rollout(Section):
+    """A new model that takes over step by step, or is taken back."""
+
+    name: Name
+    """What routes, aliases and callers name."""
+    stable: Name
+    """The model that serves today."""
+    canary: Name
+    """The model that is to take over."""
+    key: Annotated[tuple[KeySourceName, ...], Field(min_length=1)] = ("header:x-session-id", "conversation")
+    """Where the targeting key is looked for, as in a split; a request without one is served by stable."""
+    match: Target | None = None
+    """Callers that get the canary whatever its weight, while the rollout is under way."""
+    baseline: bool = False
+    """Compare the canary with an arm of its own size that stable's model serves, instead of with all of stable."""
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    """In order: set_weight, pause, analysis; after the last one the canary is promoted to 100 %."""
+    analysis: Analysis | None = None
+    """How it is judged; without it only time and humans decide."""
+    on_failure: Literal["rollback", "pause"] = "rollback"
+    """What to do when the canary fails; a guard always rolls back."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Who is told, and asked."""
+
+
+class Key(Section):
+    """An API key of a caller."""
+
+    id: Name
+    """The principal that it stands for."""
+    sha256: Sha256
+    """SHA-256 of the whole secret as the caller sends it, in hex."""
+    groups: Annotated[frozenset[Text], PlainSerializer(lambda found: sorted(found))] = frozenset()  # noqa: PLW0108  # as above
+    """The groups that the principal belongs to."""
 
 
 class Rule(Section):
@@ -547,6 +733,8 @@ class Config(Section):
         Annotated[Annotated[RedisUrl, Tag("<word>")] | Annotated[Redis, Tag("<mapping>")], WORD_OR_MAPPING] | None
     ) = None
     """Where replicas share state: a URL without password, {url: {env: NAME}}, or embedded: a server of wissel's own."""
+    namespace: Name = "default"
+    """Installations that share a Redis and should not share state take different ones."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     """The models that can serve."""
     entrypoints: tuple[Name, ...] = ()
@@ -554,13 +742,15 @@ class Config(Section):
     passthrough: tuple[Passthrough, ...] = ()
     """Paths that are no LLM calls and go on under the same access rules; any other path is refused."""
     aliases: dict[Name, Name] = Field(default_factory=dict)
-    """Other names that clients may ask for, each for a model, split or tier."""
+    """Other names that clients may ask for, each for a model, split, rollout or tier."""
     intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
     """The intents, and what serves each."""
     splits: tuple[Split, ...] = ()
     """Experiments: names behind which several models share the traffic."""
+    rollouts: tuple[Rollout, ...] = ()
+    """Models that take over step by step, judged on evidence; they need `redis`."""
     tiers: tuple[Tier, ...] = ()
     """Names behind which a strong and a weak target share the traffic by difficulty."""
     access: Access | None = None
@@ -580,6 +770,16 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of a checked `host:port`; of an IPv6 address without the brackets."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def worker_address(address: str, worker: int) -> str:
+    """Where a worker listens if the first of them listens on `address`: a port further on, or a socket beside it."""
+    if worker == 0:
+        return address
+    if address.startswith("unix:"):
+        return f"{address}.{worker}"
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + worker}"
 
 
 class _Strict(GenerateJsonSchema):

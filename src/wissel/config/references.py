@@ -16,6 +16,7 @@ from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
 from wissel.config.shapes import suggestion
 from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
+from wissel.core.metrics import MEASURES
 
 LLM_PATHS = (
     "/v1/chat/completions",
@@ -51,13 +52,14 @@ class _Names:
 def reference_problems(root: Place) -> list[Problem]:
     """Everything that does not fit together."""
     models, splits = _named("model", root["models"]), _named("split", root["splits"])
+    rollouts = _named("rollout", root["rollouts"])
     tiers = _named("tier", root["tiers"])
     routes = _named("route", root["routes"])
     entrypoints = _listed("entrypoint", root["entrypoints"])
     aliases = _keys_of("alias", root["aliases"])
     return list(
         chain(
-            _doubles((models, splits, tiers, entrypoints, aliases), "callers say them all in one field"),
+            _doubles((models, splits, rollouts, tiers, entrypoints, aliases), "callers say them all in one field"),
             *(
                 _doubles((names,))
                 for names in (
@@ -68,14 +70,15 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
             ),
-            _targets(root, (models, splits, tiers), (entrypoints, aliases)),
-            _splits(root, models, (splits, tiers, entrypoints, aliases)),
-            _tiers(root, (models, splits), (tiers, entrypoints, aliases)),
+            _targets(root, (models, splits, rollouts, tiers), (entrypoints, aliases)),
+            _splits(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _rollouts(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _tiers(root, (models, splits, rollouts), (tiers, entrypoints, aliases)),
             _routes(root, routes),
             _intents(root, routes, entrypoints),
             _clusters(root),
             _passthrough(root),
-            _rules(root, models, routes, (splits, tiers, entrypoints, aliases)),
+            _rules(root, models, routes, (splits, rollouts, tiers, entrypoints, aliases)),
             _keys(root),
             _own_headers(root),
             _listeners(root),
@@ -124,8 +127,8 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     name = place.text
     if name is None or any(name in names for names in wanted):
         return
-    *first, last = (names.kind for names in wanted)
-    kinds = f"{', '.join(first)} or {last}" if first else last
+    *others_kinds, last = (names.kind for names in wanted)
+    kinds = f"{', '.join(others_kinds)} or {last}" if others_kinds else last
     confused = next((names.kind for names in others if name in names), None)
     if confused:
         yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
@@ -139,11 +142,11 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _targets(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
+def _targets(root: Place, servers: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
     for route in root["routes"].items():
-        yield from _unknown(route["target"], wanted, others)
+        yield from _unknown(route["target"], servers, others)
     for _, target in root["aliases"].entries():
-        yield from _unknown(target, wanted, others)
+        yield from _unknown(target, servers, others)
 
 
 def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
@@ -175,6 +178,32 @@ def _splits(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator
             seen.setdefault(named.text, named)
         if weights and all(weight is not None and not weight.strip("0") for weight in weights):
             yield split["variants"].problem("the weights sum to 0, so nobody would be served")
+
+
+def _rollouts(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
+    for rollout in root["rollouts"].items():
+        for role in ("stable", "canary"):
+            yield from _unknown(rollout[role], (models,), others)
+        if rollout["canary"].text is not None and rollout["canary"].text == rollout["stable"].text:
+            yield rollout["canary"].problem(
+                f"{quote(rollout['canary'].text)} is also stable; there is nothing to roll out"
+            )
+        analysis = rollout["analysis"]
+        for metric in analysis["metrics"].items():
+            yield from _metric(metric, has_prometheus=analysis["prometheus"].present)
+    if root["rollouts"].present and not root["redis"].present:
+        yield root["rollouts"].problem('rollouts keep their state in redis; add redis: a URL, or "embedded"')
+
+
+def _metric(metric: Place, *, has_prometheus: bool) -> Iterator[Problem]:
+    name, query = metric["name"], metric["query"]
+    if query.present and not has_prometheus:
+        yield query.problem("a query needs analysis.prometheus, the URL of the Prometheus that answers it")
+    if query.present and name.text in MEASURES:
+        yield name.problem(f"{quote(name.text)} is a built-in metric; give the query a name of its own")
+    if not query.present and name.text is not None and name.text not in MEASURES:
+        hint = partial(suggestion, name.text, tuple(MEASURES))
+        yield Problem(name.at, name.path, f"no built-in metric is named {quote(name.text)}", hint=hint)
 
 
 def _routes(root: Place, routes: _Names) -> Iterator[Problem]:
@@ -262,7 +291,7 @@ def _own_headers(root: Place) -> Iterator[Problem]:
             seen.add(folded)
             if folded.startswith("x-wissel-") and folded not in allowed:
                 yield place.key_problem(_removed(folded))
-    for split in root["splits"].items():
+    for split in chain(root["splits"].items(), root["rollouts"].items()):
         for source in split["key"].items():
             kind, _, name = (source.text or "").partition(":")
             if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:

@@ -34,7 +34,7 @@ ANONYMOUS = Principal("anonymous")
 
 @dataclass(frozen=True, slots=True)
 class HeaderMatch:
-    """A condition on one header; a header that is absent matches nothing."""
+    """A condition on one header, or claim; one that is absent matches nothing."""
 
     name: str
     kind: Literal["exact", "prefix", "suffix"]

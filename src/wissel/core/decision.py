@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from wissel.core.access import Principal
 from wissel.core.intent import Intent
 from wissel.core.snapshot import Model
-from wissel.core.split import Reason, TargetingKey
+from wissel.core.split import Reason, Split, TargetingKey
 from wissel.core.tier import Graded
 
 
@@ -36,8 +36,8 @@ class Routed:
     route: str = ""
     """Empty where the caller named the target."""
     intent: Intent | None = None
-    split: str = ""
-    """The split that assigned the variant; empty where there was nothing to split."""
+    split: Split | None = None
+    """What assigned the variant; None where there was nothing to split."""
     key: TargetingKey | None = None
     bucket: int | None = None
     rule_ids: tuple[str, ...] = ()

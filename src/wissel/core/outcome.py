@@ -6,13 +6,42 @@ apart by Envoy's `response.code_details`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from wissel.core.request import Api
+from wissel.core.snapshot import Price
 
 Blame = Literal["variant", "nobody"]
 """Whether a response is evidence about the variant that was asked."""
 
-UPSTREAM_DETAILS = ("via_upstream", "upstream_reset", "response_timeout", "upstream_response_timeout")
+UPSTREAM_DETAILS: Final = (
+    "via_upstream",
+    "upstream_reset_before_response_started",
+    "upstream_reset_after_response_started",
+    "response_timeout",
+    "upstream_per_try_timeout",
+    "upstream_per_try_idle_timeout",
+    "upstream_max_stream_duration_reached",
+    "no_healthy_upstream",
+)
 """Envoy's response code details that begin so speak of the upstream; all others are local replies of another cause."""
+
+OVERFLOW: Final = "{overflow"
+"""In the details of a reset: a circuit breaker of Envoy's own is full, and the upstream was never asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the model counted them."""
+
+    input_tokens: int = 0
+    """Of the whole prompt, cached ones included."""
+    output_tokens: int = 0
+    """All that are paid for, reasoning included."""
+    cached_tokens: int = 0
+    """Of the input, those read from the provider's cache."""
+    reasoning_tokens: int = 0
+    """Of the output, those that the caller does not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +51,60 @@ class Outcome:
     status: int
     """HTTP status; 0 if the response never began."""
     duration: float
-    """Seconds from the request's first message to the response's headers."""
+    """Seconds from the request's first message to the last that was seen of the response."""
+    api: Api
     code_details: str = ""
     """Envoy's `response.code_details`; empty where Envoy does not send it."""
+    headers_after: float | None = None
+    """Seconds from the request's first message to the response's headers; None if they never came."""
+    complete: bool = False
+    """Whether the end of the response was seen; False as well where its body was not read."""
+    hung_up: bool = False
+    """Whether the stream was gone before the response ended: the client left, or the upstream in mid-answer."""
+    usage: Usage | None = None
+    """None where the model did not say."""
+    cost_usd: float | None = None
+    """None without usage or without a price."""
+    finish_reasons: tuple[str, ...] = ()
+    """In the model's words, one for each choice."""
+    response_model: str = ""
+    """What the response says that served it; empty where it does not say."""
+    error: str = ""
+    """The type or code of an error that the body told; `truncated` for a stream without an end."""
+    ttft: float | None = None
+    """Seconds from the request's first message to the first token of a stream."""
+    time_per_output_chunk: float | None = None
+    """Mean seconds between two chunks of output."""
+    time_per_output_token: float | None = None
+    """Mean seconds for a token after the first."""
+    chunks: int = 0
+    """Events of a stream that carried output."""
+    unread: str = ""
+    """Why a body that was there could not be read; empty where it could."""
 
     @property
     def is_evidence(self) -> bool:
         """Whether this counts for or against the variant."""
-        return blame(self.status, self.code_details) == "variant"
+        return not self.hung_up and blame(self.status, self.code_details) == "variant"
 
     @property
     def is_error(self) -> bool:
-        return self.status >= 500 or self.status == 0
+        """Whether the model failed; an answer may begin with 200 and fail later."""
+        return self.status >= 500 or self.status == 0 or (self.status < 400 and bool(self.error))
 
 
 def blame(status: int, code_details: str) -> Blame:
     """Who a response speaks about; without details an answer is taken for the upstream's own."""
     if status == 0:
         return "nobody"
-    return "variant" if not code_details or code_details.startswith(UPSTREAM_DETAILS) else "nobody"
+    if not code_details:
+        return "variant"
+    if code_details == "stream_idle_timeout":
+        # 504 says that the request was complete, so it was the model that stayed silent; 408, the caller.
+        return "variant" if status == 504 else "nobody"
+    return "variant" if code_details.startswith(UPSTREAM_DETAILS) and OVERFLOW not in code_details else "nobody"
+
+
+def cost(usage: Usage, price: Price) -> float:
+    """USD."""
+    return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1_000_000

@@ -127,7 +127,7 @@ def _serve(
         revision=snapshot.revision,
         route=intent.route if intent else "",
         intent=intent,
-        split=served if served in snapshot.splits else "",
+        split=snapshot.splits.get(served),
         key=assigned.key,
         bucket=assigned.bucket,
         rule_ids=permit.rule_ids,
@@ -149,7 +149,7 @@ def _assign(
         reason: Reason = "static"
         return Assignment(snapshot.arms(target)[0], reason) if target in able else None
     key = targeting_key(split.key, request, caller, request_id)
-    return assign(split, key, able=able, headers=request.headers)
+    return assign(split, key, able=able, headers=request.headers, claims=caller.claims)
 
 
 def pass_through(snapshot: Snapshot, head: Head, caller: Principal) -> Passed | Denied:
@@ -172,12 +172,13 @@ def not_found(method: str, path: str) -> Denied:
 
 
 def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
-    """The first entry whose prefix covers `path` at a segment border."""
-    for entry in entries:
-        prefix = entry.path_prefix.rstrip("/")
-        if path == prefix or path.startswith(prefix + "/"):
-            return entry
-    return None
+    """The first entry that covers `path`."""
+    return next((entry for entry in entries if lies_below(path, (entry.path_prefix,))), None)
+
+
+def lies_below(path: str, prefixes: Iterable[str]) -> bool:
+    """Whether a prefix covers `path` at the border of a segment."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in (each.rstrip("/") for each in prefixes))
 
 
 def list_models(snapshot: Snapshot, head: Head, caller: Principal) -> Listed:

@@ -68,6 +68,20 @@ class Passthrough:
 
     path_prefix: str
     cluster: str
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What Envoy's edge must know before a request is decided."""
+
+    allow_headers: frozenset[str] = frozenset()
+    """`x-wissel-*` headers that callers may set themselves."""
+    upgrades: tuple[str, ...] = ()
+    """Path prefixes where a connection may be upgraded."""
+    max_body_bytes: int = 32 * 1024 * 1024
+    """A larger body of a call is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +114,7 @@ class Snapshot:
     """By the SHA-256 of the secret, in hex."""
     rules: RuleBook | None = None
     """None where `access` is not configured: then everyone may use everything."""
-    allow_headers: frozenset[str] = frozenset()
-    """`x-wissel-*` headers that callers may set themselves."""
+    terms: Terms = Terms()
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
 
     def arms(self, target: str) -> tuple[Variant, ...]:

@@ -50,6 +50,18 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """Which callers are targeted: all conditions must hold."""
+
+    headers: tuple[HeaderMatch, ...] = ()
+    claims: tuple[HeaderMatch, ...] = ()
+    """The same conditions on the caller's claims."""
+
+    def fits(self, headers: Mapping[str, str], claims: Mapping[str, str]) -> bool:
+        return all(each.matches(headers) for each in self.headers) and all(each.matches(claims) for each in self.claims)
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """Variants in the order in which they lie on the line."""
 
@@ -58,9 +70,13 @@ class Split:
     variants: tuple[Variant, ...]
     default: str
     """The variant for a request without a key: the first as written; of a rollout, stable."""
-    match: tuple[HeaderMatch, ...] = ()
-    """Callers that meet all of these get `matched`, whatever the weights; none if empty."""
+    match: Match | None = None
+    """Callers that meet it get `matched`, whatever the weights."""
     matched: str = ""
+    revision: str = ""
+    """A hash of what is compared; together with `attempt` and `step` it says which counters an outcome belongs to."""
+    attempt: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,12 @@ def variant_at(variants: Iterable[Variant], point: int) -> Variant:
 
 
 def assign(
-    split: Split, key: TargetingKey | None, *, able: Collection[str], headers: Mapping[str, str] | None = None
+    split: Split,
+    key: TargetingKey | None,
+    *,
+    able: Collection[str],
+    headers: Mapping[str, str] | None = None,
+    claims: Mapping[str, str] | None = None,
 ) -> Assignment | None:
     """The variant for this key among those whose model is `able`; None if there is none.
 
@@ -135,7 +156,7 @@ def assign(
     names. A caller for whom an arm is not able leaves the experiment: the rest
     of the line is dealt out by the same key, with reason `default`.
     """
-    if split.match and all(condition.matches(headers or {}) for condition in split.match):
+    if split.match and split.match.fits(headers or {}, claims or {}):
         matched = next((v for v in split.variants if v.name == split.matched and v.model in able), None)
         if matched:
             return Assignment(matched, "targeting_match", key)

@@ -18,6 +18,7 @@ import openai
 import yaml
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from wissel.demo.parts import Envoy
@@ -27,6 +28,10 @@ from wissel.errors import WorldError
 ENGINEERING: Final = "wsl-demo-engineering"
 SUPPORT: Final = "wsl-demo-support"
 NOBODY: Final = "wsl-demo-nobody"
+
+
+_WIDE: Final = 120
+"""Columns of a terminal that has room for every column of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Told:
     prompt: str
     asked: str
     route: str
+    score: float | None
+    """Of the route, where the intent was asked for."""
     variant: str
     model: str
     served_by: str
@@ -107,11 +114,11 @@ async def _tell_on(stage: Stage, console: Console, *, once: bool, as_json: bool)
 
 async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
     told: list[Told] = []
-    table = _table()
+    table = _table(console.width)
     with Live(table, console=console, refresh_per_second=8, transient=quiet):
         for ask in STORY:
             told.append(await _send(stage, ask, number=len(told)))
-            _add_row(table, told[-1])
+            _add_row(table, told[-1], console.width)
     return told
 
 
@@ -144,6 +151,7 @@ async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
         prompt=ask.prompt,
         asked=ask.model,
         route=facts.get("route", ""),
+        score=line["wissel"].get("score"),
         variant=facts.get("variant", ""),
         model=decided,
         served_by=served_by,
@@ -186,23 +194,31 @@ def _summary(told: list[Told]) -> dict[str, Any]:
     }
 
 
-def _table() -> Table:
-    table = Table(title="Requests through Envoy, as they come")
-    for name in ("prompt", "asked for", "route", "variant", "model", "served by", "status"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    table.add_column("added ms", justify="right")
+def _table(width: int) -> Table:
+    """Fits any terminal: a narrow one does not show what the variant tells as well."""
+    table = Table(title="Requests through Envoy, as they come", expand=True)
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("route", overflow="ellipsis", no_wrap=True, max_width=16)
+    table.add_column("score", justify="right")
+    table.add_column("variant", overflow="ellipsis", no_wrap=True, max_width=14)
+    if width >= _WIDE:
+        table.add_column("asked for", no_wrap=True)
+        table.add_column("model", no_wrap=True)
+        table.add_column("served by", no_wrap=True)
+    table.add_column("status")
+    table.add_column("added ms", justify="right", no_wrap=True)
     table.add_column("")
     return table
 
 
-def _add_row(table: Table, told: Told) -> None:
+def _add_row(table: Table, told: Told, width: int) -> None:
+    wide = (told.asked, told.model, told.served_by) if width >= _WIDE else ()
     table.add_row(
-        told.prompt,
-        told.asked,
+        escape(told.prompt),
         told.route,
+        "" if told.score is None else f"{told.score:.2f}",
         told.variant,
-        told.model,
-        told.served_by,
+        *wide,
         str(told.status),
         "" if told.added_ms is None else f"{told.added_ms:.1f}",
         "[green]✓[/]" if told.as_decided else "[red]✗[/]",

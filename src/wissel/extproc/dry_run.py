@@ -19,7 +19,7 @@ async def dry_run(
 
     With `caller` the request is decided as theirs, whatever credential it shows.
     """
-    exchange = Exchange(request_id, now=0.0, allow_headers=router.snapshot.allow_headers)
+    exchange = Exchange(request_id, now=0.0, terms=router.snapshot.terms)
     steps = exchange.receive(RequestHeaders(headers, end_of_stream=not body), now=0.0)
     while exchange.decision is None:
         match steps.pop() if steps else None:

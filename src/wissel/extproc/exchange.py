@@ -9,7 +9,8 @@ rules of ext_proc that a processor can break:
   decision is made, and every byte of the body is handed back in chunks;
 * nothing that is undecided is ever answered with CONTINUE once its body is in.
 
-The request's direction and the response's are independent of each other.
+The request's direction and the response's are independent of each other; the
+response to a routed request has a state of its own, `response.Response`.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,11 @@ from typing import Final, Literal
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome
-from wissel.core.policy import not_found
-from wissel.core.request import Head, Request
+from wissel.core.policy import lies_below, not_found
+from wissel.core.request import Api, Head, Request
+from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
+from wissel.extproc.encoding import asked_away
 from wissel.extproc.mutation import (
     MODEL_HEADER,
     REQUEST_ID_HEADER,
@@ -34,7 +37,8 @@ from wissel.extproc.mutation import (
     for_routed,
     metadata_of,
 )
-from wissel.extproc.openai import MODELS_PATH, PATHS, Body, is_plain, normalise_path, read_body, understand
+from wissel.extproc.openai import MODELS_PATH, PATHS, Body, Splice, is_plain, normalise_path, read_body, understand
+from wissel.extproc.response import Response
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
 Phase = Literal[
@@ -127,6 +131,8 @@ class Reply:
     """Whether `chunk` is the last."""
     skip_body: bool = False
     """Ask Envoy to send no request body after these headers."""
+    read_body: bool = False
+    """Ask Envoy to send the response's body after these headers, in chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,6 @@ class Exchange:
     """The state of one request. `now` is any clock's time in seconds that never goes back."""
 
     __slots__ = (
-        "_allow",
         "_began",
         "_body",
         "_caller",
@@ -163,31 +168,48 @@ class Exchange:
         "_head",
         "_mode",
         "_request_id",
+        "_response",
+        "_response_mode",
+        "_size",
         "_state",
+        "_streams",
+        "_terms",
         "_trailers",
         "decision",
-        "outcome",
     )
 
-    def __init__(self, request_id: str, *, now: float, allow_headers: frozenset[str] = frozenset()) -> None:
+    def __init__(self, request_id: str, *, now: float, terms: Terms = Terms()) -> None:  # noqa: B008 - it is frozen
         self._request_id = request_id
-        self._allow = allow_headers
+        self._terms = terms
         self._began = now
         self._state: _State = "new"
         self._mode: BodyMode = "buffered"
+        self._response_mode: BodyMode = "none"
         self._head: Head | None = None
         self._caller: Principal | None = None
         self._body: Body | None = None
         self._chunks: list[bytes] = []
+        self._size = 0
         self._ended = False
         self._trailers = False
+        self._streams = False
+        self._response: Response | None = None
         self.decision: Decision | None = None
-        self.outcome: Outcome | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of a routed request; None as long as it goes on."""
+        return self._response.outcome if self._response is not None else None
 
     @property
     def is_settled(self) -> bool:
         """Whether the request was decided and answered; until then the stream must not end cleanly."""
         return self._state in {"forwarded", "refused"}
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a FULL_DUPLEX_STREAMED body is on its way, with no clock of Envoy's on it."""
+        return self._state == "reading" and self._mode == "full_duplex_streamed"
 
     @property
     def is_deciding(self) -> bool:
@@ -200,6 +222,7 @@ class Exchange:
             return self._refuse(_misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._mode = protocol.request_body
+            self._response_mode = protocol.response_body
         match event:
             case RequestHeaders():
                 return self._on_request_headers(event)
@@ -209,10 +232,10 @@ class Exchange:
                 return self._on_request_trailers()
             case ResponseHeaders():
                 return self._on_response_headers(event, now)
-            case ResponseBody():
-                return [Reply("response_body")]
+            case ResponseBody(data, end_of_stream):
+                return self._on_response_body(data, end_of_stream=end_of_stream, now=now)
             case ResponseTrailers():
-                return [Reply("response_trailers")]
+                return self._on_response_trailers(now)
 
     def identified(self, answer: Principal | Denied) -> list[Step]:
         """Go on once the caller is known."""
@@ -225,6 +248,10 @@ class Exchange:
             return [Decide(head, answer)]
         self._state = "reading"
         return [] if self._mode == "full_duplex_streamed" else [Reply("request_headers")]
+
+    def late(self) -> list[Step]:
+        """The body took too long; nothing to do if it is all there by now."""
+        return self._refuse(_LATE) if self._state == "reading" else []
 
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
@@ -241,6 +268,20 @@ class Exchange:
             case Routed():
                 return self._forward(decision)
 
+    @property
+    def override_worked(self) -> bool:
+        """Whether Envoy sent the response's body because it was asked to."""
+        return self._response is not None and self._response.got_what_it_asked_for
+
+    def closed(self, *, now: float, override_works: bool) -> None:
+        """Envoy has ended the stream; what was seen until now is the outcome.
+
+        Where an answer's body never came although it was asked for, only `override_works`, which is whether any such
+        body ever came, tells a caller who left from an Envoy that does not allow the override.
+        """
+        if self._response is not None:
+            self._response.close(now=now, override_works=override_works)
+
     # The request's direction.
 
     def _on_request_headers(self, event: RequestHeaders) -> list[Step]:
@@ -250,11 +291,12 @@ class Exchange:
         raw_path = headers.get(":path", "")
         method = headers.get(":method", "")
         path = normalise_path(raw_path)
-        if "upgrade" in headers or method == "CONNECT":
+        wants_upgrade = "upgrade" in headers or method == "CONNECT"
+        if wants_upgrade and not (is_plain(raw_path) and lies_below(path, self._terms.upgrades)):
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
-        if complaint := _complaint(self._mode):
+        if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
             return self._refuse(_misconfigured(complaint))
-        api = PATHS.get(path) if method == "POST" else None
+        api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
             if event.end_of_stream:
@@ -274,16 +316,22 @@ class Exchange:
                 return self._hand_back(data, end_of_stream=end_of_stream)
             case "forwarded", _:
                 return [Reply("request_body")]
-            case "reading", "full_duplex_streamed":
-                self._chunks.append(data)
-                return self._on_whole_body() if end_of_stream else []
             case "reading", _:
+                self._size += len(data)
+                if self._size > self._terms.max_body_bytes:
+                    self._chunks.clear()
+                    return self._refuse(_too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
-                return self._on_whole_body()
+                # Only a FULL_DUPLEX_STREAMED body comes in pieces.
+                is_whole = end_of_stream or self._mode != "full_duplex_streamed"
+                return self._on_whole_body() if is_whole else []
             case "deciding", "full_duplex_streamed":
                 # A passthrough that is still being decided: its body waits.
                 self._chunks.append(data)
                 self._ended = end_of_stream
+                return []
+            case "refused", "full_duplex_streamed":
+                # Sent before the refusal arrived.
                 return []
             case _:
                 return [Fail(f"a request body came while {self._state}")]
@@ -311,6 +359,7 @@ class Exchange:
             request = understand(head.api, head.path, head.headers, self._body)
         except UnreadableError as error:
             return self._refuse(_unreadable(error))
+        self._streams = request.stream
         self._chunks.clear()
         self._state = "deciding"
         assert self._caller is not None
@@ -321,9 +370,13 @@ class Exchange:
         assert body is not None
         assert head.api is not None
         self._state = "forwarded"
-        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._allow)
+        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
+        splices = self._expect_response(decision, head.api, body)
+        if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
+            readable = asked_away(accepted, stream=self._streams)
+            mutation = replace(mutation, set_headers={**mutation.set_headers, "accept-encoding": readable})
         upstream = decision.model.upstream_model
-        data = None if upstream == body.model else body.with_model(upstream)
+        data = body.with_model(upstream, *splices) if upstream != body.model or splices else None
         if head.headers.get(":path") != head.path:
             # One spelling for all: what the rules were asked about is what the upstream gets.
             mutation = replace(mutation, set_headers={**mutation.set_headers, ":path": _canonical(head)})
@@ -339,9 +392,27 @@ class Exchange:
             mutation = replace(mutation, set_headers=sized)
         return [Reply("request_body", replace(mutation, body=data), metadata)]
 
+    @property
+    def _reads_response(self) -> bool:
+        # With a duplex body Envoy ignores each override.
+        return self._response_mode == "streamed" or self._mode != "full_duplex_streamed"
+
+    def _expect_response(self, decision: Routed, api: Api, body: Body) -> tuple[Splice, ...]:
+        """Get ready to read the response; what the request must say so that it can be read."""
+        can_tell = self._reads_response and self._streams and api in {"chat", "completions"}
+        splices = body.asking_for_usage() if can_tell else ()
+        self._response = Response(
+            decision.model,
+            api,
+            began=self._began,
+            body="comes" if self._response_mode == "streamed" else "on request" if self._reads_response else "never",
+            strip_usage=bool(splices),
+        )
+        return splices
+
     def _forward_untouched(self, decision: Passed) -> list[Step]:
         self._state = "forwarded"
-        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._allow)
+        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
         if self._chunks:
             waiting = b"".join(self._chunks)
@@ -365,16 +436,31 @@ class Exchange:
     # The response's direction.
 
     def _on_response_headers(self, event: ResponseHeaders, now: float) -> list[Step]:
+        if self._state == "new":
+            # Envoy answered by itself, and there is nothing to decide any more; the answer's body may follow.
+            self._state = "refused"
         ours = {REQUEST_ID_HEADER: self._request_id}
-        if isinstance(self.decision, Routed):
-            ours[MODEL_HEADER] = self.decision.model.name
-            status = event.headers.get(":status", "")
-            self.outcome = Outcome(
-                status=int(status) if status.isdecimal() else 0,
-                duration=now - self._began,
-                code_details=event.attributes.get("response.code_details", ""),
-            )
-        return [Reply("response_headers", Mutation(set_headers=ours))]
+        if self._response is None or not isinstance(self.decision, Routed):
+            return [Reply("response_headers", Mutation(set_headers=ours))]
+        ours[MODEL_HEADER] = self.decision.model.name
+        details = event.attributes.get("response.code_details", "")
+        opening = self._response.begin(event.headers, details, end_of_stream=event.end_of_stream, now=now)
+        shrinks = opening.may_shrink and "content-length" in event.headers
+        mutation = Mutation(set_headers=ours, remove_headers=("content-length",) if shrinks else ())
+        return [Reply("response_headers", mutation, read_body=opening.read_body)]
+
+    def _on_response_body(self, data: bytes, *, end_of_stream: bool, now: float) -> list[Step]:
+        if self._response is None:
+            return [Reply("response_body")]
+        on = self._response.feed(data, end_of_stream=end_of_stream, now=now)
+        changed = None if on == data else Mutation(body=on)
+        return [Reply("response_body", changed, self._response.metadata() if end_of_stream else None)]
+
+    def _on_response_trailers(self, now: float) -> list[Step]:
+        if self._response is None:
+            return [Reply("response_trailers")]
+        self._response.end_with_trailers(now=now)
+        return [Reply("response_trailers", metadata=self._response.metadata())]
 
     def _known_head(self) -> Head:
         assert self._head is not None, "answered before it was asked"
@@ -392,11 +478,13 @@ def _is_local_reply(event: Event) -> bool:
     return bool(details) and details != "via_upstream"
 
 
-def _complaint(mode: BodyMode) -> str:
-    """What is wrong with the filter's mode for request bodies; empty if it can be served."""
-    if mode in {"buffered", "full_duplex_streamed"}:
-        return ""
-    return f"processing_mode.request_body_mode is {mode.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
+def _complaint(request: BodyMode, response: BodyMode) -> str:
+    """What is wrong with the filter's modes for bodies; empty if they can be served."""
+    if request not in {"buffered", "full_duplex_streamed"}:
+        return f"processing_mode.request_body_mode is {request.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
+    if response not in {"none", "streamed"}:
+        return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
+    return ""
 
 
 def _misconfigured(complaint: str) -> Denied:
@@ -405,6 +493,13 @@ def _misconfigured(complaint: str) -> Denied:
 
 def _bad_request(message: str, *, code: str, param: str | None = None) -> Denied:
     return Denied(400, message, "invalid_request_error", code, param)
+
+
+def _too_large(limit: int) -> Denied:
+    return Denied(413, f"the body is larger than {limit} bytes", "invalid_request_error", "request_too_large")
+
+
+_LATE: Final = Denied(408, "the body did not arrive in time", "invalid_request_error", "request_timeout")
 
 
 def _unreadable(error: UnreadableError) -> Denied:

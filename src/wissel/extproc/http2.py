@@ -14,6 +14,8 @@ from h2.events import ConnectionTerminated, Event
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, WindowUpdateFrame
 
+from wissel.extproc.headers import RememberingDecoder, RememberingEncoder
+
 STREAM_WINDOW = 1 << 20
 CONNECTION_WINDOW = 16 << 20
 MAX_FRAME_BYTES = 1 << 18
@@ -50,7 +52,8 @@ class ServerConnection(H2Connection):
         )
         # h2 copies these from its defaults before they can be set.
         self.max_inbound_frame_size = MAX_FRAME_BYTES
-        self.decoder.max_header_list_size = max_header_bytes
+        self.decoder = RememberingDecoder(max_header_bytes)
+        self.encoder = RememberingEncoder()
 
     def begin(self) -> None:
         """Announce the settings and the connection's window."""

@@ -89,10 +89,12 @@ def foreign_headers(headers: Mapping[str, str], *, allow: frozenset[str], ours: 
 
 
 def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
-    """What access logs and other filters read of a decision; every value is text, but for what a tier measured."""
+    """What access logs and other filters read of a decision."""
     match decision:
         case Routed():
+            score = decision.intent.score if decision.intent else None
             return {
+                **({} if score is None else {"score": round(score, 4)}),
                 "route": decision.route,
                 "target": decision.target,
                 "model": decision.model.name,

@@ -1,10 +1,10 @@
 """From the bytes of an LLM call to a `Request`, and back with another model.
 
 Bodies are read once and never written again: only the bytes of the `model`
-value are exchanged, so unknown members, number formats, escapes and key order
-reach the upstream as the caller sent them. To know where that value stands,
-the outermost object is walked member by member; whatever lies inside is left
-to the JSON scanner. The readers are lenient where an upstream can complain for
+value are exchanged, and a stream's wish for usage is put in, so unknown
+members, number formats, escapes and key order reach the upstream as the caller
+sent them. To know where a value stands, its object is walked member by member;
+whatever lies inside is left to the JSON scanner. The readers are lenient where an upstream can complain for
 itself, and strict where two readers could disagree about what was asked.
 """
 
@@ -40,19 +40,57 @@ _SCAN = json.JSONDecoder(parse_constant=_no_constant).raw_decode
 
 
 @dataclass(frozen=True, slots=True)
+class Splice:
+    """A stretch of text, and what stands there instead."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
-    """A JSON object as text, its members, and where its `model` stands."""
+    """A JSON object as text, its members, and where their values stand."""
 
     text: str
     members: Mapping[str, Any]
+    spans: Mapping[str, tuple[int, int]]
+    """Of each member's value, quotes included."""
     model: str
-    model_start: int
-    """Of the value, quotes included."""
-    model_end: int
 
-    def with_model(self, name: str) -> bytes:
-        """The same bytes, asking for another model."""
-        return (self.text[: self.model_start] + json.dumps(name) + self.text[self.model_end :]).encode()
+    def with_model(self, name: str, *splices: Splice) -> bytes:
+        """The same bytes, asking for another model, and changed where `splices` say so."""
+        start, end = self.spans["model"]
+        parts: list[str] = []
+        at = 0
+        for splice in sorted((Splice(start, end, json.dumps(name)), *splices), key=lambda each: each.start):
+            parts += self.text[at : splice.start], splice.text
+            at = splice.end
+        return "".join((*parts, self.text[at:])).encode()
+
+    def asking_for_usage(self) -> tuple[Splice, ...]:
+        """What makes a stream of completions tell its usage; nothing where it does so already, or never will.
+
+        Where `include_usage` is there twice, both say yes, whichever a server reads.
+        """
+        options = self.members.get("stream_options")
+        if options is None:
+            if "stream_options" in self.spans:
+                return (Splice(*self.spans["stream_options"], f"{{{_INCLUDE_USAGE}}}"),)
+            _, end = self.spans["model"]
+            return (Splice(end, end, f', "stream_options": {{{_INCLUDE_USAGE}}}'),)
+        if not isinstance(options, dict):
+            # It is wrong, and the upstream will say so.
+            return ()
+        if cast("Mapping[str, Any]", options).get("include_usage") is True:
+            return ()
+        inside = list(_members(self.text, self.spans["stream_options"][0]))
+        found = tuple(Splice(start, end, "true") for name, _, start, end in inside if name == "include_usage")
+        start = self.spans["stream_options"][0] + 1
+        return found or (Splice(start, start, f"{_INCLUDE_USAGE}, " if inside else _INCLUDE_USAGE),)
+
+
+_INCLUDE_USAGE: Final = '"include_usage": true'
 
 
 def normalise_path(path: str) -> str:
@@ -107,7 +145,24 @@ def _walk(text: str) -> Body:
         _SCAN(text, at)
         raise UnreadableError("the body is not a JSON object")
     members: dict[str, Any] = {}
-    start = end = -1
+    spans: dict[str, tuple[int, int]] = {}
+    end = at + 1
+    for name, value, start, end in _members(text, at):
+        if name in members:
+            raise UnreadableError(f'the body names "{name}" twice', param=name)
+        members[name] = value
+        spans[name] = (start, end)
+    closing = _skip(text, end)
+    if (rest := _skip(text, closing + 1)) != len(text):
+        raise json.JSONDecodeError("Extra data", text, rest)
+    model = members.get("model")
+    if not isinstance(model, str) or not model:
+        raise UnreadableError("the body must name a model: a non-empty string", param="model")
+    return Body(text, members, spans, model)
+
+
+def _members(text: str, at: int) -> Iterator[tuple[str, Any, int, int]]:
+    """Each member of the object that begins at `at`: its name, its value, and from where to where that stands."""
     at = _skip(text, at + 1)
     closed = text[at : at + 1] == "}"
     while not closed:
@@ -117,25 +172,15 @@ def _walk(text: str) -> Body:
         at = _skip(text, at)
         if text[at : at + 1] != ":":
             raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
-        value_at = _skip(text, at + 1)
-        value, at = _SCAN(text, value_at)
-        if name in members:
-            raise UnreadableError(f'the body names "{name}" twice', param=name)
-        members[name] = value
-        if name == "model":
-            start, end = value_at, at
-        at = _skip(text, at)
+        start = _skip(text, at + 1)
+        value, end = _SCAN(text, start)
+        at = _skip(text, end)
         closed = text[at : at + 1] == "}"
         if not closed:
             if text[at : at + 1] != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
             at = _skip(text, at + 1)
-    if (rest := _skip(text, at + 1)) != len(text):
-        raise json.JSONDecodeError("Extra data", text, rest)
-    model = members.get("model")
-    if not isinstance(model, str) or not model:
-        raise UnreadableError("the body must name a model: a non-empty string", param="model")
-    return Body(text, members, model, start, end)
+        yield name, value, start, end
 
 
 def _skip(text: str, at: int) -> int:

@@ -9,12 +9,14 @@ request, while a clean end would let it through.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from wissel.core.decision import Decision, Passed, Routed
+from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
@@ -24,13 +26,35 @@ from wissel.telemetry import Telemetry
 log = structlog.get_logger(__name__)
 
 
-def methods(router: Callable[[], Router], telemetry: Telemetry) -> Mapping[str, Method]:
+Ended = Callable[[Outcome | None], None]
+"""Told once what became of a request: None if it never left, or nothing is known of it."""
+
+
+class Ledger(Protocol):
+    """Who keeps what becomes of requests."""
+
+    def began(self, decision: Routed, request_id: str) -> Ended | None:
+        """A request goes to its model; what to call at its end, if its end matters."""
+        ...
+
+
+def methods(router: Callable[[], Router], telemetry: Telemetry, ledger: Ledger | None = None) -> Mapping[str, Method]:
     """The gRPC methods to serve; `router` is asked once for each stream."""
 
+    peer = Peer()
+
     def process(call: Call) -> Receiver:
-        return Session(call, router(), telemetry)
+        return Session(call, router(), telemetry, peer, ledger)
 
     return {wire.METHOD: process}
+
+
+@dataclass(slots=True)
+class Peer:
+    """What streams have shown of Envoy's configuration."""
+
+    override_works: bool = False
+    """Whether it sends responses' bodies when asked."""
 
 
 class Session:
@@ -39,24 +63,36 @@ class Session:
     __slots__ = (
         "_asked_at",
         "_call",
+        "_clock",
+        "_ended",
         "_exchange",
+        "_failed",
         "_half_closed",
+        "_ledger",
         "_over",
+        "_peer",
         "_request_id",
         "_router",
         "_task",
         "_telemetry",
     )
 
-    def __init__(self, call: Call, router: Router, telemetry: Telemetry) -> None:
+    def __init__(
+        self, call: Call, router: Router, telemetry: Telemetry, peer: Peer, ledger: Ledger | None = None
+    ) -> None:
         self._call = call
         self._router = router
         self._telemetry = telemetry
+        self._peer = peer
+        self._ledger = ledger
+        self._ended: Ended | None = None
         self._request_id = new_request_id()
-        self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
+        self._exchange = Exchange(self._request_id, now=perf_counter(), terms=router.snapshot.terms)
         self._task: asyncio.Task[None] | None = None
+        self._clock: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
         self._over = False
+        self._failed = False
         self._half_closed = False
         telemetry.stream_opened()
 
@@ -90,9 +126,16 @@ class Session:
         self._over = True
         if self._task is not None:
             self._task.cancel()
+        if self._clock is not None:
+            self._clock.cancel()
+        if not self._failed:
+            self._peer.override_works = self._peer.override_works or self._exchange.override_worked
+            self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
         decision, outcome = self._exchange.decision, self._exchange.outcome
         if isinstance(decision, Routed) and outcome is not None:
             self._telemetry.ended(decision, outcome)
+        if self._ended is not None:
+            self._ended(outcome)
         self._telemetry.stream_closed()
 
     def _perform(self, steps: list[Step]) -> None:
@@ -105,6 +148,8 @@ class Session:
                     self._count_decision()
                 case Identify(head):
                     self._perform(self._exchange.identified(self._router.identify(head)))
+                    if self._exchange.is_reading:
+                        self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
                 case Decide(subject, caller):
                     self._asked_at = perf_counter()
                     answer = self._router.decide(subject, caller, self._request_id)
@@ -114,6 +159,9 @@ class Session:
                         self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _late(self) -> None:
+        self._perform(self._exchange.late())
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:
@@ -128,6 +176,8 @@ class Session:
         steps = self._exchange.decided(decision)
         if isinstance(decision, Routed | Passed):
             self._count_decision()
+        if isinstance(decision, Routed) and self._ledger is not None:
+            self._ended = self._ledger.began(decision, self._request_id)
         self._perform(steps)
         if self._half_closed:
             self.half_closed()
@@ -142,6 +192,7 @@ class Session:
         if self._over:
             return
         self._over = True
+        self._failed = True
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
         self._call.finish(Status.INTERNAL, "the processor failed")
@@ -151,6 +202,9 @@ def new_request_id() -> str:
     """Names one request for feedback and support: 96 random bits."""
     return f"wr-{secrets.token_hex(12)}"
 
+
+BODY_SECONDS: Final = 120.0
+"""For a call's whole body: Envoy has no clock of its own for one that is FULL_DUPLEX_STREAMED."""
 
 PROCESSOR: Final = wire.SERVICE
 """The name under which health checks ask for the processor."""

@@ -144,6 +144,9 @@ def _reply(response: Any, step: Reply) -> None:
     if step.skip_body:
         # Only the request's body mode changes; DEFAULT (0) elsewhere keeps what is configured.
         response.mode_override.request_body_mode = _BODY_MODES.index("none")
+    if step.read_body:
+        # The request's body mode becomes NONE with it, which changes nothing any more.
+        response.mode_override.response_body_mode = _BODY_MODES.index("streamed")
 
 
 def _set_common(common: CommonResponse, mutation: Mutation) -> None:

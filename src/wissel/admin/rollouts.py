@@ -1,0 +1,164 @@
+"""Rollouts over HTTP: where they stand, what people do to them, and what callers think of their answers."""
+
+from dataclasses import asdict
+from typing import Any, Final, cast, get_args
+
+from aiohttp import web
+
+from wissel.admin.errors import error
+from wissel.controller import Standing, UnknownRolloutError, Verb
+from wissel.core.analysis import Reading
+from wissel.core.evidence import Arm
+from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Pause, Refused, SetWeight, Step
+from wissel.errors import StoreError
+from wissel.fleet import Fleet
+from wissel.store.base import AlreadyGiven, Entry, Served, Unknown
+
+View = dict[str, Any]
+
+VERBS: Final = frozenset(get_args(Verb)) - {"promote_full"}
+
+
+class RolloutsApi:
+    """The handlers; `fleet` is None where the configuration has no redis."""
+
+    def __init__(self, fleet: Fleet | None) -> None:
+        self._fleet = fleet
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/rollouts", _told(self.list)),
+            web.get("/v1/rollouts/{name}", _told(self.get)),
+            web.get("/v1/rollouts/{name}/history", _told(self.history)),
+            web.post("/v1/rollouts/{name}/{verb}", _told(self.act)),
+            web.post("/v1/feedback", _told(self.feedback)),
+        ]
+
+    async def list(self, _: web.Request) -> web.Response:
+        if self._fleet is None:
+            return web.json_response({"rollouts": []})
+        return web.json_response(
+            {"rollouts": [standing_view(each) for each in await self._fleet.controller.standings()]}
+        )
+
+    async def get(self, request: web.Request) -> web.Response:
+        return web.json_response(standing_view(await self._known().controller.standing(request.match_info["name"])))
+
+    async def history(self, request: web.Request) -> web.Response:
+        entries = await self._known().controller.history(request.match_info["name"])
+        return web.json_response({"history": [entry_view(each) for each in entries]})
+
+    async def act(self, request: web.Request) -> web.Response:
+        """`{"by": who, "full": true}` may come along; only `promote` knows `full`."""
+        name, verb = request.match_info["name"], request.match_info["verb"]
+        if verb not in VERBS:
+            return error(404, f'"{verb}" is none of {", ".join(sorted(VERBS))}', code="verb_not_found")
+        asked = await _json(request)
+        by = str(asked.get("by") or "admin")
+        act: Any = "promote_full" if verb == "promote" and asked.get("full") is True else verb
+        fleet = self._known()
+        answer = await fleet.controller.act(name, act, by=by)
+        if isinstance(answer, Refused):
+            return error(409, f'rollout "{name}": {answer.reason}', code="refused")
+        return web.json_response(standing_view(await fleet.controller.standing(name)))
+
+    async def feedback(self, request: web.Request) -> web.Response:
+        """`{"request_id": …, "score": 0…1}`, once per request."""
+        asked = await _json(request)
+        request_id, score = asked.get("request_id"), asked.get("score")
+        if not isinstance(request_id, str) or not request_id:
+            return error(400, 'give "request_id": the x-wissel-request-id of the answer', code="bad_feedback")
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            return error(400, 'give "score": a number from 0 to 1', code="bad_feedback")
+        match await self._known().give_feedback(request_id, float(score)):
+            case Served():
+                return web.json_response({"status": "accepted"})
+            case AlreadyGiven():
+                return error(409, f'there is feedback on "{request_id}" already', code="already_given")
+            case Unknown():
+                return error(
+                    404, f'no request of the last 24 hours has the id "{request_id}"', code="request_not_found"
+                )
+
+    def _known(self) -> Fleet:
+        if self._fleet is None:
+            raise UnknownRolloutError("")
+        return self._fleet
+
+
+def _told(handler: Any) -> Any:
+    """What goes wrong behind a handler, as an answer."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except UnknownRolloutError:
+            name = request.match_info.get("name", "")
+            return error(404, f'no rollout is named "{name}"', code="rollout_not_found")
+        except StoreError as problem:
+            return error(503, f"the store is away: {problem}", code="store_away")
+
+    return told
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request, {} if it has no body. A form that a foreign page could send is refused."""
+    if not request.can_read_body:
+        return {}
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send application/json")
+    try:
+        body: Any = await request.json()
+    except ValueError:
+        raise web.HTTPBadRequest(text="the body is not JSON") from None
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
+def standing_view(standing: Standing) -> View:
+    """Where a rollout stands, in Argo's words."""
+    spec, rollout = standing.delivery.spec, standing.rollout
+    verdict = standing.verdict
+    served = {name: arm.served for name, arm in standing.arms.items()}
+    total = sum(served.values())
+    return {
+        "name": spec.name,
+        "stable": spec.stable,
+        "canary": spec.canary,
+        "revision": spec.revision,
+        "attempt": rollout.attempt if rollout else None,
+        "phase": rollout.phase if rollout else "progressing",
+        "paused_by": rollout.paused or None if rollout else None,
+        "reason": standing.note or (rollout.reason if rollout else ""),
+        "step": rollout.step if rollout else 0,
+        "steps": [_step_view(step) for step in spec.steps],
+        "set_weight": rollout.weight if rollout else 0,
+        "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if total else None,
+        "arms": {name: _arm_view(arm) for name, arm in standing.arms.items()},
+        "verdict": verdict.judgement if verdict else None,
+        "verdict_reason": verdict.reason if verdict else None,
+        "metrics": [_reading_view(each) for each in verdict.readings] if verdict else [],
+        "sample_ratio_evidence": round(verdict.ln_sample_ratio, 3) if verdict else None,
+    }
+
+
+def _step_view(step: Step) -> View:
+    match step:
+        case SetWeight(weight):
+            return {"set_weight": weight}
+        case Pause(duration):
+            return {"pause": {"duration": duration} if duration is not None else {}}
+        case AnalysisStep(duration, proof):
+            return {"analysis": {"duration": duration, "proof": "non_inferior" if proof else None}}
+
+
+def _arm_view(arm: Arm) -> View:
+    return {"requests": arm.served, "errors": arm.failed, "keys": arm.keys}
+
+
+def _reading_view(reading: Reading) -> View:
+    return {**asdict(reading), "change": list(reading.change)}
+
+
+def entry_view(entry: Entry) -> View:
+    """One line of the audit trail."""
+    return asdict(entry)

@@ -1,0 +1,70 @@
+"""What can be made of a configuration file without serving it: a check, its schema, an Envoy that fits it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, honest_exits, print_json
+from wissel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wissel.core.snapshot import Snapshot
+
+
+def check(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
+    try:
+        snapshot = _checked(config)
+    except ConfigError as error:
+        if as_json:
+            print_json({"ok": False, "problems": error.problems})
+            raise typer.Exit(2) from None
+        with honest_exits():
+            raise
+    if as_json:
+        print_json({"ok": True, "revision": snapshot.revision})
+        return
+    rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
+    typer.echo(
+        f"{config}: ok, revision {snapshot.revision}: {len(snapshot.models)} models, {len(snapshot.routes)} routes, "
+        f"{len(snapshot.splits)} splits, {len(snapshot.tiers)} tiers, {rules}"
+    )
+
+
+def _checked(path: Path) -> "Snapshot":
+    from wissel.config import compile_snapshot, load
+    from wissel.quality.serving import router_problems
+
+    config = load(path)
+    snapshot = compile_snapshot(config)
+    if problems := router_problems(config.tiers):
+        raise ConfigError(problems)
+    return snapshot
+
+
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from wissel.config import json_schema
+
+    print_json(json_schema())
+
+
+def envoy(
+    config: ConfigOption,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead.")] = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Print an Envoy bootstrap that fits the configuration."""
+    from wissel.config import load
+    from wissel.envoy import plan, render
+
+    with honest_exits():
+        text = render(plan(load(config), workers=workers))
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise ConfigError([f'--output: cannot write "{output}": {error.strerror}']) from error

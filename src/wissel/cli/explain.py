@@ -1,0 +1,100 @@
+"""The reasoning behind one decision."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json
+
+
+def explain(
+    config: ConfigOption,
+    prompt: Annotated[str | None, typer.Argument(help="What the user says; or give --body.")] = None,
+    model: Annotated[str, typer.Option(help="The model that is asked for.")] = "auto",
+    caller: Annotated[str | None, typer.Option("--as", help="Decide for the key with this id.")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="name: value; may be repeated.")] = None,
+    path: Annotated[str, typer.Option(help="The call's path.")] = "/v1/chat/completions",
+    body: Annotated[Path | None, typer.Option(help="A file with the whole body; - for standard input.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which model a request would get, and the whole reasoning; exit 1 if it would be refused."""
+    from wissel.admin.views import decision_view
+    from wissel.app import explain as decide
+
+    if (prompt is None) == (body is None):
+        raise typer.BadParameter("give either a prompt or --body")
+    if body is not None:
+        content = _read_body(body)
+    else:
+        content = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
+    with honest_exits():
+        decision = asyncio.run(decide(config, headers=_headers(header or []), body=content, caller=caller, call=path))
+    view = decision_view(decision)
+    if as_json:
+        print_json(view)
+    else:
+        _show_decision(view)
+    raise typer.Exit(0 if view["status"] == 200 else 1)
+
+
+def _read_body(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f'cannot read "{path}": {error.strerror}') from error
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter(f'"{line}" should be "name: value"')
+        headers[name.strip().lower()] = value.strip()
+    return headers
+
+
+def _show_decision(view: dict[str, Any]) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    if error := view.get("error"):
+        table.add_row("refused", f"{view['status']} {error['code']}: {error['message']}")
+    shown: list[tuple[str, Callable[[Any], str]]] = [
+        ("principal", str), ("route", str), ("intent", _intent_line), ("scores", _scores_line),
+        ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("tier", _tier_line),
+        ("split", str), ("key", _key_line),
+        ("bucket", str), ("variant", str), ("reason", str), ("model", str), ("upstream_model", str),
+        ("cluster", str), ("unable", _unable_line), ("models", ", ".join), ("revision", str),
+    ]  # fmt: skip
+    for name, line in shown:
+        value = view.get(name)
+        if value not in (None, [], {}, ""):
+            table.add_row(name.replace("_", " "), line(value))
+    out.print(table, markup=False, highlight=False)
+
+
+def _intent_line(intent: dict[str, Any]) -> str:
+    score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
+    return f"{intent['reason']}{score}{': ' + intent['detail'] if intent['detail'] else ''}"
+
+
+def _tier_line(tier: dict[str, Any]) -> str:
+    rate = "no win rate" if tier["win_rate"] is None else f"win rate {tier['win_rate']}"
+    return f"{tier['name']} -> {tier['end']} ({tier['reason']}): {rate} against threshold {tier['threshold']}"
+
+
+def _scores_line(scores: dict[str, float]) -> str:
+    return "  ".join(f"{route} {score:.3f}" for route, score in list(scores.items())[:8])
+
+
+def _key_line(key: dict[str, str]) -> str:
+    return f"{key['source']} = {key['value']}"
+
+
+def _unable_line(unable: list[dict[str, str]]) -> str:
+    return "; ".join(f"{each['model']} {each['why']}" for each in unable)

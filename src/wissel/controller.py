@@ -1,0 +1,310 @@
+"""The loop that moves rollouts: evidence -> analyse -> advance -> save.
+
+Every replica runs it, and the one that holds the lease acts. What a rollout
+should do next is decided in `core.rollout`, and where it stands is kept in
+Redis: a controller that dies in the middle of a step is followed by another
+that goes on from the same record. With Redis away nothing moves.
+
+What people do to a rollout goes the same way, by compare-and-set and without
+the lease, so an abort never waits for a controller.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import aiohttp
+import structlog
+
+from wissel.core import rollout as rollouts
+from wissel.core.analysis import Verdict, look
+from wissel.core.evidence import Arm, Evidence, Missing
+from wissel.core.rollout import Delivery, Event, Move, Refused, Rollout
+from wissel.errors import StoreError
+from wissel.store.audit import Audit, entry_of, subject_of
+from wissel.store.base import Absent, Conflict, Entry, Fenced, Record, Scope
+from wissel.store.counters import Counters
+from wissel.store.lease import Lease
+from wissel.store.records import Records
+
+log = structlog.get_logger(__name__)
+
+TICK: Final = 0.5
+"""Seconds between two looks at every rollout; a guard can act no sooner."""
+
+SAVE_INTERVAL: Final = 5.0
+"""Seconds after which a rollout that only let time pass is saved all the same."""
+
+HOOK_TRIES: Final = 4
+HOOK_SECONDS: Final = 5.0
+
+Verb = Literal["promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]
+
+
+class UnknownRolloutError(Exception):
+    """The configuration has no rollout of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a rollout stands, for people."""
+
+    delivery: Delivery
+    rollout: Rollout | None
+    """None where its record was not read or never begun."""
+    note: str
+    """What is wrong with the record; empty if nothing is."""
+    verdict: Verdict | None
+    """What a look would say now."""
+    arms: Mapping[str, Arm]
+    """All that is known of the step so far, open windows included."""
+
+
+class Controller:
+    """Runs the rollouts of one configuration namespace. `now` is the time in seconds since the epoch."""
+
+    def __init__(
+        self,
+        records: Records,
+        counters: Counters,
+        audit: Audit,
+        lease: Lease,
+        session: aiohttp.ClientSession,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._records = records
+        self._counters = counters
+        self._audit = audit
+        self._lease = lease
+        self._session = session
+        self._now = now
+        self._deliveries: dict[str, Delivery] = {}
+        self._last: dict[str, Record] = {}
+        """As this replica knew each rollout, to tell a lost record from one that never was."""
+        self._hooks: set[asyncio.Task[None]] = set()
+
+    def use(self, deliveries: tuple[Delivery, ...]) -> None:
+        """Run these rollouts from now on."""
+        self._deliveries = {each.spec.name: each for each in deliveries}
+
+    async def run(self) -> None:
+        """Tick until cancelled; whatever Redis or a webhook does, the next tick comes."""
+        while True:
+            try:
+                await self.tick()
+            except StoreError as error:
+                log.warning("controller_cannot_act", problem=str(error))
+            except Exception:
+                log.exception("controller_failed")
+            await asyncio.sleep(TICK)
+
+    async def tick(self) -> None:
+        """One look at every rollout, if this replica holds the lease. Raises StoreError."""
+        token = await self._lease.take() if self._deliveries else None
+        if token is None:
+            return
+        for delivery in tuple(self._deliveries.values()):
+            await self._tick(delivery, token)
+
+    async def close(self) -> None:
+        """Let another replica act at once."""
+        for task in self._hooks:
+            task.cancel()
+        try:
+            await self._lease.release()
+        except StoreError as error:
+            log.warning("lease_not_released", problem=str(error))
+
+    async def _tick(self, delivery: Delivery, token: int) -> None:
+        spec, now = delivery.spec, self._now()
+        match await self._records.get(spec.name):
+            case Absent():
+                move, version = self._begun(delivery, now), 0
+            case Record(rollout, version):
+                evidence = None
+                if rollouts.is_look_due(rollout, spec, now):
+                    evidence = await self._evidence(delivery, rollout)
+                confirmed = not rollouts.awaits_confirmation(rollout, spec) or await self._confirmed(delivery, rollout)
+                move = rollouts.advance(rollout, spec, evidence, now, confirmed=confirmed)
+                if not (move.events or move.verdict) and now - rollout.at < SAVE_INTERVAL:
+                    self._last[spec.name] = Record(rollout, version)
+                    return
+        await self._save(delivery, move, version, token)
+
+    def _begun(self, delivery: Delivery, now: float) -> Move:
+        """A rollout without a record: new, or its record was lost."""
+        spec, last = delivery.spec, self._last.get(delivery.spec.name)
+        if last is None or last.rollout.revision != spec.revision:
+            return rollouts.begin(spec, now)
+        if last.rollout.is_promoted:
+            # What everybody is served is not taken away because a database was.
+            return Move(last.rollout)
+        return rollouts.begin(spec, now, attempt=last.rollout.attempt + 1, lost=True)
+
+    async def _save(self, delivery: Delivery, move: Move, version: int, token: int) -> None:
+        entries = [entry_of(move.rollout, event) for event in move.events]
+        written = await self._records.put(move.rollout, version=version, entries=entries, token=token)
+        if not isinstance(written, Record):
+            # A human was quicker, or another controller took over: the next tick sees what they did.
+            return
+        self._last[delivery.spec.name] = written
+        self._tell(delivery, move)
+
+    async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
+        scope = Scope(rollout.name, rollout.revision, rollout.attempt, rollout.window)
+        try:
+            tallied = await self._counters.read(scope)
+        except StoreError as error:
+            return Missing(str(error))
+        return Evidence(
+            revision=rollout.revision,
+            attempt=rollout.attempt,
+            step=rollout.window,
+            canary=tallied.arm("canary"),
+            stable=tallied.arm("baseline" if delivery.spec.baseline else "stable"),
+            share=rollouts.canary_share(rollout, delivery.spec),
+            queries={name: await self._query(delivery, query) for name, query in delivery.queries.items()},
+            mixed=tallied.mixed,
+        )
+
+    async def _query(self, delivery: Delivery, query: str) -> float | None:
+        """One number from Prometheus; None where there is none."""
+        try:
+            async with (
+                asyncio.timeout(HOOK_SECONDS),
+                self._session.get(f"{delivery.prometheus}/api/v1/query", params={"query": query}) as response,
+            ):
+                body: Any = await response.json()
+                (sample,) = body["data"]["result"]
+                return float(sample["value"][1])
+        except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError) as error:
+            log.warning("query_failed", rollout=delivery.spec.name, query=query, problem=repr(error))
+            return None
+
+    # People.
+
+    async def standings(self) -> list[Standing]:
+        """Every rollout, in the order of the file. Raises StoreError."""
+        return [await self.standing(name) for name in self._deliveries]
+
+    async def standing(self, name: str) -> Standing:
+        """Raises UnknownRolloutError and StoreError."""
+        delivery = self._delivery(name)
+        found = await self._records.get(name)
+        if isinstance(found, Absent):
+            return Standing(delivery, None, "it has no record yet: serving stable only", None, {})
+        rollout = found.rollout
+        if rollout.revision != delivery.spec.revision:
+            return Standing(delivery, rollout, "its record is of another revision: starting over", None, {})
+        scope = Scope(name, rollout.revision, rollout.attempt, rollout.window)
+        known = await self._counters.read(scope, closed=False)
+        verdict = None
+        if delivery.spec.analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
+            _, verdict = look(rollout.analysis, delivery.spec.analysis, await self._evidence(delivery, rollout))
+        return Standing(delivery, rollout, "", verdict, known.arms)
+
+    async def history(self, name: str, limit: int = 100) -> list[Entry]:
+        """Its lines of the audit trail, the newest first. Raises UnknownRolloutError and StoreError."""
+        self._delivery(name)
+        return await self._audit.latest(limit, subject=subject_of(name))
+
+    async def act(self, name: str, verb: Verb, *, by: str) -> Rollout | Refused:
+        """What a person does to a rollout. Raises UnknownRolloutError and StoreError."""
+        delivery = self._delivery(name)
+        while True:
+            found = await self._records.get(name)
+            if isinstance(found, Absent):
+                return Refused("it has not begun yet")
+            if found.rollout.revision != delivery.spec.revision:
+                return Refused("its configuration has just changed: it is starting over")
+            move = _moved(found.rollout, delivery, verb, self._now(), by)
+            if isinstance(move, Refused):
+                return move
+            if not move.events:
+                return move.rollout
+            entries = [entry_of(move.rollout, event) for event in move.events]
+            match await self._records.put(move.rollout, version=found.version, entries=entries):
+                case Record(rollout):
+                    self._tell(delivery, move)
+                    return rollout
+                case Conflict() | Fenced():
+                    continue
+
+    def _delivery(self, name: str) -> Delivery:
+        if name not in self._deliveries:
+            raise UnknownRolloutError(name)
+        return self._deliveries[name]
+
+    # Webhooks.
+
+    async def _confirmed(self, delivery: Delivery, rollout: Rollout) -> bool:
+        """Whether every URL agrees to the promotion; one that cannot be asked does not."""
+        body = _hook_body(delivery, rollout, {"type": "confirm_promotion"})
+        for url in delivery.confirmations:
+            if not await self._post(url, body):
+                return False
+        return True
+
+    def _tell(self, delivery: Delivery, move: Move) -> None:
+        for event in move.events:
+            log.info(
+                "rollout", name=delivery.spec.name, event_kind=event.kind, reason=event.reason, weight=event.weight
+            )
+            for url in delivery.events:
+                body = _hook_body(delivery, move.rollout, _event_view(event))
+                task = asyncio.create_task(self._deliver(url, body))
+                self._hooks.add(task)
+                task.add_done_callback(self._hooks.discard)
+
+    async def _deliver(self, url: str, body: Mapping[str, Any]) -> None:
+        for attempt in range(HOOK_TRIES):
+            if await self._post(url, body):
+                return
+            await asyncio.sleep(2.0**attempt)
+        log.warning("webhook_undelivered", url=url, tries=HOOK_TRIES)
+
+    async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
+        try:
+            async with asyncio.timeout(HOOK_SECONDS), self._session.post(url, json=body) as response:
+                return 200 <= response.status < 300
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("webhook_failed", url=url, problem=repr(error))
+            return False
+
+
+def _moved(rollout: Rollout, delivery: Delivery, verb: Verb, now: float, by: str) -> Move | Refused:
+    spec = delivery.spec
+    match verb:
+        case "promote":
+            return rollouts.promote(rollout, spec, now, by=by)
+        case "promote_full":
+            return rollouts.promote(rollout, spec, now, by=by, full=True)
+        case "pause":
+            return rollouts.pause(rollout, now, by=by)
+        case "resume":
+            return rollouts.resume(rollout, now, by=by)
+        case "abort":
+            return rollouts.abort(rollout, now, by=by)
+        case "retry":
+            return rollouts.retry(rollout, spec, now, by=by)
+        case "undo":
+            return rollouts.undo(rollout, now, by=by)
+
+
+def _event_view(event: Event) -> dict[str, Any]:
+    return {"type": event.kind, "reason": event.reason, "by": event.by, "step": event.step, "weight": event.weight}
+
+
+def _hook_body(delivery: Delivery, rollout: Rollout, event: Mapping[str, Any]) -> dict[str, Any]:
+    """What a webhook gets; `revision` and `attempt` tell the same rollout's runs apart."""
+    return {
+        "rollout": rollout.name,
+        "stable": delivery.spec.stable,
+        "canary": delivery.spec.canary,
+        "revision": rollout.revision,
+        "attempt": rollout.attempt,
+        "phase": rollout.phase,
+        "event": dict(event),
+    }

@@ -1,0 +1,13 @@
+"""Whether an Envoy that runs really asks wissel, and whether its settings are safe.
+
+    Envoy's admin -> ask -> dump (chains, routes, clusters) -> examine -> Finding
+
+What is looked for is what lets a request through undecided, cuts an answer
+short or hides an outcome: most of it goes unnoticed until a bad day. A new
+check is a few lines in `examine`, and a breakage in its test.
+"""
+
+from wissel.doctor.ask import diagnose
+from wissel.doctor.examine import Finding, Probe, examine, judge
+
+__all__ = ["Finding", "Probe", "diagnose", "examine", "judge"]

@@ -1,0 +1,154 @@
+"""The response to one routed request, from its headers to its end, or to wherever it stopped.
+
+Headers, chunks of the body and the end of the stream go in; what goes on to the
+caller comes out, and at the end the `Outcome`. Whether the body is read is
+decided by the headers: it is where Envoy sends it anyway, and else it is asked
+for where a model answered well, in a format that is understood.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from wissel.core.outcome import Outcome, cost
+from wissel.core.request import Api
+from wissel.core.snapshot import Model
+from wissel.extproc.mutation import Metadata
+from wissel.extproc.usage import Findings, Reader, StreamReader, reader_for
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What to answer to the response's headers."""
+
+    read_body: bool
+    """Ask Envoy for the body, in chunks."""
+    may_shrink: bool
+    """The body may lose its chunk of usage, so its length is not what the headers say."""
+
+
+class Response:
+    """The state of one response; `began` is when its request's first message came."""
+
+    __slots__ = (
+        "_api",
+        "_arrived",
+        "_began",
+        "_body",
+        "_details",
+        "_headers_at",
+        "_model",
+        "_reader",
+        "_status",
+        "_strip",
+        "outcome",
+    )
+
+    def __init__(
+        self, model: Model, api: Api, *, began: float, body: Literal["comes", "on request", "never"], strip_usage: bool
+    ) -> None:
+        self._model = model
+        self._api: Api = api
+        self._began = began
+        self._body = body
+        self._strip = strip_usage
+        self._status = 0
+        self._details = ""
+        self._headers_at: float | None = None
+        self._arrived = False
+        self._reader: Reader | None = None
+        self.outcome: Outcome | None = None
+
+    def begin(self, headers: Mapping[str, str], details: str, *, end_of_stream: bool, now: float) -> Opening:
+        """The headers came."""
+        status = headers.get(":status", "")
+        self._status = int(status) if status.isdecimal() else 0
+        self._details = details
+        self._headers_at = now
+        if end_of_stream:
+            self._end(now, complete=True)
+            return Opening(read_body=False, may_shrink=False)
+        well = 200 <= self._status < 300
+        reader = reader_for(headers, strip=self._strip)
+        ask = self._body == "on request" and well and reader is not None
+        if self._body != "comes" and not ask:
+            self._end(now, unread="format" if well and self._body == "on request" else "")
+            return Opening(read_body=False, may_shrink=False)
+        self._reader = reader
+        return Opening(read_body=ask, may_shrink=self._strip and isinstance(reader, StreamReader))
+
+    def feed(self, data: bytes, *, end_of_stream: bool, now: float) -> bytes:
+        """A chunk of the body came; the bytes that go on in its place."""
+        self._arrived = True
+        if self._reader is not None:
+            data = self._reader.feed(data, now=now)
+            if end_of_stream:
+                data += self._reader.finish()
+        if end_of_stream:
+            self._end(now, complete=True)
+        return data
+
+    def end_with_trailers(self, *, now: float) -> None:
+        """The trailers came, so the body is over."""
+        if self._reader is not None:
+            self._reader.finish()
+        self._end(now, complete=True)
+
+    @property
+    def got_what_it_asked_for(self) -> bool:
+        """Whether Envoy sent a body because it was asked to."""
+        return self._body == "on request" and self._arrived
+
+    def close(self, *, now: float, override_works: bool) -> None:
+        """Nothing more will come; `override_works` is whether this Envoy is known to send bodies when asked."""
+        asked_in_vain = self._body == "on request" and not self._arrived
+        if self._headers_at is not None and asked_in_vain and not override_works:
+            # Either Envoy does not allow the override, or the caller left right now: nobody can tell yet.
+            self._end(self._headers_at, unread="not_sent")
+        elif self._reader is not None and self._reader.found.ended:
+            self._end(now, complete=True)
+        else:
+            self._end(now, hung_up=True)
+
+    def metadata(self) -> Metadata | None:
+        """What access logs read of the outcome; None as long as there is nothing to tell."""
+        outcome = self.outcome
+        if outcome is None:
+            return None
+        told: dict[str, float] = {}
+        if outcome.usage is not None:
+            told["input_tokens"] = outcome.usage.input_tokens
+            told["output_tokens"] = outcome.usage.output_tokens
+        if outcome.cost_usd is not None:
+            told["cost_usd"] = outcome.cost_usd
+        if outcome.ttft is not None:
+            told["ttft_ms"] = round(outcome.ttft * 1000, 3)
+        return told or None
+
+    def _end(self, now: float, *, complete: bool = False, hung_up: bool = False, unread: str = "") -> None:
+        if self.outcome is not None:
+            return
+        found = self._reader.found if self._reader is not None else Findings()
+        usage, price = found.usage, self._model.price
+        first, last = found.first_at, found.last_at
+        pace = last - first if first is not None and found.chunks > 1 else None
+        more_tokens = usage.output_tokens - 1 if usage is not None else 0
+        self.outcome = Outcome(
+            status=self._status,
+            duration=now - self._began,
+            code_details=self._details,
+            api=self._api,
+            headers_after=None if self._headers_at is None else self._headers_at - self._began,
+            complete=complete,
+            hung_up=hung_up,
+            usage=usage,
+            cost_usd=cost(usage, price) if usage is not None and price is not None else None,
+            finish_reasons=found.finish_reasons,
+            response_model=found.model,
+            error=found.error,
+            ttft=None if first is None else first - self._began,
+            time_per_output_chunk=None if pace is None else pace / (found.chunks - 1),
+            time_per_output_token=None if pace is None or more_tokens < 1 else pace / more_tokens,
+            chunks=found.chunks,
+            unread=unread or found.unread,
+        )

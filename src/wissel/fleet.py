@@ -1,0 +1,167 @@
+"""What the replicas of one installation share, through Redis.
+
+Each replica counts what its requests came to, follows the rollouts' records,
+and offers to be their controller. Nothing here is waited for by a request: the
+request path knows only the splits of the snapshot that `apply` makes.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from time import time
+from typing import Final
+
+import aiohttp
+import structlog
+
+from wissel.controller import Controller
+from wissel.core import rollout as rollouts
+from wissel.core.decision import Routed
+from wissel.core.evidence import Observed
+from wissel.core.outcome import Outcome
+from wissel.core.rollout import Delivery, Rollout
+from wissel.core.snapshot import Snapshot
+from wissel.errors import StoreError
+from wissel.extproc.server import Ended
+from wissel.store.audit import Audit
+from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
+from wissel.store.connection import Connection
+from wissel.store.counters import Counters
+from wissel.store.feedback import Feedback
+from wissel.store.keys import Keys
+from wissel.store.lease import Lease
+from wissel.store.recorder import Recorder
+from wissel.store.records import Follower, Records
+from wissel.store.tally import Ticket
+
+REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
+"""Finish reasons of a model that would not answer, over all APIs."""
+
+log = structlog.get_logger(__name__)
+
+
+class Fleet:
+    """One replica's part in it."""
+
+    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession) -> None:
+        keys = Keys(namespace)
+        # Names this life of this replica, and no other ever.
+        life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
+        self.counters = Counters(connection, keys)
+        self.feedback = Feedback(connection, keys)
+        self.audit = Audit(connection, keys)
+        self.recorder = Recorder(self.counters, self.feedback, life)
+        records = Records(connection, keys)
+        self.follower = Follower(records)
+        lease = Lease(connection, keys, life)
+        self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
+        self._deliveries: tuple[Delivery, ...] = ()
+        self._promoted: dict[str, Rollout] = {}
+
+    def use(self, deliveries: tuple[Delivery, ...]) -> None:
+        """Serve and run these rollouts from now on."""
+        self._deliveries = deliveries
+        self.controller.use(deliveries)
+
+    def apply(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with every rollout where its record says that it stands."""
+        return snapshot.with_splits(
+            {
+                each.spec.name: rollouts.apply(snapshot.splits[each.spec.name], self._serving(each), each)
+                for each in self._deliveries
+            }
+        )
+
+    def _serving(self, delivery: Delivery) -> Rollout | None:
+        """Where requests should take the rollout to stand; None for stable only."""
+        name = delivery.spec.name
+        match self.follower.state(name):
+            case Record(rollout):
+                if rollout.is_promoted:
+                    self._promoted[name] = rollout
+                else:
+                    self._promoted.pop(name, None)
+                return rollout
+            case Absent():
+                # What everybody is served is not taken away because a database was.
+                return self._promoted.get(name)
+            case _:
+                return None
+
+    def began(self, decision: Routed, request_id: str) -> Ended | None:
+        """Count a request for its arm; only what its key dealt out is evidence."""
+        split, key = decision.split, decision.key
+        if split is None or key is None or decision.reason != "split":
+            return None
+        scope = Scope(split.name, split.revision, split.attempt, split.step)
+        ticket = self.recorder.began(scope, decision.variant, key.value)
+        self.recorder.remember(request_id, ticket.served)
+        return partial(_settle, ticket)
+
+    async def give_feedback(self, request_id: str, score: float) -> Served | AlreadyGiven | Unknown:
+        """Count a score in [0, 1] for the arm that served a request, once. Raises StoreError."""
+        answer = await self.feedback.accept(request_id, score)
+        if isinstance(answer, Served):
+            self.recorder.feedback(answer, score)
+        return answer
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Count, follow and control until cancelled; `on_change` is called whenever `apply` would say something new."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.recorder.run())
+            tasks.create_task(self.controller.run())
+            tasks.create_task(self._follow(on_change))
+
+    async def first_look(self) -> None:
+        """Read every record once, so that serving begins where the rollouts stand; without Redis with stable only."""
+        try:
+            await self.follower.refresh()
+        except StoreError as error:
+            log.warning("records_not_read", problem=str(error))
+
+    async def _follow(self, on_change: Callable[[], None]) -> None:
+        async for _ in self.follower.changes():
+            on_change()
+
+    async def close(self) -> None:
+        await self.controller.close()
+        await self.recorder.close()
+
+
+def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
+    if outcome is None or not outcome.is_evidence:
+        ticket.dropped()
+        return
+    observed: dict[Observed, float | None] = {
+        "error": float(outcome.is_error),
+        "latency": outcome.duration if outcome.complete else outcome.headers_after,
+        "ttft": outcome.ttft,
+        "tokens_out": outcome.usage.output_tokens if outcome.usage else None,
+        "cost_usd": outcome.cost_usd,
+        "refusal": float(not REFUSALS.isdisjoint(outcome.finish_reasons)) if outcome.finish_reasons else None,
+    }
+    ticket.observed.update({name: value for name, value in observed.items() if value is not None})
+    ticket.ended()
+
+
+@asynccontextmanager
+async def running_fleet(url: str, namespace: str, on_change: Callable[[], None]) -> AsyncGenerator[Fleet]:
+    """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL."""
+    async with AsyncExitStack() as stack:
+        connection = Connection(url)
+        stack.push_async_callback(connection.close)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        fleet = Fleet(connection, namespace, session)
+        stack.push_async_callback(fleet.close)
+        await fleet.first_look()
+        task = asyncio.create_task(fleet.run(on_change))
+        stack.push_async_callback(_cancel, task)
+        yield fleet
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,96 @@
+"""The names of everything in Redis.
+
+All begin with `wissel:`. What stands in braces is hashed by Redis Cluster, so
+names with the same braces lie in one slot and can be changed by one script.
+Names from the configuration are percent-encoded: none can break out.
+
+| key                                   | type   | holds                                        | lives       |
+|---------------------------------------|--------|----------------------------------------------|-------------|
+| `wissel:{NS}:versions`                | hash   | rollout → version of its record              | for ever    |
+| `wissel:{NS}:rollout:NAME`            | string | the record, JSON                             | for ever    |
+| `wissel:{NS}:lease`                   | string | the controller that holds it                 | 5 seconds   |
+| `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
+| `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
+| `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → when it was last heard, or `folded` | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:from:SOURCE` | hash   | what one source counted, cumulative          | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:keys`        | set    | hashes of targeting keys that were met       | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
+| `wissel:{NS/request/ID}:served`       | string | which arm served a request, JSON             | 24 hours    |
+| `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
+
+NS is the configuration's namespace. SCOPE is `REVISION:ATTEMPT:STEP`. SOURCE is
+`REPLICA.BOOT.N`: one life of one replica, and the N-th time that it took up
+this scope. Counters live from the last write on. What lives for ever must never be
+evicted: `maxmemory-policy` is to be `noeviction` or `volatile-*`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from wissel.store.base import Scope
+
+COUNTERS_TTL: Final = 7 * 24 * 3600
+"""Seconds for which counters are kept after the last write to their scope."""
+
+FEEDBACK_TTL: Final = 24 * 3600
+"""Seconds within which feedback on a request is taken."""
+
+AUDIT_LENGTH: Final = 10_000
+"""Entries of the audit trail that are kept, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeKeys:
+    """The keys of one scope's counters; all in one slot."""
+
+    prefix: str
+
+    @property
+    def sources(self) -> str:
+        return f"{self.prefix}:sources"
+
+    @property
+    def total(self) -> str:
+        return f"{self.prefix}:total"
+
+    @property
+    def keys(self) -> str:
+        return f"{self.prefix}:keys"
+
+    @property
+    def met(self) -> str:
+        return f"{self.prefix}:met"
+
+    def source(self, source: str) -> str:
+        return f"{self.prefix}:from:{source}"
+
+
+class Keys:
+    """The keys of one configuration namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = quote(namespace, safe="")
+        control = f"wissel:{{{self._namespace}}}"
+        self.versions: Final = f"{control}:versions"
+        self.lease: Final = f"{control}:lease"
+        self.fence: Final = f"{control}:fence"
+        self.audit: Final = f"{control}:audit"
+        self._record = f"{control}:rollout:"
+
+    def record(self, rollout: str) -> str:
+        return self._record + quote(rollout, safe="")
+
+    def scope(self, scope: Scope) -> ScopeKeys:
+        tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"
+        return ScopeKeys(f"wissel:{tag}:{quote(scope.revision, safe='')}:{scope.attempt}:{scope.step}")
+
+    def served(self, request_id: str) -> str:
+        return f"{self._request(request_id)}:served"
+
+    def score(self, request_id: str) -> str:
+        return f"{self._request(request_id)}:score"
+
+    def _request(self, request_id: str) -> str:
+        return f"wissel:{{{self._namespace}/request/{quote(request_id, safe='')}}}"

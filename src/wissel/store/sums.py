@@ -1,0 +1,149 @@
+"""One arm's numbers: counted fast, kept as sparse vectors, which merge by addition.
+
+`Counts` is where requests are counted. Outside of it everything is a vector by
+name, from index to number: a count has the index 0, a sample one for each
+sub-bucket, a histogram one for each bucket. So adding up, storing and folding
+need not know what a number means, in Python and in Redis alike.
+
+    served, failed      [0]
+    WHAT.n, WHAT.t      [sub-bucket]   observations, and their sum
+    WHAT.q              [0]            the sum of their squares
+    WHAT.h              [bucket]       durations only
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from wissel.core.evidence import SUB_BUCKETS, Arm, Observed, Sample
+from wissel.core.histogram import Histogram, bucket_of
+
+Vector = dict[int, float]
+
+Vectors = dict[str, Vector]
+"""By name."""
+
+Measured = Sequence[tuple[Observed, float]]
+"""What was observed of one request, with durations as the indexes of their buckets."""
+
+_DURATIONS: Final[frozenset[Observed]] = frozenset({"latency", "ttft"})
+
+_OBSERVED: Final[tuple[Observed, ...]] = ("error", "refusal", "feedback", "latency", "ttft", "tokens_out", "cost_usd")
+
+
+def measured(observed: Mapping[Observed, float]) -> Measured:
+    """Durations are in seconds."""
+    return [(what, bucket_of(seen) if what in _DURATIONS else seen) for what, seen in observed.items()]
+
+
+class Counts:
+    """What one arm did, as it is counted."""
+
+    __slots__ = ("failed", "samples", "served")
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.failed = 0
+        self.samples: dict[Observed, _Sums] = {}
+
+    def serve(self, *, failed: bool) -> None:
+        """One request more."""
+        self.served += 1
+        self.failed += failed
+
+    def observe(self, bucket: int, seen: Measured) -> None:
+        """Of one request, whose key lies in sub-bucket `bucket`."""
+        samples = self.samples
+        for what, value in seen:
+            sums = samples.get(what)
+            if sums is None:
+                sums = samples[what] = _Sums()
+            sums.counts[bucket] += 1
+            sums.totals[bucket] += value
+            sums.squares += value * value
+            if what in _DURATIONS:
+                index = int(value)
+                sums.histogram[index] = sums.histogram.get(index, 0) + 1
+
+    def add(self, other: "Counts") -> None:
+        """All that `other` has counted."""
+        self.served += other.served
+        self.failed += other.failed
+        for what, theirs in other.samples.items():
+            self.samples.setdefault(what, _Sums()).add(theirs)
+
+    def vectors(self) -> Vectors:
+        """Those that hold anything."""
+        found: Vectors = {"served": {0: self.served}, "failed": {0: self.failed}}
+        for what, sums in self.samples.items():
+            found[f"{what}.n"] = _sparse(sums.counts)
+            found[f"{what}.t"] = _sparse(sums.totals)
+            found[f"{what}.q"] = {0: sums.squares}
+            found[f"{what}.h"] = sums.histogram
+        return {name: vector for name, vector in found.items() if any(vector.values())}
+
+
+class _Sums:
+    """Of one thing that requests are observed for."""
+
+    __slots__ = ("counts", "histogram", "squares", "totals")
+
+    def __init__(self) -> None:
+        self.counts = [0] * SUB_BUCKETS
+        self.totals: list[float] = [0] * SUB_BUCKETS
+        self.squares: float = 0
+        self.histogram: Vector = {}
+
+    def add(self, other: "_Sums") -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.totals = [mine + theirs for mine, theirs in zip(self.totals, other.totals, strict=True)]
+        self.squares += other.squares
+        merge(self.histogram, other.histogram)
+
+
+def merge(mine: Vector, theirs: Mapping[int, float]) -> None:
+    """Add `theirs` to `mine`."""
+    for index, number in theirs.items():
+        mine[index] = mine.get(index, 0) + number
+
+
+def arm_of(vectors: Mapping[str, Vector], keys: int) -> Arm:
+    """The vectors as the analysis reads them."""
+    return Arm(
+        served=int(_scalar(vectors, "served")),
+        failed=int(_scalar(vectors, "failed")),
+        keys=keys,
+        samples={what: _sample(vectors, what) for what in _OBSERVED if f"{what}.n" in vectors},
+        durations={what: _histogram(vectors[f"{what}.h"]) for what in _DURATIONS if f"{what}.h" in vectors},
+    )
+
+
+def text_of(vector: Mapping[int, float]) -> str:
+    """`3:17 5:0.25`; every digit is kept."""
+    return " ".join([f"{index}:{number!r}" for index, number in vector.items()])
+
+
+def vector_of(text: str) -> Vector:
+    """Raises ValueError for what is no vector."""
+    pairs = (pair.partition(":") for pair in text.split())
+    return {int(index): int(number) if number.isdecimal() else float(number) for index, _, number in pairs}
+
+
+def _sparse(numbers: Sequence[float]) -> Vector:
+    return {index: number for index, number in enumerate(numbers) if number}
+
+
+def _scalar(vectors: Mapping[str, Vector], name: str) -> float:
+    return vectors.get(name, {}).get(0, 0)
+
+
+def _sample(vectors: Mapping[str, Vector], what: Observed) -> Sample:
+    counts, totals = vectors.get(f"{what}.n", {}), vectors.get(f"{what}.t", {})
+    return Sample(_dense(counts), _dense(totals), _scalar(vectors, f"{what}.q"))
+
+
+def _dense(vector: Vector) -> tuple[float, ...]:
+    return tuple([vector.get(bucket, 0) for bucket in range(SUB_BUCKETS)])
+
+
+def _histogram(vector: Vector) -> Histogram:
+    return Histogram({index: int(count) for index, count in vector.items()})

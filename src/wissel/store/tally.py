@@ -1,0 +1,248 @@
+"""What one replica counts in one scope, in memory.
+
+Everything is counted twice, as two cumulative sums that never go down. `known`
+has every outcome as soon as it is known. `closed` is what the analysis reads:
+it grows by whole windows of start time, in order, each when all its outcomes
+are known. Were outcomes taken as they come, the sums would lean to whatever
+ends sooner, and errors mostly do.
+
+A request that has not ended `PATIENCE` after its window is counted as it then
+stands, in every arm alike: unanswered is an error, an answer still flowing is
+none. Of one key at most `COUNTED_PER_KEY` requests a period are evidence, taken
+by when they start; the others are only counted as served.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+import mmh3
+
+from wissel.core.evidence import COUNTED_PER_KEY, Observed, sub_bucket
+from wissel.store.base import Scope, Served
+from wissel.store.sums import Counts, measured, text_of
+
+WINDOW: Final = 1.0
+"""Seconds of start time that are closed together."""
+
+PATIENCE: Final = 120.0
+"""Seconds after its end for which a window waits for outcomes."""
+
+PERIOD: Final = 30.0
+"""Seconds in which a key is counted `COUNTED_PER_KEY` times at most."""
+
+MOST_KEYS: Final = 200_000
+"""Distinct keys that a scope counts; the sample-ratio test has long spoken by then."""
+
+CLOSED: Final = "c"
+KNOWN: Final = "k"
+"""Fields are named `c/ARM/VECTOR` and `k/ARM/VECTOR`."""
+
+NO_ARM: Final = ""
+MIXED: Final = "mixed"
+"""The vector of what belongs to no arm: `k//mixed`."""
+
+Part = tuple[str, str]
+"""What changes together: (CLOSED or KNOWN, arm)."""
+
+
+class Ticket:
+    """One request under way. Whoever watches it fills in `observed`, and at the end says once how it went."""
+
+    __slots__ = ("_tally", "arm", "began_at", "bucket", "is_counted", "observed", "window")
+
+    def __init__(
+        self, tally: "Tally", window: "Window", arm: str, bucket: int, began_at: float, *, is_counted: bool
+    ) -> None:
+        self.arm = arm
+        self.bucket = bucket
+        self.is_counted = is_counted
+        self.window = window
+        self.began_at = began_at
+        self.observed: dict[Observed, float] = {}
+        """Durations in seconds, events as 0 or 1, amounts. `error` is 0 unless said otherwise."""
+        self._tally = tally
+
+    @property
+    def served(self) -> Served:
+        """What feedback on the request is to be counted for."""
+        return Served(self._tally.scope, self.arm, self.bucket, self.is_counted)
+
+    def ended(self) -> None:
+        """The outcome is known and speaks of the arm: `observed` says what it was."""
+        self._tally.ended(self)
+
+    def dropped(self) -> None:
+        """The request says nothing of the arm: the caller hung up, or it never left."""
+        self._tally.dropped(self)
+
+    def mixed(self) -> None:
+        """Another arm served the request than the one it was assigned to: it is left out, and counted as that."""
+        self._tally.mixed(self)
+
+
+class Window:
+    """Requests that started in the same second."""
+
+    __slots__ = ("arms", "ends", "is_closed", "tickets")
+
+    def __init__(self, ends: float) -> None:
+        self.ends: Final = ends
+        self.arms: dict[str, Counts] = {}
+        self.tickets: set[Ticket] = set()
+        """Those whose outcome is not known."""
+        self.is_closed = False
+
+
+class Tally:
+    """The counts of one scope; `clock` never goes back."""
+
+    def __init__(self, scope: Scope, clock: Callable[[], float], *, patience: float = PATIENCE) -> None:
+        self.scope: Final = scope
+        self._clock = clock
+        self._patience = patience
+        self._windows: list[Window] = []
+        self._under_way = 0
+        self._closed: dict[str, Counts] = {}
+        self._known: dict[str, Counts] = {}
+        self._mixed = 0
+        self._changed: set[Part] = set()
+        self._period = 0.0
+        self._seen: dict[str, int] = {}
+        """How often each key was seen in this period."""
+        self._fresh: list[bytes] = []
+        self.met: dict[bytes, str] = {}
+        """The arm of every distinct key's first request, by the key's hash."""
+        self.used_at = clock()
+        """When a request last began, or was scored."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._windows and not self._under_way
+
+    def began(self, arm: str, key: str) -> Ticket:
+        """A request was dealt to `arm` by its targeting key."""
+        now = self.used_at = self._clock()
+        if now // PERIOD != self._period:
+            self._period = now // PERIOD
+            self._seen.clear()
+        seen = self._seen.get(key, 0)
+        self._seen[key] = seen + 1
+        if not seen:
+            self._meet(arm, key)
+        window = self._window(now)
+        ticket = Ticket(self, window, arm, sub_bucket(key), now, is_counted=seen < COUNTED_PER_KEY)
+        window.tickets.add(ticket)
+        self._under_way += 1
+        return ticket
+
+    def ended(self, ticket: Ticket) -> None:
+        self.dropped(ticket)
+        known = _counts(self._known, ticket.arm)
+        window = None if ticket.window.is_closed else _counts(ticket.window.arms, ticket.arm)
+        self._changed.add((KNOWN, ticket.arm))
+        observed = ticket.observed
+        failed = bool(observed.setdefault("error", 0))
+        known.serve(failed=failed)
+        if window:
+            window.serve(failed=failed)
+        if ticket.is_counted:
+            seen = measured(observed)
+            known.observe(ticket.bucket, seen)
+            if window:
+                window.observe(ticket.bucket, seen)
+
+    def dropped(self, ticket: Ticket) -> None:
+        self._under_way -= 1
+        ticket.window.tickets.discard(ticket)
+
+    def mixed(self, ticket: Ticket) -> None:
+        self.dropped(ticket)
+        self._mixed += 1
+        self._changed.add((KNOWN, NO_ARM))
+
+    def feedback(self, served: Served, score: float) -> None:
+        """Somebody scored a request in [0, 1]. It has no window: feedback comes when it comes, in every arm alike."""
+        self.used_at = self._clock()
+        seen = measured({"feedback": score})
+        for kind, arms in ((CLOSED, self._closed), (KNOWN, self._known)):
+            _counts(arms, served.arm).observe(served.bucket, seen)
+            self._changed.add((kind, served.arm))
+
+    def close(self, *, last: bool = False) -> None:
+        """Close the windows that are due. With `last` nothing more begins, and what is under way will not be known."""
+        now = self._clock()
+        due = 0
+        for window in self._windows:
+            if not last and (now < window.ends or (window.tickets and now < window.ends + self._patience)):
+                break
+            self._close(window, () if last else window.tickets, now)
+            due += 1
+        del self._windows[:due]
+
+    def restart(self) -> None:
+        """Forget what was counted; only what comes from now on will be."""
+        self._closed.clear()
+        self._known.clear()
+        self._changed.clear()
+        self._mixed = 0
+
+    def fresh_keys(self) -> list[bytes]:
+        """Hashes of the keys that were met since this was asked last."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def changed(self) -> set[Part]:
+        """What changed since this was asked last."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def everything(self) -> set[Part]:
+        """All there is."""
+        parts = {(CLOSED, arm) for arm in self._closed} | {(KNOWN, arm) for arm in self._known}
+        return parts | {(KNOWN, NO_ARM)} if self._mixed else parts
+
+    def fields(self, parts: Collection[Part]) -> dict[str, str]:
+        """The cumulative numbers, as they are written."""
+        fields: dict[str, str] = {}
+        for kind, arm in parts:
+            if arm == NO_ARM:
+                fields[f"{kind}/{NO_ARM}/{MIXED}"] = text_of({0: self._mixed})
+                continue
+            vectors = (self._closed if kind == CLOSED else self._known)[arm].vectors()
+            fields |= {f"{kind}/{arm}/{name}": text_of(vector) for name, vector in vectors.items()}
+        return fields
+
+    def _window(self, now: float) -> Window:
+        if not self._windows or self._windows[-1].ends <= now:
+            self._windows.append(Window((now // WINDOW + 1) * WINDOW))
+        return self._windows[-1]
+
+    def _meet(self, arm: str, key: str) -> None:
+        if len(self.met) >= MOST_KEYS:
+            return
+        name = mmh3.mmh3_x64_128_digest(key.encode("utf-8", "surrogatepass"))[:8]
+        if name not in self.met:
+            self.met[name] = arm
+            self._fresh.append(name)
+
+    def _close(self, window: Window, waiting: Iterable[Ticket], now: float) -> None:
+        for ticket in waiting:
+            observed: dict[Observed, float] = {"error": 0, **ticket.observed}
+            if "latency" not in observed:
+                observed |= {"error": 1, "latency": now - ticket.began_at}
+            counts = _counts(window.arms, ticket.arm)
+            counts.serve(failed=bool(observed["error"]))
+            if ticket.is_counted:
+                counts.observe(ticket.bucket, measured(observed))
+        for arm, counts in window.arms.items():
+            _counts(self._closed, arm).add(counts)
+            self._changed.add((CLOSED, arm))
+        window.is_closed = True
+
+
+def _counts(arms: dict[str, Counts], arm: str) -> Counts:
+    counts = arms.get(arm)
+    if counts is None:
+        counts = arms[arm] = Counts()
+    return counts

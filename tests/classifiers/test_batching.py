@@ -1,0 +1,182 @@
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from wissel.classifiers.batching import BATCH_CHARS, Batcher, OverloadError
+from wissel.errors import ModelError, WorldError
+
+
+class Gate:
+    """Holds every call back until it is opened."""
+
+    def __init__(self, encode):
+        self.encode = encode
+        self.opened = threading.Event()
+
+    def __call__(self, texts):
+        self.opened.wait(5)
+        return self.encode(texts)
+
+
+@pytest.fixture
+def gate(words):
+    return Gate(words)
+
+
+async def queued(batcher, *texts):
+    """One caller a text; returns once all of them stand in the queue or run."""
+    callers = [asyncio.create_task(batcher.encode([text])) for text in texts]
+    await asyncio.sleep(0)
+    return callers
+
+
+async def test_vectors_come_in_the_order_of_the_texts(words):
+    batcher = Batcher(words)
+
+    vectors = await batcher.encode(["b", "a", "b"])
+
+    np.testing.assert_array_equal(vectors, words(["b", "a", "b"]))
+    await batcher.close()
+
+
+async def test_callers_who_wait_together_are_encoded_together(words, gate):
+    batcher = Batcher(gate, workers=1)
+    callers = await queued(batcher, "first", "second", "third", "fourth")
+    gate.opened.set()
+
+    await asyncio.gather(*callers)
+
+    assert words.calls == [["first"], ["second", "third", "fourth"]]
+    await batcher.close()
+
+
+async def test_a_batch_holds_no_more_text_than_one_long_prompt(words, gate):
+    batcher = Batcher(gate, workers=1)
+    half = "x" * (BATCH_CHARS // 2)
+    callers = await queued(batcher, "first", half + "1", half + "2", "short")
+    gate.opened.set()
+
+    await asyncio.gather(*callers)
+
+    assert words.calls == [["first"], [half + "1"], [half + "2", "short"]]
+    await batcher.close()
+
+
+async def test_a_text_that_two_callers_ask_for_is_encoded_once(words, gate):
+    batcher = Batcher(gate, workers=1)
+    callers = await queued(batcher, "same", "same")
+    gate.opened.set()
+
+    one, two = await asyncio.gather(*callers)
+
+    assert words.texts == ["same"]
+    np.testing.assert_array_equal(one, two)
+    await batcher.close()
+
+
+async def test_what_was_encoded_is_recalled_without_waiting(words):
+    batcher = Batcher(words)
+    encoded = await batcher.encode(["hello", "there"])
+
+    recalled = batcher.recall(["hello", "there"])
+
+    assert recalled is not None
+    np.testing.assert_array_equal(recalled, encoded)
+    assert batcher.recall(["hello", "stranger"]) is None
+    await batcher.close()
+
+
+async def test_the_memory_forgets_what_was_used_longest_ago(words):
+    batcher = Batcher(words, memory=2)
+    await batcher.encode(["a"])
+    await batcher.encode(["b"])
+    batcher.recall(["a"])
+
+    await batcher.encode(["c"])
+
+    assert [batcher.recall([text]) is not None for text in "abc"] == [True, False, True]
+    await batcher.close()
+
+
+async def test_a_full_queue_refuses_at_once_and_takes_none_of_the_callers_texts(words, gate):
+    batcher = Batcher(gate, workers=1, queue_limit=2)
+    callers = await queued(batcher, "running", "waiting")
+
+    with pytest.raises(OverloadError, match="1 texts wait to be encoded, and 2 is the limit"):
+        await batcher.encode(["one", "two"])
+
+    gate.opened.set()
+    await asyncio.gather(*callers)
+    assert words.texts == ["running", "waiting"]
+    assert issubclass(OverloadError, WorldError)
+    await batcher.close()
+
+
+async def test_a_caller_who_leaves_takes_the_text_off_the_queue(words, gate):
+    batcher = Batcher(gate, workers=1, queue_limit=1)
+    running, leaving = await queued(batcher, "running", "leaving")
+
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    (staying,) = await queued(batcher, "staying")
+    gate.opened.set()
+    await asyncio.gather(running, staying)
+
+    assert words.texts == ["running", "staying"]
+    await batcher.close()
+
+
+async def test_a_caller_who_leaves_takes_nothing_from_one_who_waits_for_the_same_text(gate):
+    batcher = Batcher(gate, workers=1)
+    _, leaving, staying = callers = await queued(batcher, "running", "same", "same")
+
+    leaving.cancel()
+    gate.opened.set()
+    await asyncio.wait(callers)
+
+    assert leaving.cancelled()
+    assert staying.result().shape == (1, 64)
+    await batcher.close()
+
+
+async def test_a_caller_who_leaves_a_running_batch_does_not_break_it(gate):
+    batcher = Batcher(gate, workers=1)
+    (leaving,) = await queued(batcher, "running")
+    leaving.cancel()
+    gate.opened.set()
+
+    vectors = await batcher.encode(["next"])
+
+    assert vectors.shape == (1, 64)
+    assert batcher.recall(["running"]) is not None
+    await batcher.close()
+
+
+async def test_a_failed_batch_fails_its_callers_and_not_those_after_it(words):
+    def encode(texts):
+        if "bad" in texts:
+            raise ModelError("the embedding model failed")
+        return words(texts)
+
+    batcher = Batcher(encode)
+    with pytest.raises(ModelError, match="the embedding model failed"):
+        await batcher.encode(["bad"])
+
+    assert (await batcher.encode(["good"])).shape == (1, 64)
+    await batcher.close()
+
+
+async def test_closing_finishes_what_waits_and_refuses_what_comes_after(gate):
+    batcher = Batcher(gate, workers=1)
+    callers = await queued(batcher, "a", "b", "c")
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+
+    with pytest.raises(OverloadError, match="closed"):
+        await batcher.encode(["late"])
+    gate.opened.set()
+    await closing
+
+    assert all(caller.result().shape == (1, 64) for caller in callers)

@@ -1,0 +1,200 @@
+import asyncio
+import random
+
+import numpy as np
+import pytest
+
+from wissel.classifiers.batching import Batcher
+from wissel.classifiers.embedding import (
+    HISTORY,
+    STAY_MARGIN,
+    EmbeddingClassifier,
+    Exchange,
+    Phrasebook,
+    exchanges_of,
+    phrases_of,
+    queries_of,
+    texts_of,
+)
+from wissel.core.intent import OTHER, choose_route
+from wissel.core.request import Conversation, Turn
+from wissel.core.snapshot import Route
+
+ROUTES = (
+    Route("bug_fixing", "m", domain="programming", action="fix", description="fix errors in code"),
+    Route("translate", "m", examples=("say this in spanish", "translate this text")),
+    Route("play_music", "m", examples=("play some jazz", "put on a song")),
+)
+
+
+def said(*texts):
+    """A conversation that begins with the user and takes turns."""
+    roles = ("user", "assistant")
+    return Conversation(tuple(Turn(roles[i % 2], text) for i, text in enumerate(texts)))
+
+
+def build(encode, routes=ROUTES, threshold="auto"):
+    return EmbeddingClassifier(Batcher(encode), Phrasebook(encode), routes, threshold=threshold)
+
+
+async def route_of(classifier, conversation):
+    return choose_route(await classifier.classify(conversation), fallback="fallback").route
+
+
+def test_a_route_is_described_by_several_phrases():
+    assert phrases_of(ROUTES[0]) == ("bug fixing", "programming", "fix", "fix programming", "fix errors in code")
+
+
+def test_a_route_with_a_name_only_has_one_phrase():
+    assert phrases_of(Route("small-talk", "m")) == ("small talk",)
+
+
+async def test_the_route_whose_phrase_is_said_wins(words):
+    assert await route_of(build(words), said("please play some jazz")) == "play_music"
+
+
+async def test_words_that_no_route_has_are_other(words):
+    assert await route_of(build(words), said("qqq zzz")) == "fallback"
+
+
+async def test_a_threshold_given_as_a_number_is_kept(words):
+    scores = await build(words, threshold=0.7).classify(said("play some jazz"))
+
+    assert scores.threshold == 0.7
+
+
+async def test_other_competes_like_any_route(words):
+    classifier = build(words, [*ROUTES, Route(OTHER, "m", examples=("thanks bye", "hello hi"))])
+
+    scores = await classifier.classify(said("thanks bye"))
+
+    assert scores.ranking[0][0] == OTHER
+    assert choose_route(scores, fallback="fallback").reason == "other"
+
+
+async def test_the_order_of_routes_never_changes_the_scores(words):
+    shuffled = list(ROUTES)
+    random.Random(3).shuffle(shuffled)
+    conversation = said("translate this song", "which one?", "the jazz code")
+
+    assert await build(words).classify(conversation) == await build(words, shuffled).classify(conversation)
+
+
+@pytest.mark.parametrize("conversation", [Conversation(), Conversation((Turn("system", "be nice"), Turn("user", " ")))])
+async def test_a_conversation_without_a_question_is_other_and_encodes_nothing(words, conversation):
+    classifier = build(words)
+    asked = len(words.calls)
+
+    assert await route_of(classifier, conversation) == "fallback"
+    assert classifier.recall(conversation) == await classifier.classify(conversation)
+    assert len(words.calls) == asked
+
+
+async def test_recall_knows_a_conversation_that_was_classified_and_no_other(words):
+    classifier = build(words)
+    first, longer = said("play some jazz"), said("play some jazz", "which?", "any")
+    assert classifier.recall(first) is None
+
+    scores = await classifier.classify(first)
+
+    assert classifier.recall(first) == scores
+    assert classifier.recall(longer) is None
+
+
+async def test_a_conversation_that_goes_on_costs_its_new_turns_only(words):
+    classifier = build(words)
+    await classifier.classify(said("play some jazz", "which song?", "that one"))
+    known = len(words.texts)
+
+    await classifier.classify(said("play some jazz", "which song?", "that one", "it plays", "louder"))
+
+    assert sorted(words.texts[known:]) == ["it plays", "louder"]
+
+
+async def test_a_short_reply_stays_on_the_route(words):
+    assert await route_of(build(words), said("translate this text", "into which language?", "yes")) == "translate"
+
+
+async def test_a_new_topic_said_clearly_leaves_the_route(words):
+    story = said("translate this text", "done", "now put on a song and play some jazz, play some jazz or put on a song")
+
+    assert await route_of(build(words), story) == "play_music"
+
+
+async def test_the_present_route_gets_the_margin_on_top(words):
+    batcher, phrasebook = Batcher(words), Phrasebook(words)
+    free = EmbeddingClassifier(batcher, phrasebook, ROUTES, threshold=2.0)  # no turn is ever on a route
+    held = EmbeddingClassifier(batcher, phrasebook, ROUTES, threshold=0.1)
+    conversation = said("play some jazz", "which?", "put on a song")
+
+    without, with_margin = await free.classify(conversation), await held.classify(conversation)
+
+    gained = {name: with_margin.by_route[name] - without.by_route[name] for name in without.by_route}
+    assert gained == pytest.approx({"bug_fixing": 0, "translate": 0, "play_music": STAY_MARGIN}, abs=1e-6)
+
+
+def test_of_several_answers_before_a_question_the_last_one_counts():
+    conversation = Conversation(
+        (Turn("user", "a"), Turn("assistant", "one"), Turn("tool", "{}"), Turn("assistant", "two"), Turn("user", "b"))
+    )
+
+    assert exchanges_of(conversation) == (Exchange("a"), Exchange("b", "two"))
+
+
+def test_only_the_last_questions_are_read():
+    conversation = said(*(f"turn {i}" for i in range(101)))
+
+    exchanges = exchanges_of(conversation)
+
+    assert len(exchanges) == HISTORY
+    assert texts_of(exchanges)[:2] == ["turn 100", "turn 99"]
+
+
+def test_a_query_is_the_question_alone_where_nothing_came_before(words):
+    exchanges = (Exchange("play some jazz"),)
+    vectors = words(["play some jazz"])
+
+    np.testing.assert_allclose(queries_of(exchanges, ["play some jazz"], vectors), vectors, atol=1e-6)
+
+
+def test_a_query_leans_to_the_newest_question(words):
+    old, new = "a question that is long enough to have its full weight here", "b words that nobody else uses " * 3
+    exchanges = (Exchange(old), Exchange(new))
+    vectors = words([old, new])
+
+    query = queries_of(exchanges, [old, new], vectors)[-1]
+
+    assert vectors[1] @ query > vectors[0] @ query > 0.2
+
+
+def test_a_changed_config_encodes_only_its_new_phrases(words):
+    phrasebook = Phrasebook(words)
+    first = phrasebook.look_up(["a", "b"])
+
+    second = phrasebook.look_up(["c", "b", "b"])
+
+    assert words.calls == [["a", "b"], ["c"]]
+    np.testing.assert_array_equal(second[1:], first[[1, 1]])
+
+
+def test_an_unchanged_config_encodes_nothing(words):
+    phrasebook = Phrasebook(words)
+    build_again = [EmbeddingClassifier(Batcher(words), phrasebook, ROUTES) for _ in range(2)]
+
+    assert len(words.calls) == 1
+    assert build_again[0].threshold == build_again[1].threshold
+
+
+@pytest.mark.slow
+async def test_the_real_model_tells_intents_apart_by_their_names(encoder):
+    classifier = build(encoder.encode, [Route(name, "m") for name in ("translate", "play_music", "book_flight")])
+    questions = ("how do you say good morning in italian", "put on some jazz", "i need a plane to boston on friday")
+
+    routes = await asyncio.gather(*(route_of(classifier, said(question)) for question in questions))
+
+    assert routes == ["translate", "play_music", "book_flight"]
+
+
+@pytest.mark.slow
+async def test_the_real_model_says_other_to_what_belongs_to_no_route(encoder):
+    assert await route_of(build(encoder.encode), said("how tall is mount everest")) == "fallback"

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from wissel.classifiers.threshold import DEVIATIONS, PRIOR_MEAN, PRIOR_SD, RoutePhrases, learn_threshold
+
+PRIOR = PRIOR_MEAN - DEVIATIONS * PRIOR_SD
+
+
+def spread(cosine, count, *, examples, seed=0):
+    """A route whose phrases lie around one direction, any two with about this cosine between them."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(count, 384))
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    shared = np.eye(384)[0]
+    vectors = cosine**0.5 * shared + (1 - cosine) ** 0.5 * noise
+    return RoutePhrases((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), examples)
+
+
+def test_without_examples_the_threshold_is_the_prior():
+    named = spread(0.9, 4, examples=0)
+
+    assert learn_threshold([named]) == pytest.approx(PRIOR)
+
+
+def test_one_example_beside_a_name_says_nothing():
+    assert learn_threshold([spread(0.9, 2, examples=1)]) == pytest.approx(PRIOR)
+
+
+def test_examples_that_resemble_each_other_raise_the_threshold():
+    loose, tight = (
+        learn_threshold([spread(cosine, 11, examples=10, seed=seed) for seed in range(20)]) for cosine in (0.3, 0.7)
+    )
+
+    assert PRIOR < loose < tight
+
+
+def test_with_many_examples_about_one_in_a_hundred_would_be_lost():
+    routes = [spread(0.5, 11, examples=10, seed=seed) for seed in range(40)]
+    odd = [spread(0.05, 11, examples=10, seed=99)]
+
+    assert learn_threshold(routes + odd) < learn_threshold(routes)
+
+
+def test_the_order_of_routes_does_not_matter():
+    routes = [spread(0.2 + seed / 20, 6, examples=5, seed=seed) for seed in range(10)]
+
+    assert learn_threshold(routes) == pytest.approx(learn_threshold(routes[::-1]), abs=1e-9)

@@ -1,0 +1,76 @@
+"""One stream on a call that is only written down."""
+
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
+from google.protobuf.json_format import ParseDict
+
+from factories import model, snapshot
+from wissel.core.decision import Routed
+from wissel.core.outcome import Outcome
+from wissel.extproc import wire
+from wissel.extproc.server import methods
+from wissel.extproc.transport import Receiver, Status
+from wissel.router import Router
+from wissel.telemetry import Telemetry
+
+
+class Written:
+    """A call that keeps what is said."""
+
+    method = wire.METHOD
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.status: Status | None = None
+
+    def send(self, message: bytes) -> None:
+        self.messages.append(message)
+
+    def finish(self, status: Status = Status.OK, message: str = "") -> None:
+        self.status = status
+
+
+class Listening(Telemetry):
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: list[Outcome] = []
+
+    def ended(self, decision: Routed, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def said(**message: object) -> bytes:
+    return ParseDict(message, ProcessingRequest()).SerializeToString()
+
+
+def header(key: str, value: str) -> dict[str, str]:
+    return {"key": key, "value": value}
+
+
+def forwarded() -> tuple[Receiver, Written, Listening]:
+    """A stream whose request is on its way to a model."""
+    telemetry = Listening()
+    call = Written()
+    router = Router(snapshot(models=(model("small"),)), None, 1.0, telemetry)
+    stream = methods(lambda: router, telemetry)[wire.METHOD](call)
+    asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
+    modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
+    stream.message(said(request_headers={"headers": {"headers": asked}}, protocol_config=modes))
+    stream.message(said(request_body={"body": "eyJtb2RlbCI6InNtYWxsIn0=", "end_of_stream": True}))
+    assert len(call.messages) == 2
+    return stream, call, telemetry
+
+
+def test_a_stream_that_is_gone_before_its_answer_is_a_hang_up():
+    stream, _, telemetry = forwarded()
+    stream.gone()
+
+    assert [outcome.hung_up for outcome in telemetry.outcomes] == [True]
+
+
+def test_a_stream_that_we_failed_ourselves_is_no_hang_up():
+    stream, call, telemetry = forwarded()
+    stream.message(b"\xff")
+    stream.gone()
+
+    assert call.status is Status.INTERNAL
+    assert telemetry.outcomes == []

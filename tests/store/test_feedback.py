@@ -1,0 +1,50 @@
+import asyncio
+
+import pytest
+
+from wissel.store.base import AlreadyGiven, Scope, Served, Unknown
+from wissel.store.connection import Connection
+from wissel.store.feedback import Feedback
+from wissel.store.keys import FEEDBACK_TTL, Keys
+
+pytestmark = pytest.mark.slow
+
+SERVED = Served(Scope("chat", "r1", 1, 2), "canary", 17, is_counted=True)
+
+
+@pytest.fixture
+def feedback(redis: Connection, keys: Keys) -> Feedback:
+    return Feedback(redis, keys)
+
+
+async def test_a_score_is_for_the_arm_that_served(feedback: Feedback):
+    await feedback.remember([("wr-1", SERVED)])
+
+    assert await feedback.accept("wr-1", 1.0) == SERVED
+
+
+async def test_of_many_scores_at_once_one_is_accepted(feedback: Feedback):
+    await feedback.remember([("wr-1", SERVED)])
+
+    answers = await asyncio.gather(*(feedback.accept("wr-1", 1.0) for _ in range(10)))
+    assert sorted(type(answer).__name__ for answer in answers) == ["AlreadyGiven"] * 9 + ["Served"]
+
+
+async def test_remembering_a_request_again_does_not_take_another_score(feedback: Feedback):
+    await feedback.remember([("wr-1", SERVED)])
+    await feedback.accept("wr-1", 1.0)
+    await feedback.remember([("wr-1", SERVED)])
+
+    assert await feedback.accept("wr-1", 0.0) == AlreadyGiven()
+
+
+async def test_a_request_that_nobody_remembers_is_unknown(feedback: Feedback):
+    assert await feedback.accept("wr-2", 1.0) == Unknown()
+
+
+async def test_a_request_is_remembered_for_a_day(feedback: Feedback, redis: Connection, keys: Keys):
+    await feedback.remember([("wr-1", SERVED)])
+    await feedback.accept("wr-1", 1.0)
+
+    lives = [await redis.run("TTL", name) for name in (keys.served("wr-1"), keys.score("wr-1"))]
+    assert all(FEEDBACK_TTL - 60 < left <= FEEDBACK_TTL for left in lives)

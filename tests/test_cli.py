@@ -1,0 +1,192 @@
+"""The commands as an operator types them: what they print, and how they exit."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from real import needs_encoder, needs_envoy, needs_redis
+from wissel import __version__
+from wissel.cli import app
+from wissel.demo.parts import free_port
+
+MINIMAL = """
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+splits:
+  - {name: ab, variants: [{model: small, weight: 50}, {model: large, weight: 50}]}
+"""
+
+
+def run(*words: str, given: str | None = None):
+    return CliRunner().invoke(app, list(words), input=given)
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "wissel.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_the_version_is_printed():
+    assert run("--version").output == f"wissel {__version__}\n"
+
+
+def test_a_good_file_is_ok(config):
+    result = run("check", "--config", str(config))
+
+    assert (result.exit_code, ": ok, revision " in result.output) == (0, True)
+
+
+def test_every_problem_is_told_with_its_place(config):
+    config.write_text(MINIMAL.replace("model: large", "model: lrage").replace("cluster: a", "cluser: a"))
+    result = run("check", "--config", str(config))
+
+    assert result.exit_code == 2
+    assert f"{config}:3:19: models[0]" in result.stderr
+    assert 'did you mean "cluster"?' in result.stderr
+    assert 'no model is named "lrage"; did you mean "large"?' in result.stderr
+
+
+def test_a_missing_file_is_told(tmp_path):
+    result = run("check", "--config", str(tmp_path / "none.yaml"))
+
+    assert (result.exit_code, "none.yaml" in result.stderr) == (2, True)
+
+
+def test_problems_can_be_had_as_json(config):
+    config.write_text("models: []")
+    result = run("check", "--config", str(config), "--json")
+
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["ok"] is False
+
+
+def test_the_schema_is_json():
+    assert json.loads(run("schema").stdout)["$schema"].startswith("https://json-schema.org")
+
+
+def test_a_named_target_is_explained_without_any_model_weights(config):
+    result = run("explain", "-c", str(config), "--model", "ab", "-H", "x-session-id: s", "--json", "hello")
+    told = json.loads(result.stdout)
+
+    assert result.exit_code == 0
+    assert (told["split"], told["key"]) == ("ab", {"source": "header:x-session-id", "value": "s"})
+
+
+def test_a_refusal_is_explained_and_exits_with_one(config):
+    result = run("explain", "-c", str(config), "--model", "none", "hello")
+
+    assert result.exit_code == 1
+    assert "404 model_not_found" in " ".join(result.stdout.split())
+
+
+def test_a_whole_body_may_come_from_standard_input(config):
+    body = '{"model": "small", "input": "hi"}'
+    result = run("explain", "-c", str(config), "--path", "/v1/embeddings", "--body", "-", given=body)
+
+    assert (result.exit_code, "no_able_model" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("words", [["hello", "--body", "-"], [], ["hello", "-H", "nocolon"]])
+def test_bad_usage_exits_with_two(config, words):
+    assert run("explain", "-c", str(config), *words).exit_code == 2
+
+
+def test_a_caller_that_no_key_has_is_told(config):
+    result = run("explain", "-c", str(config), "--as", "eve", "--model", "small", "hello")
+
+    assert (result.exit_code, 'no key has the id "eve"' in result.stderr) == (2, True)
+
+
+def test_a_bootstrap_needs_the_envoy_section(config):
+    result = run("envoy", "-c", str(config))
+
+    assert (result.exit_code, "envoy" in result.stderr) == (2, True)
+
+
+def test_a_bootstrap_is_yaml_on_standard_output():
+    result = run("envoy", "-c", "config/example.yaml")
+
+    assert (result.exit_code, "cluster_header: x-wissel-cluster" in result.stdout) == (0, True)
+
+
+def test_help_imports_no_heavy_part():
+    heavy = "('torch', 'onnxruntime', 'aiohttp')"
+    code = f"import sys; from wissel.cli import app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+
+    assert done.stdout == "[]\n"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@pytest.mark.slow
+def test_serving_ends_with_zero_on_sigterm(config, tmp_path):
+    admin = f"127.0.0.1:{free_port()}"
+    config.write_text(f"{MINIMAL}\nlisten: {{ext_proc: 'unix:{tmp_path}/w.sock', admin: '{admin}'}}\n")
+    command = [sys.executable, "-m", "wissel", "serve", "-c", str(config), "--grace", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as serving:
+        ready = wait_until_ready(f"http://{admin}/readyz")
+        serving.send_signal(signal.SIGTERM)
+        _, logs = serving.communicate(timeout=20)
+
+    assert ready["status"] == "ready"
+    assert serving.returncode == 0, logs
+    assert [json.loads(line)["event"] for line in logs.splitlines()] == ["ready", "draining", "stopped"]
+    assert not (tmp_path / "w.sock").exists()
+
+
+def wait_until_ready(url: str) -> dict[str, str]:
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(url, timeout=1) as response:
+                return json.load(response)
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("not ready within 10 s")
+
+
+@pytest.mark.slow
+def test_a_taken_port_is_a_clear_message(config):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        config.write_text(f"{MINIMAL}\nlisten: {{ext_proc: '127.0.0.1:{port}', admin: '127.0.0.1:{free_port()}'}}\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "wissel", "serve", "-c", str(config)],
+            capture_output=True, text=True, check=False, env=environment(), timeout=30,
+        )  # fmt: skip
+
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@needs_envoy
+@needs_encoder
+@needs_redis
+def test_the_demo_tells_its_story_and_every_request_is_served_as_decided():
+    done = subprocess.run(
+        [sys.executable, "-m", "wissel", "demo", "--once", "--json"],
+        capture_output=True, text=True, check=False, env=environment(), timeout=110,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    served = [each for each in told["decisions"] if each["status"] == 200]
+
+    assert (done.returncode, told["failures"]) == (0, 0), done.stderr
+    assert told["requests"] == len(told["decisions"])
+    assert len({each["route"] for each in served if each["route"]}) >= 5
+    assert len({each["model"] for each in served}) >= 4
