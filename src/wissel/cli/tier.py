@@ -159,7 +159,12 @@ def tier_eval(
     with honest_exits():
         loaded, card = load(router)
         embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
-        battles = join([read(Source.parse(each), embed) for each in data]).between(**_sides(strong, weak))
+        sources = [Source.parse(each) for each in data]
+        battles = join([read(source, embed) for source in sources]).between(**_sides(strong, weak))
+        learned = {each["sha256"] for each in card.data}
+        for source in sources:
+            if source.digest() in learned:
+                err.print(f"warning: the router learned from {source.path}, so its figures there prove nothing")
         if not len(battles) or battles.graded.gap <= 0:
             raise ConfigError([f"--data: {len(battles)} rows compare the two, and the strong one is not better"])
         found = assess(loaded, card, battles, seed=seed, prices=price)
