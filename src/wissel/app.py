@@ -119,6 +119,7 @@ class App:
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
         """Decide by this configuration from now on."""
         self._compiled = router
+        router.thresholds.adopt(router.snapshot.tiers)
         if self.fleet is not None:
             self.fleet.use(deliveries)
         self.move()
@@ -253,7 +254,6 @@ async def _reload(path: Path, app: App, parts: Parts) -> None:
         await parts.gate.note("refused", str(error))
         return
     app.use(router, compile_rollouts(config))
-    router.thresholds.adopt(router.snapshot.tiers)
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))

@@ -69,6 +69,8 @@ class Telemetry:
         self._tier_thresholds = meter.up_down_counter(
             "wissel.tier.threshold", description="the win rate from which a tier's strong end is asked, as last used"
         )
+        self._thresholds: dict[str, float] = {}
+        """What is counted as each tier's threshold by now."""
         self._gradings = meter.histogram(
             "wissel.grade.duration",
             unit="s",
@@ -132,7 +134,9 @@ class Telemetry:
                 self._decisions.add(1, {"kind": "routed", **_where(decision), "reason": decision.reason})
                 if graded := decision.tier:
                     self._tier_requests.add(1, {"tier": graded.tier, "end": graded.end, "reason": graded.reason})
-                    self._tier_thresholds.set(graded.threshold, {"tier": graded.tier})
+                    moved = graded.threshold - self._thresholds.get(graded.tier, 0.0)
+                    self._tier_thresholds.add(moved, {"tier": graded.tier})
+                    self._thresholds[graded.tier] = graded.threshold
             case Passed():
                 self._decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():

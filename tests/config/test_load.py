@@ -425,6 +425,8 @@ def test_a_time_that_cannot_be_is_a_problem(when: str, words: str):
 )
 def test_a_limit_that_limits_nothing_is_a_problem(limit: str, words: str):
     assert words in only_problem(models(f"access: {{limits: [{limit}]}}"))
+
+
 TIERED = BASE + "tiers:\n  - {name: thrifty, strong: large, weak: half, router: {type: length}, strong_share: 0.3}\n"
 
 

@@ -118,7 +118,8 @@ def test_the_commands_train_calibrate_and_measure_a_router_that_reads_texts(tmp_
 
     assert trained.exit_code == 0, trained.output
     assert json.loads(calibrated.output)["realised"] == pytest.approx(0.3, abs=0.15)
-    assert {"apgr", "apgr_ten_bins", "cpt", "baselines"} <= set(json.loads(measured.output))
+    assert {"apgr", "apgr_ten_bins", "cpt", "baselines"} <= set(json.loads(measured.stdout))
+    assert "prove nothing" in measured.stderr
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from google.protobuf.json_format import ParseDict
+from typer.testing import CliRunner
 
 from factories import conversation, request, snapshot
 from quality.world import battles, encode
 from wissel.admin.views import decision_view
 from wissel.app import explain
 from wissel.classifiers.batching import Batcher
+from wissel.cli import app
 from wissel.config import parse
 from wissel.config.model import Tier as Section
 from wissel.core.access import ANONYMOUS
@@ -172,6 +174,17 @@ async def test_a_folder_with_another_kind_of_router_is_refused(tmp_path, batcher
 
     with pytest.raises(ModelError, match="is of type similarity, and the configuration says neighbours"):
         await Graders(lambda: pytest.fail("not needed")).build([section(tmp_path, "neighbours")], snapshot())
+
+
+def test_a_configuration_whose_router_is_missing_is_found_wanting(tmp_path):
+    (tmp_path / "wissel.yaml").write_text(
+        "models: [{name: large, cluster: a}, {name: small, cluster: b}]\n"
+        "tiers: [{name: thrifty, strong: large, weak: small, router: {type: intent, path: gone}, threshold: 0.5}]\n"
+    )
+    result = CliRunner().invoke(app, ["check", "-c", str(tmp_path / "wissel.yaml"), "--json"])
+
+    assert result.exit_code == 2
+    assert 'tiers[0].router.path: no router is in \\"gone\\"' in result.output
 
 
 def test_a_fixed_threshold_needs_no_calibration():

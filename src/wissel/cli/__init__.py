@@ -15,7 +15,7 @@ from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
-from wissel.cli.tier import tier_app
+from wissel.cli.tier import app as tier
 
 app = typer.Typer(
     name="wissel",
@@ -46,7 +46,7 @@ for command in (serve, check, schema, envoy, explain, doctor, audit, demo):
 for group in (keys_app, access_app):
     app.add_typer(group)
 
-app.add_typer(tier_app, name="tier")
+app.add_typer(tier, name="tier")
 
 
 def main() -> None:

@@ -1,20 +1,21 @@
 """What can be made of a configuration file without serving it: a check, its schema, an Envoy that fits it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, honest_exits, print_json
 from wissel.errors import ConfigError
 
+if TYPE_CHECKING:
+    from wissel.core.snapshot import Snapshot
+
 
 def check(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
-    from wissel.config import compile_snapshot, load
-
     try:
-        snapshot = compile_snapshot(load(config))
+        snapshot = _checked(config)
     except ConfigError as error:
         if as_json:
             print_json({"ok": False, "problems": error.problems})
@@ -27,8 +28,19 @@ def check(config: ConfigOption, as_json: JsonOption = False) -> None:
     rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
     typer.echo(
         f"{config}: ok, revision {snapshot.revision}: {len(snapshot.models)} models, {len(snapshot.routes)} routes, "
-        f"{len(snapshot.splits)} splits, {rules}"
+        f"{len(snapshot.splits)} splits, {len(snapshot.tiers)} tiers, {rules}"
     )
+
+
+def _checked(path: Path) -> "Snapshot":
+    from wissel.config import compile_snapshot, load
+    from wissel.quality.serving import router_problems
+
+    config = load(path)
+    snapshot = compile_snapshot(config)
+    if problems := router_problems(config.tiers):
+        raise ConfigError(problems)
+    return snapshot
 
 
 def schema() -> None:

@@ -1,4 +1,4 @@
-"""Strong or weak: the routers of tiers, from labels to a threshold."""
+"""Strong or weak: the routers of tiers, from labels to figures."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from rich.table import Table
 from wissel.cli._output import JsonOption, err, honest_exits, out, print_json
 from wissel.errors import ConfigError
 
-tier_app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
+app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
 
 DataOption = Annotated[
     list[str], typer.Option("--data", help="A file of labels, or FILE:WEIGHT; may be repeated.", show_default=False)
@@ -21,7 +21,7 @@ StrongOption = Annotated[list[str] | None, typer.Option("--strong", help="In bat
 WeakOption = Annotated[list[str] | None, typer.Option("--weak", help="In battles: the weak model; repeatable.")]
 
 
-@tier_app.command("train")
+@app.command("train")
 def tier_train(
     data: DataOption,
     out_folder: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
@@ -57,7 +57,7 @@ def tier_train(
         _show_figures(figures)
 
 
-@tier_app.command("label")
+@app.command("label")
 def tier_label(
     prompts: Annotated[Path, typer.Option(help="A file of rows with a prompt.", show_default=False)],
     out_file: Annotated[Path, typer.Option("--out", help="Labels are appended to it.", show_default=False)],
@@ -103,7 +103,7 @@ def _price(written: str) -> tuple[str, tuple[float, float]]:
     return model, (paid, earned)
 
 
-@tier_app.command("calibrate")
+@app.command("calibrate")
 def tier_calibrate(
     router: RouterOption,
     strong_share: Annotated[float, typer.Option(help="Between 0 and 1.", show_default=False)],
@@ -138,7 +138,7 @@ def tier_calibrate(
     typer.echo(f"threshold: {threshold:.6f}  # {100 * realised:.1f} % strong on {source}")
 
 
-@tier_app.command("eval")
+@app.command("eval")
 def tier_eval(
     router: RouterOption,
     data: DataOption,
@@ -159,7 +159,12 @@ def tier_eval(
     with honest_exits():
         loaded, card = load(router)
         embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
-        battles = join([read(Source.parse(each), embed) for each in data]).between(**_sides(strong, weak))
+        sources = [Source.parse(each) for each in data]
+        battles = join([read(source, embed) for source in sources]).between(**_sides(strong, weak))
+        learned = {each["sha256"] for each in card.data}
+        for source in sources:
+            if source.digest() in learned:
+                err.print(f"warning: the router learned from {source.path}, so its figures there prove nothing")
         if not len(battles) or battles.graded.gap <= 0:
             raise ConfigError([f"--data: {len(battles)} rows compare the two, and the strong one is not better"])
         found = assess(loaded, card, battles, seed=seed, prices=price)

@@ -497,9 +497,9 @@ class Tier(Section):
     name: Name
     """What routes, aliases and callers name."""
     strong: Name
-    """The model or split for hard requests."""
+    """The model, split or rollout for hard requests."""
     weak: Name
-    """The model or split for the others."""
+    """The model, split or rollout for the others."""
     router: QualityRouter
     """What predicts the win rate of the strong end."""
     strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None

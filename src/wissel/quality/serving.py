@@ -18,7 +18,7 @@ from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Budget, Tier, WinRate
 from wissel.errors import ModelError, WorldError
-from wissel.quality.artifact import TORCH_KINDS, Card, baseline, load
+from wissel.quality.artifact import TORCH_KINDS, Card, baseline, load, read_card
 from wissel.quality.base import Prompts, QualityRouter, Vectors, question
 
 STEP_OF_SPREAD = 0.3
@@ -129,16 +129,34 @@ class Graders:
         return ThreadGrader(router) if router.KIND in TORCH_KINDS else TextGrader(router)
 
 
+def router_problems(sections: Sequence[Section]) -> list[str]:
+    """What is wrong with the folders that tiers name; the routers themselves are not loaded."""
+    problems: list[str] = []
+    for at, section in enumerate(sections):
+        try:
+            _card(section)
+        except ModelError as error:
+            problems.append(f"tiers[{at}].router.path: {error}")
+    return problems
+
+
 def _read(section: Section) -> tuple[QualityRouter, Card | None]:
-    if section.router.path is None:
+    if _card(section) is None or section.router.path is None:
         return baseline(section.router.type), None
-    router, card = load(Path(section.router.path))
+    return load(Path(section.router.path))
+
+
+def _card(section: Section) -> Card | None:
+    """None for a router that learns nothing. Raises ModelError."""
+    if section.router.path is None:
+        return None
+    card = read_card(Path(section.router.path))
     if card.kind != section.router.type:
         raise ModelError(
-            f'tier "{section.name}": the router in "{section.router.path}" is of type {card.kind}, '
+            f'the router in "{section.router.path}" is of type {card.kind}, '
             f"and the configuration says {section.router.type}"
         )
-    return router, card
+    return card
 
 
 def calibrated(tier: Tier, card: Card) -> Tier:
