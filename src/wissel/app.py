@@ -158,7 +158,6 @@ async def running_app(
         gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
         parts = Parts(classifiers, telemetry, gate)
         app = App(await _router(config, parts), telemetry, keys)
-        parts.thresholds.adopt(app.router.snapshot.tiers)
         keys.on_change = app.move
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))

@@ -45,10 +45,6 @@ class Counter:
             key = _OVERFLOW
         series[key] = series.get(key, 0) + amount
 
-    def set(self, value: float, attributes: Attributes = _NONE) -> None:
-        """Make it `value`, where it may go down as well as up."""
-        self.add(value - self.series.get(tuple(attributes.items()), 0), attributes)
-
 
 class Histogram:
     """Counts by bucket; a value on a border belongs to the bucket that ends there."""
