@@ -1,6 +1,8 @@
 """Rollouts through a real Envoy, with a real Redis: what callers' requests do to a new model."""
 
 import asyncio
+import getpass
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import sha256
 from typing import Any
@@ -8,8 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from click.testing import Result
+from typer.testing import CliRunner
 
 from real import needs_envoy, needs_redis
+from wissel.cli import app
 from wissel.demo.stage import Stage, running_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy, needs_redis]
@@ -53,6 +58,13 @@ class Caller:
     def __init__(self, stage: Stage, session: aiohttp.ClientSession) -> None:
         self.stage = stage
         self._session = session
+
+    async def served(self, model: str, by: str) -> str:
+        """The id of a request that this model served."""
+        while True:
+            _, headers = await self.ask(model)
+            if headers["x-wissel-model"] == by:
+                return headers["x-wissel-request-id"]
 
     async def ask(self, model: str) -> tuple[int, dict[str, str]]:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
@@ -160,3 +172,60 @@ async def test_a_verb_that_makes_no_sense_is_409(caller: Caller):
     status, answer = await caller.admin("/v1/rollouts/chat-new/undo", {})
 
     assert (status, answer["error"]["code"]) == (409, "refused")
+
+
+async def until_known(caller: Caller, path: str, body: Any) -> tuple[int, Any]:
+    """Which arm served a request is written beside the request path."""
+    while (answer := await caller.through_envoy(path, body))[0] == 404:  # noqa: ASYNC110  # nobody announces it
+        await asyncio.sleep(0.1)
+    return answer
+
+
+async def test_feedback_counts_once_whether_through_envoy_or_over_the_admin_api(caller: Caller):
+    given = {"request_id": await caller.served("ab", "good"), "score": 1}
+    first = await until_known(caller, "/v1/feedback", given)
+    second, _ = await caller.through_envoy("/v1/feedback", given)
+    third, _ = await caller.admin("/v1/feedback", given)
+
+    assert first == (200, {"status": "accepted"})
+    assert (second, third) == (409, 409)
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status"),
+    [({"request_id": "wr-0", "score": 1}, SECRET, 404), ({"score": 1}, SECRET, 400), ({"score": 1}, "wrong", 401)],
+)
+async def test_feedback_that_cannot_count_is_refused(caller: Caller, body, key, status):
+    assert (await caller.through_envoy("/v1/feedback", body, key=key))[0] == status
+
+
+# What an operator types.
+
+
+async def wissel(caller: Caller, *words: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, [*words, "--admin", caller.stage.admin])
+
+
+async def test_the_commands_exit_as_a_pipeline_expects(caller: Caller):
+    degraded = await wissel(caller, "rollout", "get", "chat-bad", "--watch")
+    healthy = await wissel(caller, "rollout", "get", "chat-good", "--json")
+    refused = await wissel(caller, "rollout", "undo", "chat-bad")
+    unknown = await wissel(caller, "rollout", "get", "chat-bat")
+    listed = await wissel(caller, "rollout", "list")
+    trail = await wissel(caller, "rollout", "history", "chat-bad")
+
+    assert [each.exit_code for each in (degraded, healthy, refused, unknown)] == [1, 0, 1, 2]
+    assert json.loads(healthy.stdout)["phase"] == "healthy"
+    assert "error_rate" in degraded.stdout
+    assert "only a" in refused.stderr or "no promotion to undo" in refused.stderr
+    assert (listed.exit_code, "chat-good" in listed.stdout) == (0, True)
+    assert "rolled_back" in trail.stdout
+
+
+async def test_a_verb_is_done_by_who_typed_it(caller: Caller):
+    await wissel(caller, "rollout", "retry", "chat-bad")
+    paused = await wissel(caller, "rollout", "pause", "chat-bad", "--json")
+    _, told = await caller.admin("/v1/rollouts/chat-bad/history")
+
+    assert (paused.exit_code, json.loads(paused.stdout)["phase"]) == (0, "paused")
+    assert told["history"][0]["by"] == getpass.getuser()

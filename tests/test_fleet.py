@@ -10,12 +10,13 @@ import pytest
 import pytest_asyncio
 
 from rollout_factories import a_spec, an_analysis
+from wissel.core.feedback import Feedback
 from wissel.core.metrics import Guard
 from wissel.core.rollout import Delivery, Pause, SetWeight
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign
 from wissel.fleet import Fleet, running_fleet
-from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
+from wissel.store.base import Absent, Record, Scope
 
 SPEC = a_spec(
     steps=(SetWeight(1), Pause(), SetWeight(10), Pause(), SetWeight(50), Pause()),
@@ -219,13 +220,12 @@ async def test_feedback_is_counted_once_for_the_arm_that_served(server):
         await until_all(found, 1)
         found[0].serve(1)
         await found[0].fleet.recorder.flush()
-        answers = [await each.fleet.give_feedback("r-0", 0.5) for each in found]
-        unknown = await found[1].fleet.give_feedback("r-1", 0.5)
+        answers = [await each.fleet.score(Feedback("r-0", 0.5)) for each in found]
+        unknown = await found[1].fleet.score(Feedback("r-1", 0.5))
         await found[0].fleet.recorder.flush()
         standing = await found[1].fleet.controller.standing(SPEC.name)
 
-    assert isinstance(answers[0], Served)
-    assert (answers[1], unknown) == (AlreadyGiven(), Unknown())
+    assert (answers, unknown) == (["accepted", "already_given"], "request_not_found")
     assert (standing.arms["canary"].sample("feedback").count, standing.arms["canary"].sample("feedback").total) == (
         1,
         0.5,

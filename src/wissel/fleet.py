@@ -21,6 +21,7 @@ from wissel.controller import Controller
 from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
 from wissel.core.evidence import Observed
+from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Rollout
 from wissel.core.snapshot import Snapshot
@@ -30,7 +31,7 @@ from wissel.store.audit import Audit
 from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import Feedback as ServedRequests
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.recorder import Recorder
@@ -51,7 +52,7 @@ class Fleet:
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
         self.counters = Counters(connection, keys)
-        self.feedback = Feedback(connection, keys)
+        self.feedback = ServedRequests(connection, keys)
         self.audit = Audit(connection, keys)
         self.recorder = Recorder(self.counters, self.feedback, life)
         records = Records(connection, keys)
@@ -98,12 +99,21 @@ class Fleet:
         self.recorder.remember(request_id, ticket.served)
         return partial(_settle, ticket)
 
-    async def give_feedback(self, request_id: str, score: float) -> Served | AlreadyGiven | Unknown:
-        """Count a score in [0, 1] for the arm that served a request, once. Raises StoreError."""
-        answer = await self.feedback.accept(request_id, score)
-        if isinstance(answer, Served):
-            self.recorder.feedback(answer, score)
-        return answer
+    async def score(self, feedback: Feedback) -> ScoreAnswer:
+        """Count a score for the arm that served the request, once."""
+        try:
+            served = await self.feedback.accept(feedback.request_id, feedback.score)
+        except StoreError as error:
+            log.warning("feedback_not_taken", problem=str(error))
+            return "store_away"
+        match served:
+            case Served():
+                self.recorder.feedback(served, feedback.score)
+                return "accepted"
+            case AlreadyGiven():
+                return "already_given"
+            case Unknown():
+                return "request_not_found"
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """Count, follow and control until cancelled; `on_change` is called whenever `apply` would say something new."""

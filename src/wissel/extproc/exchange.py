@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
 from wissel.core.outcome import Outcome
 from wissel.core.policy import not_found
 from wissel.core.request import Api, Head, Request
@@ -34,6 +35,7 @@ from wissel.extproc.mutation import (
     for_listed,
     for_passed,
     for_routed,
+    for_scored,
     metadata_of,
 )
 from wissel.extproc.openai import MODELS_PATH, PATHS, Body, Splice, is_plain, normalise_path, read_body, understand
@@ -118,6 +120,13 @@ class Decide:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
+
+    feedback: Feedback
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer one message."""
 
@@ -149,7 +158,7 @@ class Fail:
     why: str
 
 
-Step = Identify | Decide | Reply | Refuse | Fail
+Step = Identify | Decide | Score | Reply | Refuse | Fail
 
 
 _State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
@@ -235,7 +244,7 @@ class Exchange:
             return self._refuse(answer)
         head = self._known_head()
         self._caller = answer
-        if head.kind != "llm":
+        if head.kind not in {"llm", "feedback"}:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
@@ -255,6 +264,14 @@ class Exchange:
                 return self._forward_untouched(decision)
             case Routed():
                 return self._forward(decision)
+
+    def scored(self, feedback: Feedback, answer: ScoreAnswer) -> list[Step]:
+        """Tell the caller what became of its feedback; no model hears of it."""
+        if refusal := refusal_of(answer, feedback.request_id):
+            return self._refuse(refusal)
+        self._state = "refused"
+        assert self._caller is not None
+        return [Refuse(for_scored(request_id=self._request_id), {"principal": self._caller.id})]
 
     @property
     def override_worked(self) -> bool:
@@ -286,6 +303,10 @@ class Exchange:
         api = PATHS.get(path) if method == "POST" else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
+            if event.end_of_stream:
+                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+        elif method == "POST" and path == FEEDBACK_PATH:
+            self._head = Head("feedback", method, path, headers)
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
@@ -331,11 +352,14 @@ class Exchange:
 
     def _on_whole_body(self) -> list[Step]:
         head = self._known_head()
-        assert head.api is not None
         if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
             unsupported = f'the content-encoding "{encoding}" is not supported; send the body as it is'
             return self._refuse(_unreadable(UnreadableError(unsupported)))
         try:
+            if head.kind == "feedback":
+                self._state = "deciding"
+                return [Score(read_feedback(b"".join(self._chunks)))]
+            assert head.api is not None
             self._body = read_body(b"".join(self._chunks))
             request = understand(head.api, head.path, head.headers, self._body)
         except UnreadableError as error:
