@@ -222,6 +222,19 @@ async def test_the_commands_exit_as_a_pipeline_expects(caller: Caller):
     assert "rolled_back" in trail.stdout
 
 
+async def test_a_split_has_its_page(caller: Caller):
+    await asyncio.gather(*(caller.ask("ab") for _ in range(20)))
+    while sum(arm["requests"] for arm in (await caller.admin("/v1/experiments/ab"))[1]["arms"].values()) < 20:  # noqa: ASYNC110  # nobody announces it
+        await asyncio.sleep(0.1)
+    shown = await wissel(caller, "experiment", "get", "ab")
+    listed = await wissel(caller, "experiment", "list", "--json")
+    unknown = await wissel(caller, "experiment", "get", "chat-good")
+
+    assert (shown.exit_code, "good against old" in shown.stdout) == (0, True)
+    assert [each["name"] for each in json.loads(listed.stdout)["experiments"]] == ["ab"]
+    assert unknown.exit_code == 2
+
+
 async def test_a_verb_is_done_by_who_typed_it(caller: Caller):
     await wissel(caller, "rollout", "retry", "chat-bad")
     paused = await wissel(caller, "rollout", "pause", "chat-bad", "--json")

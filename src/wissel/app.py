@@ -63,7 +63,9 @@ class App:
         """Decide by this configuration from now on."""
         self._compiled = router
         if self.fleet is not None:
-            self.fleet.use(deliveries)
+            moving = {each.spec.name for each in deliveries}
+            plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
+            self.fleet.use(deliveries, plain)
         self.move()
 
     def move(self) -> None:

@@ -25,7 +25,9 @@ from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Rollout
 from wissel.core.snapshot import Snapshot
+from wissel.core.split import Split
 from wissel.errors import StoreError
+from wissel.experiments import Experiments
 from wissel.extproc.server import Ended
 from wissel.store.audit import Audit
 from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
@@ -34,6 +36,7 @@ from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback as ServedRequests
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
+from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
@@ -59,10 +62,12 @@ class Fleet:
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
         self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
+        self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
 
-    def use(self, deliveries: tuple[Delivery, ...]) -> None:
-        """Serve and run these rollouts from now on."""
+    def use(self, deliveries: tuple[Delivery, ...], splits: tuple[Split, ...] = ()) -> None:
+        """Serve and run these rollouts from now on, and read these plain splits as experiments."""
+        self.experiments.use(splits)
         self._deliveries = deliveries
         self.controller.use(deliveries)
         self._remember()
@@ -120,6 +125,7 @@ class Fleet:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.recorder.run())
             tasks.create_task(self.controller.run())
+            tasks.create_task(self.experiments.run())
             tasks.create_task(self._follow(on_change))
 
     async def first_look(self) -> None:

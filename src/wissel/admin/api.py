@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from wissel.admin.errors import error
+from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
@@ -67,6 +68,7 @@ def application(host: Host, *, token: str | None) -> web.Application:
     app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
     app.router.add_routes(RolloutsApi(host.fleet).routes())
+    app.router.add_routes(ExperimentsApi(host.fleet).routes())
     return app
 
 

@@ -138,7 +138,7 @@ def standing_view(standing: Standing) -> View:
         "steps": [_step_view(step) for step in spec.steps],
         "set_weight": rollout.weight if rollout else 0,
         "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if total else None,
-        "arms": {name: _arm_view(arm) for name, arm in standing.arms.items()},
+        "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,
         "metrics": [_reading_view(each) for each in verdict.readings] if verdict else [],
@@ -156,7 +156,7 @@ def _step_view(step: Step) -> View:
             return {"analysis": {"duration": duration, "proof": "non_inferior" if proof else None}}
 
 
-def _arm_view(arm: Arm) -> View:
+def arm_view(arm: Arm) -> View:
     return {"requests": arm.served, "errors": arm.failed, "keys": arm.keys}
 
 

@@ -55,7 +55,7 @@ def standing_tree(standing: View) -> Tree:
     if standing["arms"]:
         tree.add(_arms_table(standing["arms"]))
     if standing["metrics"]:
-        tree.add(metrics_table(standing["metrics"]))
+        tree.add(_metrics_table(standing["metrics"]))
     return tree
 
 
@@ -81,9 +81,8 @@ def _arms_table(arms: View) -> Table:
     return table
 
 
-def metrics_table(readings: Iterable[View], *, base: str = "stable", other: str = "canary") -> Table:
-    """What a look made of each metric."""
-    table = _table("metric", other, base, "difference", "verdict", "")
+def _metrics_table(readings: Iterable[View]) -> Table:
+    table = _table("metric", "canary", "stable", "difference", "verdict", "")
     for each in readings:
         name = each["metric"].partition(" ")[0]
         notes = [each["note"]] if each["note"] else []
@@ -108,6 +107,40 @@ def history_table(entries: Iterable[View]) -> Table:
         shown = "" if weight is None else f"{weight} %"
         table.add_row(when, escape(each["kind"]), escape(each["by"]), shown, escape(each["reason"]))
     return table
+
+
+def experiments_table(experiments: Iterable[View]) -> Table:
+    """One line for each variant of each split."""
+    table = _table("split", "variant", "weight", "requests", "errors", "keys")
+    for each in experiments:
+        for name, weight in each["weights"].items():
+            arm = each["arms"].get(name, {"requests": 0, "errors": 0, "keys": 0})
+            counts = (str(arm[what]) for what in ("requests", "errors", "keys"))
+            table.add_row(escape(each["name"]), escape(name), str(weight), *counts)
+    return table
+
+
+def experiment_tree(experiment: View) -> Tree:
+    """Each variant against the first."""
+    tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}")
+    tree.add(experiments_table([experiment]))
+    for contrast in experiment["contrasts"]:
+        branch = tree.add(f"[bold]{escape(contrast['variant'])}[/] against {escape(experiment['base'])}")
+        if contrast["sample_ratio_mismatch"]:
+            branch.add("[red]sample ratio mismatch[/]: the variants do not get their shares of keys; believe nothing")
+        table = _table("metric", contrast["variant"], experiment["base"], "interval", "difference", "")
+        for each in contrast["metrics"]:
+            name = each["metric"]
+            table.add_row(
+                name,
+                _value(name, each["variant"]),
+                _value(name, each["base"]),
+                _interval(name, each["change"], is_relative=each["is_relative"]),
+                each["difference"],
+                escape(each["note"]),
+            )
+        branch.add(table)
+    return tree
 
 
 def side_by_side(standings: Iterable[View]) -> RenderableType:

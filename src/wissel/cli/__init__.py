@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wissel import __version__
-from wissel.cli import rollout
+from wissel.cli import experiment, rollout
 from wissel.cli.check import check, envoy, schema
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
@@ -41,7 +41,7 @@ def options(
 
 for command in (serve, check, schema, envoy, explain, demo):
     app.command()(command)
-for group in (rollout.app,):
+for group in (rollout.app, experiment.app):
     app.add_typer(group)
 
 

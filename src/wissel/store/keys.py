@@ -11,6 +11,7 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS}:lease`                   | string | the controller that holds it                 | 5 seconds   |
 | `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
 | `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
+| `wissel:{NS}:looks:SPLIT`             | string | what a split's tests have seen, JSON         | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → when it was last heard, or `folded` | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:from:SOURCE` | hash   | what one source counted, cumulative          | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
@@ -78,9 +79,13 @@ class Keys:
         self.fence: Final = f"{control}:fence"
         self.audit: Final = f"{control}:audit"
         self._record = f"{control}:rollout:"
+        self._looks = f"{control}:looks:"
 
     def record(self, rollout: str) -> str:
         return self._record + quote(rollout, safe="")
+
+    def looks(self, split: str) -> str:
+        return self._looks + quote(split, safe="")
 
     def scope(self, scope: Scope) -> ScopeKeys:
         tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"
