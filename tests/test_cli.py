@@ -197,6 +197,11 @@ def test_the_demo_tells_its_story_and_every_request_is_served_as_decided():
     assert told["requests"] == len(told["decisions"])
     assert len({each["route"] for each in served if each["route"]}) >= 5
     assert len({each["model"] for each in served}) >= 4
+    assert {each["name"]: each["phase"] for each in told["rollouts"]} == {
+        "chat-next": "healthy",
+        "chat-cheap": "degraded",
+    }
+    assert all(each["canary_requests"] < 300 for each in told["rollouts"] if each["phase"] == "degraded")
 
 
 # Rollouts, where no wissel serves; where one does: test_delivery.
@@ -242,6 +247,40 @@ def test_a_redis_that_is_away_is_a_note_and_no_error(config):
 
     assert told.exit_code == 0
     assert "not known" in json.loads(told.stdout)["notes"][0]
+
+
+ANALYSED = ROLLOUT.replace(
+    "{pause: {}}]}",
+    "{pause: {duration: 1m}}], analysis: {metrics: [{name: error_rate, allowed_increase: 0.01}, "
+    "{name: ttft_p95, max: 2s}]}}",
+)
+
+
+def simulated(config: Path, *words: str):
+    config.write_text(f"{ANALYSED}\nredis: redis://127.0.0.1:1/0\n")
+    return run("rollout", "simulate", "-c", str(config), "--rollout", "next", "--runs", "20", *words)
+
+
+@pytest.mark.parametrize(("errors", "end", "worse"), [(0.02, "promoted", []), (0.3, "rolled_back", ["error_rate"])])
+def test_a_simulation_predicts_the_verdict(config, errors, end, worse):
+    told = json.loads(simulated(config, "--canary", f"error_rate={errors}", "--rps", "50", "--json").stdout)
+
+    assert told["shares"][end] >= 0.9
+    assert (told["worse_in"], told["left_out"]) == (worse, ["ttft_p95 max 2"])
+    assert told["wrong"] <= 0.1
+
+
+def test_a_simulation_is_told_in_words(config):
+    done = simulated(config, "--rps", "50")
+
+    assert (done.exit_code, "wrong verdicts, as this canary is no worse" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["--canary", "errors=1"], ["--canary", "error_rate=2"], ["--stable", "error_rate=x"]]
+)
+def test_a_behaviour_that_cannot_be_is_bad_usage(config, words):
+    assert simulated(config, *words).exit_code == 2
 
 
 def test_a_wissel_that_is_away_is_told_with_its_address():

@@ -125,6 +125,7 @@ def standing_view(standing: Standing) -> View:
     verdict = standing.verdict
     served = {name: arm.served for name, arm in standing.arms.items()}
     total = sum(served.values())
+    moves = total and not (rollout is not None and rollout.is_over)
     return {
         "name": spec.name,
         "stable": spec.stable,
@@ -137,7 +138,7 @@ def standing_view(standing: Standing) -> View:
         "step": rollout.step if rollout else 0,
         "steps": [_step_view(step) for step in spec.steps],
         "set_weight": rollout.weight if rollout else 0,
-        "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if total else None,
+        "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if moves else None,
         "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,

@@ -45,7 +45,8 @@ def standing_tree(standing: View) -> Tree:
         tree.add(escape(standing["reason"]))
     filled = round(_BAR * standing["set_weight"] / 100)
     bar = f"[cyan]{'━' * filled}[/][dim]{'━' * (_BAR - filled)}[/]"
-    tree.add(f"weight  {bar}  set {standing['set_weight']} %, actual {_percent(standing['actual_weight'])}")
+    actual = "" if standing["actual_weight"] is None else f", actual {_percent(standing['actual_weight'])}"
+    tree.add(f"weight  {bar}  set {standing['set_weight']} %{actual}")
     steps = tree.add("steps")
     is_over = standing["phase"] in {"healthy", "degraded"}
     for number, step in enumerate(standing["steps"]):

@@ -12,7 +12,8 @@ import typer
 from rich.live import Live
 
 from wissel.cli._admin import DEFAULT_ADMIN, AdminClient, AdminOption, Refusal
-from wissel.cli._output import JsonOption, err, honest_exits, out, print_json
+from wissel.cli._output import ConfigOption, JsonOption, err, honest_exits, out, print_json
+from wissel.errors import ConfigError
 
 WATCH_SECONDS: Final = 1.0
 
@@ -133,3 +134,40 @@ def history(name: NameArgument, admin: AdminOption = DEFAULT_ADMIN, as_json: Jso
         print_json(told)
     else:
         out.print(history_table(told["history"]))
+
+
+@app.command()
+def simulate(
+    config: ConfigOption,
+    name: Annotated[str, typer.Option("--rollout", help="The rollout's name.", show_default=False)],
+    stable: Annotated[str, typer.Option(help="How stable answers: error_rate=0.02,latency_p50=0.8,…")] = "",
+    canary: Annotated[str, typer.Option(help="How the canary answers; what is not said is as stable's.")] = "",
+    rps: Annotated[float, typer.Option(help="Requests a second, of both.", min=0.001)] = 5.0,
+    runs: Annotated[int, typer.Option(help="Rollouts to simulate.", min=1)] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict how long a rollout takes, and the chance of a wrong verdict; nothing is served."""
+    from dataclasses import asdict
+
+    from wissel.config import compile_rollouts, load
+    from wissel.evaluation.predict import behaviour_of, predict
+    from wissel.evaluation.simulation import Behaviour
+
+    with honest_exits():
+        specs = {each.spec.name: each.spec for each in compile_rollouts(load(config))}
+        if name not in specs:
+            raise ConfigError([f'--rollout: no rollout is named "{name}"'])
+        today = behaviour_of("--stable", stable, Behaviour())
+        found = predict(specs[name], today, behaviour_of("--canary", canary, today), rps=rps, runs=runs)
+    if as_json:
+        print_json(asdict(found))
+        return
+    typical, low, high = (f"{seconds / 60:.1f}" for seconds in found.seconds)
+    typer.echo(f"{found.runs} rollouts: " + ", ".join(f"{end} {share:.1%}" for end, share in found.shares.items()))
+    typer.echo(
+        f"minutes until then: {typical} (5 to 95 %: {low} to {high}); canary requests: {found.canary_requests:g}"
+    )
+    right = f"worse in {', '.join(found.worse_in)}" if found.worse_in else "no worse"
+    typer.echo(f"wrong verdicts, as this canary is {right}: {found.wrong:.1%}")
+    if found.left_out:
+        typer.echo(f"not simulated: {'; '.join(found.left_out)}")
