@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model or split is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model, split or rollout is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -187,8 +187,16 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("target: half", "target: haf", 'routes[0].target: no model or split is named "haf"; did you mean "half"?'),
-        ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model or split'),
+        (
+            "target: half",
+            "target: haf",
+            'routes[0].target: no model, split or rollout is named "haf"; did you mean "half"?',
+        ),
+        (
+            "target: half",
+            "target: auto",
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split or rollout',
+        ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
         ("{fallback: general}", "{deadline_ms: 9}", "intent.fallback: missing; name the route"),
@@ -196,7 +204,11 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         ("[auto]", "[auto, auto]", 'entrypoints[1]: "auto" already names an entrypoint at entrypoints[0]'),
         ("[auto]", "[auto, small]", 'entrypoints[1]: "small" already names a model at models[0].name in line 2, and'),
         ("[auto]", "[auto]\naliases: {half: small}", 'aliases.half: "half" already names a split'),
-        ("[auto]", "[auto]\naliases: {x: smal}", 'aliases.x: no model or split is named "smal"; did you mean "small"?'),
+        (
+            "[auto]",
+            "[auto]\naliases: {x: smal}",
+            'aliases.x: no model, split or rollout is named "smal"; did you mean "small"?',
+        ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
         (
@@ -377,3 +389,49 @@ def test_any_values_give_a_config_or_a_config_error_and_nothing_else(values: obj
     keys = ["models", "routes", "splits", "access", "envoy", "intent", "aliases", "redis", "listen", "entrypoints"]
 
     assert problems_of(yaml.safe_dump(dict.fromkeys(keys, values), allow_unicode=True))
+
+
+ROLLOUT = """
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+redis: embedded
+rollouts:
+  - name: next
+    stable: small
+    canary: large
+    steps: [{set_weight: 10}, {pause: {duration: 10m}}, {analysis: {proof: non_inferior}}, {set_weight: 50}]
+    analysis:
+      metrics:
+        - {name: error_rate, max: 0.25, guard: true}
+        - {name: latency_p95, allowed_increase: 10%}
+"""
+
+
+def test_a_rollout_is_read():
+    (rollout,) = parse(ROLLOUT).rollouts
+
+    assert [type(step).__name__ for step in rollout.steps] == ["Weight", "Pause", "AnalysisStep", "Weight"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("redis: embedded\n", "", 'rollouts keep their state in redis; add redis: a URL, or "embedded"'),
+        ("canary: large", "canary: small", "is also stable; there is nothing to roll out"),
+        ("canary: large", "canary: lrage", 'no model is named "lrage"; did you mean "large"?'),
+        ("error_rate, max", "eror_rate, max", 'no built-in metric is named "eror_rate"; did you mean "error_rate"?'),
+        ("guard: true", "guard: true, min: 0", "a guard should have max alone"),
+        (
+            "metrics:\n        - {name: error_rate, max: 0.25,",
+            "prometheus: http://p:9090\n      metrics:\n        - {name: queue, query: avg(q), max: 9,",
+            "a query takes a fixed limit",
+        ),
+        ("duration: 10m", "duration: 10", 'should be a duration such as "150ms"'),
+        ("allowed_increase: 10%", "allowed_increase: 10 %", "should be a number, a share"),
+        ("set_weight: 50", "set_weight: 150", "rollouts[0].steps[3].set_weight"),
+        ("set_weight: 50", "set_wait: 50", 'did you mean "set_weight"?'),
+    ],
+)
+def test_what_is_wrong_with_a_rollout_is_told(before, after, said):
+    assert said in only_problem(ROLLOUT.replace(before, after))

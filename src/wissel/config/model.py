@@ -169,12 +169,17 @@ def _duration(value: Any) -> Any:  # whatever stands in the file
 Duration = Annotated[
     float,
     BeforeValidator(_duration),
+    PlainSerializer(lambda seconds: f"{seconds}s"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}),
 ]
 """Written with its unit, read in seconds."""
 
+_AMOUNT = r"^\d+(\.\d+)?(%|ms|s)?$"
+
 Amount = Annotated[
-    str, Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"')
+    str,
+    Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"'),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _AMOUNT}]}),
 ]
 
 SetOf = Annotated[

@@ -125,7 +125,8 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     name = place.text
     if name is None or any(name in names for names in wanted):
         return
-    kinds = " or ".join(names.kind for names in wanted)
+    *first, last = (names.kind for names in wanted)
+    kinds = f"{', '.join(first)} or {last}" if first else last
     confused = next((names.kind for names in others if name in names), None)
     if confused:
         yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
