@@ -121,7 +121,9 @@ class App:
         self._compiled = router
         router.thresholds.adopt(router.snapshot.tiers)
         if self.fleet is not None:
-            self.fleet.use(deliveries)
+            moving = {each.spec.name for each in deliveries}
+            plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
+            self.fleet.use(deliveries, plain)
         self.move()
 
     def move(self) -> None:

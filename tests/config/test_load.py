@@ -454,3 +454,49 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
 def test_what_is_wrong_with_a_tier_is_found(before: str, after: str, said: str):
     assert before in TIERED
     assert said in only_problem(TIERED.replace(before, after))
+
+
+ROLLOUT = """
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+redis: embedded
+rollouts:
+  - name: next
+    stable: small
+    canary: large
+    steps: [{set_weight: 10}, {pause: {duration: 10m}}, {analysis: {proof: non_inferior}}, {set_weight: 50}]
+    analysis:
+      metrics:
+        - {name: error_rate, max: 0.25, guard: true}
+        - {name: latency_p95, allowed_increase: 10%}
+"""
+
+
+def test_a_rollout_is_read():
+    (rollout,) = parse(ROLLOUT).rollouts
+
+    assert [type(step).__name__ for step in rollout.steps] == ["Weight", "Pause", "AnalysisStep", "Weight"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("redis: embedded\n", "", 'rollouts keep their state in redis; add redis: a URL, or "embedded"'),
+        ("canary: large", "canary: small", "is also stable; there is nothing to roll out"),
+        ("canary: large", "canary: lrage", 'no model is named "lrage"; did you mean "large"?'),
+        ("error_rate, max", "eror_rate, max", 'no built-in metric is named "eror_rate"; did you mean "error_rate"?'),
+        ("guard: true", "guard: true, min: 0", "a guard should have max alone"),
+        (
+            "metrics:\n        - {name: error_rate, max: 0.25,",
+            "prometheus: http://p:9090\n      metrics:\n        - {name: queue, query: avg(q), max: 9,",
+            "a query takes a fixed limit",
+        ),
+        ("duration: 10m", "duration: 10", 'should be a duration such as "150ms"'),
+        ("allowed_increase: 10%", "allowed_increase: 10 %", "should be a number, a share"),
+        ("set_weight: 50", "set_weight: 150", "rollouts[0].steps[3].set_weight"),
+        ("set_weight: 50", "set_wait: 50", 'did you mean "set_weight"?'),
+    ],
+)
+def test_what_is_wrong_with_a_rollout_is_told(before, after, said):
+    assert said in only_problem(ROLLOUT.replace(before, after))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from factories import model, request
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
+from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Credential, Terms
 from wissel.extproc.exchange import (
@@ -26,6 +27,7 @@ from wissel.extproc.exchange import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Score,
 )
 
 BUFFERED = Protocol("buffered", "none")
@@ -546,3 +548,39 @@ def test_a_query_that_names_no_model_goes_on():
     _, steps = begin(path="/v1/chat/completions?api-version=2&submodel=x")
 
     assert isinstance(steps[0], Identify)
+
+
+# Feedback.
+
+
+@pytest.mark.parametrize("protocol", [BUFFERED, DUPLEX])
+def test_feedback_is_scored_and_answered_without_any_model(protocol):
+    exchange = reading(ADA, path="/v1/feedback", protocol=protocol)
+    (step,) = exchange.receive(RequestBody(b'{"request_id": "wr-7", "score": 1}', end_of_stream=True), now=10.1)
+    waits = exchange.is_settled
+    answered = exchange.scored(step.feedback, "accepted")
+
+    assert (step, waits, exchange.is_settled) == (Score(Feedback("wr-7", 1.0)), False, True)
+    assert [each.response.status for each in answered] == [200]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("already_given", 409), ("request_not_found", 404), ("store_away", 503), ("feedback_not_kept", 404)],
+)
+def test_feedback_that_does_not_count_is_told(answer, status):
+    exchange = reading(ADA, path="/v1/feedback")
+    exchange.receive(RequestBody(b'{"request_id": "wr-7", "score": 0.5}', end_of_stream=True), now=10.1)
+
+    assert refusal(exchange.scored(Feedback("wr-7", 0.5), answer)) == (status, answer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"score": 1}', b'{"request_id": "", "score": 1}', b'{"request_id": "wr-7", "score": true}',
+     b'{"request_id": "wr-7", "score": 1.5}', b'{"request_id": "wr-7", "score": NaN}'],
+)  # fmt: skip
+def test_feedback_that_cannot_be_read_is_400(body):
+    exchange = reading(ADA, path="/v1/feedback")
+
+    assert refusal(exchange.receive(RequestBody(body, end_of_stream=True), now=10.1)) == (400, "unreadable_request")

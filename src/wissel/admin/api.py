@@ -7,6 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from wissel.admin.errors import error
+from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, guard
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
@@ -52,6 +53,7 @@ def application(
         app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
     app.router.add_routes(RolloutsApi(host.fleet).routes())
+    app.router.add_routes(ExperimentsApi(host.fleet).routes())
     return app
 
 

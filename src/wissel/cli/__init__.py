@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from wissel import __version__
+from wissel.cli import experiment, rollout
 from wissel.cli.access import access_app, audit, keys_app
 from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
@@ -43,7 +44,7 @@ def options(
 
 for command in (serve, check, schema, envoy, explain, doctor, audit, demo):
     app.command()(command)
-for group in (keys_app, access_app):
+for group in (rollout.app, experiment.app, keys_app, access_app):
     app.add_typer(group)
 
 app.add_typer(tier, name="tier")

@@ -229,12 +229,17 @@ def _duration(value: Any) -> Any:  # whatever stands in the file
 Duration = Annotated[
     float,
     BeforeValidator(_duration),
+    PlainSerializer(lambda seconds: f"{seconds}s"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}),
 ]
 """Written with its unit, read in seconds."""
 
+_AMOUNT = r"^\d+(\.\d+)?(%|ms|s)?$"
+
 Amount = Annotated[
-    str, Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"')
+    str,
+    Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"'),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _AMOUNT}]}),
 ]
 
 SetOf = Annotated[
@@ -686,6 +691,8 @@ class Metric(Section):
             raise ValueError("should have either max or min, or one of allowed_increase and allowed_decrease")
         if self.guard and (self.max is None or self.min is not None):
             raise ValueError("a guard should have max alone")
+        if self.guard and self.query:
+            raise ValueError("a guard looks at requests; a query takes a fixed limit without guard")
         if comparisons and (self.failure_limit or self.min_requests or self.query):
             raise ValueError("a comparison takes neither failure_limit nor min_requests nor query")
         return self

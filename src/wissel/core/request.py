@@ -57,8 +57,8 @@ class Conversation:
 class Head:
     """A request before its body: enough to know who calls and what for."""
 
-    kind: Literal["llm", "models", "other"]
-    """An LLM call, the list of models, or something that only a passthrough may let on."""
+    kind: Literal["llm", "models", "feedback", "other"]
+    """An LLM call, the list of models, a score for an answer, or something that only a passthrough may let on."""
     method: str
     path: str
     """Normalised: lower case, single slashes, no query, no trailing slash."""

@@ -7,8 +7,8 @@ end: what this says is what Envoy would have been told.
 from collections.abc import Mapping
 
 from wissel.core.access import Principal
-from wissel.core.decision import Decision
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders
+from wissel.core.decision import Decision, Denied
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders, Score
 from wissel.router import Router
 
 
@@ -29,6 +29,8 @@ async def dry_run(
             case Decide(subject, who):
                 answer = router.decide(subject, who, request_id)
                 exchange.decided(answer if isinstance(answer, Decision) else await answer)
+            case Score():
+                return Denied(400, "feedback is no call that is decided", "invalid_request_error", "not_a_call")
             case Fail(why):
                 raise AssertionError(why)
             case _:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
 from wissel.core.outcome import Outcome
 from wissel.core.policy import lies_below, not_found
 from wissel.core.request import Api, Head, Request
@@ -35,6 +36,7 @@ from wissel.extproc.mutation import (
     for_listed,
     for_passed,
     for_routed,
+    for_scored,
     metadata_of,
 )
 from wissel.extproc.openai import (
@@ -132,6 +134,13 @@ class Decide:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
+
+    feedback: Feedback
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer one message."""
 
@@ -163,7 +172,7 @@ class Fail:
     why: str
 
 
-Step = Identify | Decide | Reply | Refuse | Fail
+Step = Identify | Decide | Score | Reply | Refuse | Fail
 
 
 _State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
@@ -256,7 +265,7 @@ class Exchange:
             return self._refuse(answer)
         head = self._known_head()
         self._caller = answer
-        if head.kind != "llm":
+        if head.kind not in {"llm", "feedback"}:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
@@ -280,6 +289,14 @@ class Exchange:
                 return self._forward_untouched(decision)
             case Routed():
                 return self._forward(decision)
+
+    def scored(self, feedback: Feedback, answer: ScoreAnswer) -> list[Step]:
+        """Tell the caller what became of its feedback; no model hears of it."""
+        if refusal := refusal_of(answer, feedback.request_id):
+            return self._refuse(refusal)
+        self._state = "refused"
+        assert self._caller is not None
+        return [Refuse(for_scored(request_id=self._request_id), {"principal": self._caller.id})]
 
     @property
     def override_worked(self) -> bool:
@@ -314,6 +331,10 @@ class Exchange:
             self._head = Head("llm", method, path, headers, api)
             if unclear := ambiguity(raw_path, headers.get("content-type", "")):
                 return self._refuse(_unreadable(unclear))
+            if event.end_of_stream:
+                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+        elif method == "POST" and path == FEEDBACK_PATH:
+            self._head = Head("feedback", method, path, headers)
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
@@ -366,11 +387,14 @@ class Exchange:
 
     def _on_whole_body(self) -> list[Step]:
         head = self._known_head()
-        assert head.api is not None
         if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
             unsupported = f'the content-encoding "{encoding}" is not supported; send the body as it is'
             return self._refuse(_unreadable(UnreadableError(unsupported)))
         try:
+            if head.kind == "feedback":
+                self._state = "deciding"
+                return [Score(read_feedback(b"".join(self._chunks)))]
+            assert head.api is not None
             self._body = read_body(b"".join(self._chunks))
             request = understand(head.api, head.path, head.headers, self._body)
         except UnreadableError as error:

@@ -148,5 +148,11 @@ def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResp
     return ImmediateResponse(404, missing, _json_headers(request_id), "wissel_model_not_found")
 
 
+def for_scored(*, request_id: str) -> ImmediateResponse:
+    """The caller's feedback was accepted."""
+    body = json.dumps({"status": "accepted"}).encode()
+    return ImmediateResponse(200, body, _json_headers(request_id), "wissel_feedback")
+
+
 def _json_headers(request_id: str) -> dict[str, str]:
     return {"content-type": "application/json", REQUEST_ID_HEADER: request_id}

@@ -16,9 +16,10 @@ from typing import Final, Protocol
 import structlog
 
 from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Score, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry import Telemetry
@@ -35,6 +36,10 @@ class Ledger(Protocol):
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """A request goes to its model; what to call at its end, if its end matters."""
+        ...
+
+    async def score(self, feedback: Feedback) -> ScoreAnswer:
+        """Count a caller's feedback, once for each request."""
         ...
 
 
@@ -158,11 +163,25 @@ class Session:
                         self._decided(answer)
                     else:
                         self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
+                case Score(feedback):
+                    self._task = asyncio.get_running_loop().create_task(self._score(feedback))
                 case Fail(why):
                     self._fail("protocol", why)
 
     def _late(self) -> None:
         self._perform(self._exchange.late())
+
+    async def _score(self, feedback: Feedback) -> None:
+        try:
+            answer = await self._ledger.score(feedback) if self._ledger is not None else "feedback_not_kept"
+            self._perform(self._exchange.scored(feedback, answer))
+            if self._half_closed:
+                self.half_closed()
+        except Exception:
+            log.exception("feedback_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
+        finally:
+            self._task = None
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:

@@ -11,6 +11,7 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS}:lease`                   | string | the controller that holds it                 | 5 seconds   |
 | `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
 | `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
+| `wissel:{NS}:looks:SPLIT`             | string | what a split's tests have seen, JSON         | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → when it was last heard, or `folded` | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:from:SOURCE` | hash   | what one source counted, cumulative          | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
@@ -87,6 +88,7 @@ class Keys:
         self.managed: Final = f"{control}:api-keys"
         self.managed_version: Final = f"{control}:api-keys:version"
         self._record = f"{control}:rollout:"
+        self._looks = f"{control}:looks:"
 
         self._limits = f"wissel:{{{self._namespace}/limits}}"
         self.replicas: Final = f"{self._limits}:replicas"
@@ -99,6 +101,9 @@ class Keys:
 
     def record(self, rollout: str) -> str:
         return self._record + quote(rollout, safe="")
+
+    def looks(self, split: str) -> str:
+        return self._looks + quote(split, safe="")
 
     def scope(self, scope: Scope) -> ScopeKeys:
         tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"
