@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model or split is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model or split or rollout is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -145,7 +145,32 @@ entrypoints: [auto]
         (models("intent: {deadline_ms: 0}"), 'f:2:23: intent.deadline_ms: should be greater than 0, and is "0"'),
         (
             models("intent: {classifier: {type: embeding}}"),
-            ('f:2:29: intent.classifier.type: should be embedding, and is "embeding"; did you mean "embedding"?'),
+            (
+                "f:2:29: intent.classifier.type: should be embedding or arch_router or remote or cascade, "
+                'and is "embeding"; did you mean "embedding"?'
+            ),
+        ),
+        (models("intent: {classifier: {}}"), "f:2:22: intent.classifier.type: missing"),
+        (models("intent: {classifier: embedding}"), "f:2:22: intent.classifier: should be a mapping"),
+        (models("intent: {classifier: {type: arch_router}}"), "f:2:22: intent.classifier.model: missing"),
+        (
+            models("intent: {classifier: {type: remote, model: m, endpoints: ['http://h/v1'], endpoint: x}}"),
+            'f:2:75: intent.classifier.endpoint: unknown key "endpoint"; did you mean "endpoints"?',
+        ),
+        (
+            models("intent: {classifier: {type: remote, model: m, endpoints: ['http://h/v1'], api_key: sk-x}}"),
+            "f:2:84: intent.classifier.api_key: a secret is never written here: give {env: NAME} or {file: PATH}",
+        ),
+        (
+            models("intent: {classifier: {type: cascade, stages: [{type: embedding}, {type: cascade, stages: []}]}}"),
+            (
+                "f:2:73: intent.classifier.stages[1].type: should be embedding or arch_router or remote, "
+                'and is "cascade"'
+            ),
+        ),
+        (
+            models("intent: {classifier: {type: cascade, stages: [{type: embedding}]}}"),
+            "f:2:46: intent.classifier.stages: should be at least two classifiers, the cheapest first",
         ),
         (
             models("aliases: {'a b': m}"),
@@ -187,7 +212,11 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("target: half", "target: haf", 'routes[0].target: no model or split is named "haf"; did you mean "half"?'),
+        (
+            "target: half",
+            "target: haf",
+            'routes[0].target: no model or split or rollout is named "haf"; did you mean "half"?',
+        ),
         ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model or split'),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
@@ -196,7 +225,11 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         ("[auto]", "[auto, auto]", 'entrypoints[1]: "auto" already names an entrypoint at entrypoints[0]'),
         ("[auto]", "[auto, small]", 'entrypoints[1]: "small" already names a model at models[0].name in line 2, and'),
         ("[auto]", "[auto]\naliases: {half: small}", 'aliases.half: "half" already names a split'),
-        ("[auto]", "[auto]\naliases: {x: smal}", 'aliases.x: no model or split is named "smal"; did you mean "small"?'),
+        (
+            "[auto]",
+            "[auto]\naliases: {x: smal}",
+            'aliases.x: no model or split or rollout is named "smal"; did you mean "small"?',
+        ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
         (

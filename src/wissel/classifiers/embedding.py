@@ -54,6 +54,10 @@ STAY_MARGIN = 0.125
 """Another route must be better than the present one by this much."""
 
 
+MARGIN = 0.1
+"""How far from another answer a score must be to be trusted alone, where there are too few examples to learn it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A question, and the answer that came before it."""
@@ -153,6 +157,8 @@ class EmbeddingClassifier:
                 RoutePhrases(group, examples=len(texts) - len(phrases_of(route))) for group, texts, route in described
             )
         self.threshold = threshold
+        self.margin = MARGIN
+        """How far from another answer a score must be to be trusted alone, in a cascade."""
 
     def recall(self, conversation: Conversation) -> Scores | None:
         """The scores, if every turn that matters was encoded lately."""
