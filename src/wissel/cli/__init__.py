@@ -12,6 +12,7 @@ import typer
 from wissel import __version__
 from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
+from wissel.cli.eval import evaluate, lint_routes
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
 
@@ -41,6 +42,8 @@ def options(
 
 for command in (serve, check, schema, envoy, explain, doctor, demo):
     app.command()(command)
+app.command("eval")(evaluate)
+app.command("lint-routes")(lint_routes)
 
 
 def main() -> None:

@@ -408,7 +408,7 @@ Stage = Annotated[
 def _two_or_more(value: Any) -> Any:  # whatever stands in the file
     if isinstance(value, list) and len(cast("list[Any]", value)) < 2:
         raise ValueError("should be at least two classifiers, the cheapest first")
-    return value
+    return cast("Any", value)
 
 
 class CascadeClassifier(Section):
