@@ -7,7 +7,7 @@ import pytest
 
 from classifiers.tiny_router import ROUTES, arch_model, asking, generate, sayings, tokenizer, trained, untrained
 from wissel.classifiers.arch_prompt import PROFILES, read_answer
-from wissel.classifiers.arch_router import ArchRouter, Gatherer, load_arch_router
+from wissel.classifiers.arch_router import ArchRouter, Gatherer, load_model
 from wissel.classifiers.memory import Memory
 from wissel.core.intent import OTHER, Scores, choose_route
 from wissel.core.request import Conversation, Turn
@@ -226,7 +226,7 @@ def test_memory_forgets_what_was_not_asked_for_longest():
 
 def test_a_model_that_is_not_there_is_the_worlds_fault():
     with pytest.raises(ModelError, match='no model at "/nowhere"'):
-        load_arch_router(ROUTES, "/nowhere")
+        load_model("/nowhere")
 
 
 @pytest.mark.slow

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from wissel.classifiers.threshold import DEVIATIONS, PRIOR_MEAN, PRIOR_SD, RoutePhrases, learn_threshold
+from wissel.classifiers.threshold import (
+    DEVIATIONS,
+    MARGIN,
+    MISTRUST,
+    PRIOR_MEAN,
+    PRIOR_SD,
+    RoutePhrases,
+    blend,
+    centroid_of,
+    learn_margin,
+    learn_threshold,
+    without_themselves,
+)
 
 PRIOR = PRIOR_MEAN - DEVIATIONS * PRIOR_SD
 
@@ -45,3 +57,27 @@ def test_the_order_of_routes_does_not_matter():
     routes = [spread(0.2 + seed / 20, 6, examples=5, seed=seed) for seed in range(10)]
 
     assert learn_threshold(routes) == pytest.approx(learn_threshold(routes[::-1]), abs=1e-9)
+
+
+def test_scores_without_themselves_are_those_of_a_route_that_lacks_the_phrase():
+    groups = [spread(0.4, count, examples=0, seed=count).vectors for count in (3, 4, 5)]
+    vectors, starts = np.concatenate(groups), np.array([0, 3, 7])
+    scores = without_themselves(vectors, starts, np.repeat([0, 1, 2], [3, 4, 5]), np.array([4]))
+
+    left = [groups[0], np.delete(groups[1], 1, axis=0), groups[2]]
+    wanted = [blend((group @ vectors[4]).max(), centroid_of(group) @ vectors[4]) for group in left]
+    np.testing.assert_allclose(scores[0], wanted, rtol=1e-5)
+
+
+def test_the_margin_keeps_errors_among_the_trusted_rare():
+    leads = np.concatenate([np.linspace(0.3, 0.6, 100), -np.linspace(0.0, 0.2, 20)])
+
+    assert 0 < np.mean(leads[np.abs(leads) >= learn_margin(leads)] <= 0) <= MISTRUST
+
+
+def test_without_errors_every_lead_is_trusted():
+    assert learn_margin(np.linspace(0.01, 0.5, 60)) == pytest.approx(0.01)
+
+
+def test_few_examples_say_nothing_about_the_margin():
+    assert learn_margin(np.full(10, 0.5)) == MARGIN

@@ -145,7 +145,32 @@ entrypoints: [auto]
         (models("intent: {deadline_ms: 0}"), 'f:2:23: intent.deadline_ms: should be greater than 0, and is "0"'),
         (
             models("intent: {classifier: {type: embeding}}"),
-            ('f:2:29: intent.classifier.type: should be embedding, and is "embeding"; did you mean "embedding"?'),
+            (
+                "f:2:29: intent.classifier.type: should be embedding or arch_router or remote or cascade, "
+                'and is "embeding"; did you mean "embedding"?'
+            ),
+        ),
+        (models("intent: {classifier: {}}"), "f:2:22: intent.classifier.type: missing"),
+        (models("intent: {classifier: embedding}"), "f:2:22: intent.classifier: should be a mapping"),
+        (models("intent: {classifier: {type: arch_router}}"), "f:2:22: intent.classifier.model: missing"),
+        (
+            models("intent: {classifier: {type: remote, model: m, endpoints: ['http://h/v1'], endpoint: x}}"),
+            'f:2:75: intent.classifier.endpoint: unknown key "endpoint"; did you mean "endpoints"?',
+        ),
+        (
+            models("intent: {classifier: {type: remote, model: m, endpoints: ['http://h/v1'], api_key: sk-x}}"),
+            "f:2:84: intent.classifier.api_key: a secret is never written here: give {env: NAME} or {file: PATH}",
+        ),
+        (
+            models("intent: {classifier: {type: cascade, stages: [{type: embedding}, {type: cascade, stages: []}]}}"),
+            (
+                "f:2:73: intent.classifier.stages[1].type: should be embedding or arch_router or remote, "
+                'and is "cascade"'
+            ),
+        ),
+        (
+            models("intent: {classifier: {type: cascade, stages: [{type: embedding}]}}"),
+            "f:2:46: intent.classifier.stages: should be at least two classifiers, the cheapest first",
         ),
         (
             models("aliases: {'a b': m}"),

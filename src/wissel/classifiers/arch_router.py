@@ -5,7 +5,7 @@
 The answer is the one that the model card's greedy `generate()` gives; what is
 added is how sure the model was of each route. Inference runs off the event
 loop, in one thread; requests that come while it is busy go together into its
-next pass. PyTorch is loaded only when `load_arch_router` is called.
+next pass. PyTorch is loaded only when `load_model` is called.
 """
 
 import asyncio
@@ -103,17 +103,8 @@ class ArchRouter:
         return scores
 
 
-def load_arch_router(
-    routes: Iterable[Route],
-    source: str,
-    *,
-    device: "Device" = "auto",
-    dtype: "Dtype" = "auto",
-    profile: ProfileName = "arch_router",
-    budget: int | None = None,
-    threshold: float = 0.0,
-) -> ArchRouter:
-    """The classifier for the model at the local path or hub id `source`; blocks while it loads and computes.
+def load_model(source: str, device: "Device" = "auto", dtype: "Dtype" = "auto") -> "ArchModel":
+    """The weights at the local path or hub id `source`, for any set of routes; blocks.
 
     Raises ModelError where the model cannot be had or used, or PyTorch is not installed.
     """
@@ -121,8 +112,7 @@ def load_arch_router(
         from wissel.classifiers import arch_model  # noqa: PLC0415  torch is loaded only where it is configured
     except ImportError as error:
         raise ModelError(f'arch_router needs PyTorch: install "wissel[torch]" ({error})') from error
-    model = arch_model.load(source, device, dtype)
-    return ArchRouter(routes, model, profile=profile, budget=budget, threshold=threshold)
+    return arch_model.load(source, device, dtype)
 
 
 _PROBES = (Turn("user", "a"), Turn("assistant", "é"), Turn("user", '"'))

@@ -1,26 +1,65 @@
 """From the `intent` section to a classifier that is ready to answer.
 
-Models are loaded once and outlive the configurations that use them, so a
-reload costs the encoding of what is new in it and nothing else.
+Models and connections are made once and outlive the configurations that use
+them, so a reload costs what is new in it and nothing else: phrases to encode,
+the beginning of a prompt to compute, weights that were not named before.
 """
 
 import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from wissel.classifiers.arch_router import ArchRouter, load_model
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.batching import Batcher
+from wissel.classifiers.cascade import Budget, Cascade, Stage
 from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
 from wissel.classifiers.encoder import Encoder
 from wissel.classifiers.export import ensure
-from wissel.config.model import Intent
-from wissel.core.snapshot import Snapshot
+from wissel.classifiers.remote import Connections, RemoteRouter
+from wissel.config import classifier_keys, model
+from wissel.core.snapshot import Route, Snapshot
+
+if TYPE_CHECKING:
+    from wissel.classifiers.arch_model import ArchModel
+
+IN_TIME = 0.9
+"""Of the deadline: what answers by itself when this is over is never taken for late."""
+
+ROUTER_MARGIN = 0.5
+"""How much likelier a router model's answer must be than the next one to need no dearer stage."""
+
+_Weights = tuple[str, str, str]
+"""Where a router model is, its device and its dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What every classifier of one configuration is built with."""
+
+    routes: tuple[Route, ...]
+    threshold: float | Literal["auto"]
+    seconds: float
+    """That a classification may take."""
+    keys: Mapping[model.Secret, str]
+
+    @property
+    def doubt(self) -> float:
+        """The threshold of a router model, which says "other" itself."""
+        return 0.0 if self.threshold == "auto" else self.threshold
 
 
 class Classifiers:
     """What classifiers of one process share."""
 
-    def __init__(self) -> None:
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
         self._batcher: Batcher | None = None
         self._phrasebook: Phrasebook | None = None
+        self._models: dict[_Weights, ArchModel] = {}
+        self._connections = Connections()
 
     async def batcher(self) -> Batcher:
         """The encoder and its memory, for whoever else reads embeddings. Raises ModelError if it cannot be had."""
@@ -29,19 +68,88 @@ class Classifiers:
             self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
         return self._batcher
 
-    async def build(self, intent: Intent, snapshot: Snapshot) -> Classifier:
+    async def build(self, intent: model.Intent, snapshot: Snapshot) -> Classifier:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
 
-        Raises ModelError if the model cannot be had.
+        Weights that this configuration does not name are forgotten. Raises ModelError if a model cannot be had, and
+        ConfigError for a secret.
         """
-        batcher, phrasebook = await self.batcher(), self._phrasebook
-        assert phrasebook is not None
-        routes = tuple(snapshot.routes.values())
-        return await asyncio.to_thread(
-            lambda: EmbeddingClassifier(batcher, phrasebook, routes, threshold=intent.threshold)
+        plan = _Plan(
+            tuple(snapshot.routes.values()),
+            intent.threshold,
+            IN_TIME * intent.deadline_ms / 1000,
+            classifier_keys(intent, self._environ),
         )
+        classifier = await self._build(intent.classifier, plan)
+        named = {_weights(each) for each in _stages(intent.classifier) if isinstance(each, model.ArchRouterClassifier)}
+        self._models = {weights: found for weights, found in self._models.items() if weights in named}
+        return classifier
 
     async def close(self) -> None:
-        """Stop the encoder's threads; nothing may be classified afterwards."""
+        """Stop the encoder's threads and close connections; nothing may be classified afterwards."""
         if self._batcher is not None:
             await self._batcher.close()
+        await self._connections.close()
+
+    async def _build(self, section: model.Classifier, plan: _Plan) -> Classifier:
+        match section:
+            case model.EmbeddingClassifier():
+                return await self._embedding(plan)
+            case model.ArchRouterClassifier():
+                return await self._arch_router(section, plan)
+            case model.RemoteClassifier():
+                return self._remote(section, plan)
+            case model.CascadeClassifier():
+                return await self._cascade(section, plan)
+
+    async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
+        batcher, phrasebook = await self.batcher(), self._phrasebook
+        assert phrasebook is not None
+        return await asyncio.to_thread(
+            lambda: EmbeddingClassifier(batcher, phrasebook, plan.routes, threshold=plan.threshold)
+        )
+
+    async def _arch_router(self, section: model.ArchRouterClassifier, plan: _Plan) -> ArchRouter:
+        weights = _weights(section)
+        if weights not in self._models:
+            self._models[weights] = await asyncio.to_thread(load_model, section.model, section.device, section.dtype)
+        found = self._models[weights]
+        return await asyncio.to_thread(
+            lambda: ArchRouter(plan.routes, found, profile=section.profile, budget=section.budget, threshold=plan.doubt)
+        )
+
+    def _remote(self, section: model.RemoteClassifier, plan: _Plan) -> RemoteRouter:
+        return RemoteRouter(
+            plan.routes,
+            section.endpoints,
+            section.model,
+            api_key=plan.keys[section.api_key] if section.api_key else "",
+            profile=section.profile,
+            guide=section.guide,
+            budget=section.budget,
+            threshold=plan.doubt,
+            timeout=section.timeout_ms / 1000 if section.timeout_ms else plan.seconds,
+            attempts=section.attempts,
+            connections=self._connections,
+        )
+
+    async def _cascade(self, section: model.CascadeClassifier, plan: _Plan) -> Cascade:
+        stages = [await self._build(each, plan) for each in section.stages]
+        return Cascade(
+            [Stage(each, _margin(each, section.margin), Budget(section.max_escalated)) for each in stages],
+            timeout=plan.seconds,
+        )
+
+
+def _stages(section: model.Classifier) -> Iterable[model.Classifier]:
+    return section.stages if isinstance(section, model.CascadeClassifier) else (section,)
+
+
+def _weights(section: model.ArchRouterClassifier) -> _Weights:
+    return section.model, section.device, section.dtype
+
+
+def _margin(stage: Classifier, written: float | Literal["auto"]) -> float:
+    if written != "auto":
+        return written
+    return stage.margin if isinstance(stage, EmbeddingClassifier) else ROUTER_MARGIN

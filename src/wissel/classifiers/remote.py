@@ -54,6 +54,26 @@ class _Endpoint:
     """How many of the extras, dearest first, it has refused."""
 
 
+class Connections:
+    """HTTP connections, opened when first needed; what shares them can come and go."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
+
+    async def close(self) -> None:
+        """The next request would open new ones."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+
 class RemoteRouter:
     """A `Classifier` for one set of routes."""
 
@@ -70,11 +90,12 @@ class RemoteRouter:
         threshold: float = 0.0,
         timeout: float = 1.0,
         attempts: int = 2,
+        connections: Connections | None = None,
     ) -> None:
         """`endpoints` are base URLs up to and including `/v1`; `model` is the name that they serve the router under.
 
         `timeout` are the seconds for all `attempts` together; each goes to another endpoint and gets an equal share
-        of what is left.
+        of what is left. `connections` given are shared, and closed by whoever gave them; else `close` does it.
         """
         self._routes = tuple(routes)
         self._profile = PROFILES[profile]
@@ -89,7 +110,7 @@ class RemoteRouter:
         guided = _guide(guide, list(self._answers.values()))
         logprobs = {"logprobs": True, "top_logprobs": ALTERNATIVES}
         self._extras: list[dict[str, Any]] = [{**guided, **logprobs}, guided, {}] if guided else [logprobs, {}]
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = connections or Connections()
         self._memory = Memory()
         self.readings: ReadCounts = Counter()
         """How often an answer named a route or "other", named no route of ours, or could not be read."""
@@ -110,9 +131,7 @@ class RemoteRouter:
 
     async def close(self) -> None:
         """Closes the connections; the next request would open new ones."""
-        if self._session:
-            await self._session.close()
-            self._session = None
+        await self._connections.close()
 
     async def _ask(self, turns: Sequence[Turn]) -> "_Answer":
         """The first answer that an endpoint gives. Raises UpstreamError if none does in time."""
@@ -172,13 +191,11 @@ class RemoteRouter:
         return _parse(endpoint.url, status, text)
 
     async def _post(self, endpoint: _Endpoint, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector)
+        session = self._connections.session
         url = f"{endpoint.url}/chat/completions"
         text = bytearray()
         try:
-            async with self._session.post(url, json=body, headers=self._headers, allow_redirects=False) as response:
+            async with session.post(url, json=body, headers=self._headers, allow_redirects=False) as response:
                 async for chunk in response.content.iter_any():
                     text += chunk
                     if len(text) > MAX_ANSWER_BYTES:

@@ -39,6 +39,12 @@ MIN_FOR_QUANTILE = 50
 MIN_OTHERS = 2
 """An example is a guess if its route has so many other phrases; against a name alone it would score too low."""
 
+MARGIN = 0.1
+"""How far from another answer a score must be to be trusted alone, where there are too few examples to learn it."""
+
+MISTRUST = 0.02
+"""The share of errors among the scores that are trusted alone."""
+
 
 @dataclass(frozen=True)
 class RoutePhrases:
@@ -66,7 +72,11 @@ def centroid_of(vectors: Vectors) -> NDArray[np.float32]:
 
 def learn_threshold(routes: Iterable[RoutePhrases]) -> float:
     """The score at or above which a message is taken to belong to its best route."""
-    guesses = np.array([guess for route in routes for guess in _leave_one_out(route)])
+    return threshold_from(np.array([guess for route in routes for guess in _leave_one_out(route)]))
+
+
+def threshold_from(guesses: NDArray[np.floating]) -> float:
+    """The same, from scores of examples with their own routes."""
     weight = PRIOR_WEIGHT + len(guesses)
     mean = (PRIOR_WEIGHT * PRIOR_MEAN + guesses.sum()) / weight
     prior_variance = PRIOR_SD**2 + (PRIOR_MEAN - mean) ** 2
@@ -75,6 +85,41 @@ def learn_threshold(routes: Iterable[RoutePhrases]) -> float:
     if len(guesses) >= MIN_FOR_QUANTILE:
         threshold = min(threshold, np.quantile(guesses, LOST_SHARE))
     return float(threshold)
+
+
+def learn_margin(margins: NDArray[np.floating]) -> float:
+    """By how much a route must lead to be trusted, from how examples led with their own (negative: they did not).
+
+    Of those that lead by so much at most one in fifty is wrong.
+    """
+    if len(margins) < MIN_FOR_QUANTILE:
+        return MARGIN
+    lead = np.sort(np.abs(margins))[::-1]
+    wrong = np.cumsum(margins[np.argsort(-np.abs(margins))] <= 0)
+    trusted = np.flatnonzero(wrong <= MISTRUST * np.arange(1, len(lead) + 1))
+    return float(lead[trusted[-1]]) if len(trusted) else float(lead[0])
+
+
+def without_themselves(
+    vectors: Vectors, starts: NDArray[np.intp], owners: NDArray[np.intp], rows: NDArray[np.intp]
+) -> NDArray[np.floating]:
+    """The scores, (len(rows), routes), of phrases as if they were messages, each left out of its own route.
+
+    A route's phrases begin at its `starts`; the own route of each of `rows` has another phrase.
+    """
+    sums = np.add.reduceat(vectors, starts, axis=0)
+    centroids = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    scores = np.empty((len(rows), len(starts)), np.float32)
+    for begin in range(0, len(rows), 256):  # all pairs at once would take a gigabyte for 15,000 phrases
+        some = rows[begin : begin + 256]
+        asked, at = vectors[some], np.arange(len(some))
+        similar = asked @ vectors.T
+        similar[at, some] = -1
+        centroid = asked @ centroids.T
+        others = sums[owners[some]] - asked
+        centroid[at, owners[some]] = (others * asked).sum(axis=1) / np.linalg.norm(others, axis=1)
+        scores[begin : begin + 256] = blend(np.maximum.reduceat(similar, starts, axis=1), centroid)
+    return scores
 
 
 def _leave_one_out(route: RoutePhrases) -> list[float]:

@@ -1,7 +1,7 @@
 """What pydantic found wrong, in our words and at its place in the file."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from wissel.config.document import Path, Place, Problem, drop_follow_ups
+from wissel.config.document import Mapping, Path, Place, Problem, drop_follow_ups
 from wissel.config.model import json_schema, quote
 
 _WANTED = {
@@ -72,11 +72,25 @@ def _unknown_key(place: Place) -> Problem:
 
 def _problem(root: Place, detail: ErrorDetails) -> Problem:
     place = _place(root, detail["loc"])
+    if detail["type"] == "union_tag_invalid":
+        return _unknown_type(place, str(detail.get("ctx", {})["expected_tags"]))
     if detail["type"] == "missing":
         return place.problem("missing")
     if detail["loc"] and detail["loc"][-1] == "[key]":
         return _place(root, detail["loc"][:-1]).key_problem(_message(detail))
     return place.problem(_message(detail))
+
+
+def _unknown_type(place: Place, expected: str) -> Problem:
+    """Of a mapping whose member `type` says which form it has."""
+    if not isinstance(place.node, Mapping):
+        return place.problem("should be a mapping")
+    written = place["type"]
+    if written.text is None:
+        return written.problem("missing")
+    words = re.findall(r"<(\w+)>", expected)
+    wanted = f"should be {' or '.join(words)}"
+    return written.problem(f"{wanted}, and is {quote(written.text)}{suggestion(written.text, words)}")
 
 
 def _place(root: Place, loc: tuple[int | str, ...]) -> Place:
@@ -89,7 +103,7 @@ def _place(root: Place, loc: tuple[int | str, ...]) -> Place:
 
 
 def _message(detail: ErrorDetails) -> str:
-    context: Mapping[str, Any] = detail.get("ctx", {})
+    context: dict[str, Any] = detail.get("ctx", {})
     value, kind = detail["input"], detail["type"]
     if kind == "value_error":
         return str(context["error"])

@@ -1,0 +1,103 @@
+"""Cheap first: only what a classifier is not sure of goes on to a dearer one.
+
+    scores of the first stage -> sure enough? -> they are the answer
+                              -> else the next stage, while time and budget last
+
+How sure scores are is how far they would have to move for another answer. The
+dearer stages get a share of all requests and no more, so a flood of unclear
+ones cannot become their whole load. A stage that is late or fails costs
+nothing but its own answer: the one before it stands.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wissel.classifiers.base import Classifier
+from wissel.core.intent import OTHER, Scores
+from wissel.core.request import Conversation
+from wissel.errors import WorldError
+
+BURST = 16.0
+"""So many requests may go on in a row after a time without any."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """A share of requests, spent one by one; what is not spent is kept up to `BURST`."""
+
+    share: float
+    _left: float = BURST
+
+    def earn(self) -> None:
+        """A request came."""
+        self._left = min(BURST, self._left + self.share)
+
+    def spend(self) -> bool:
+        """True if this request may go on, which is then counted."""
+        if self.share <= 0 or self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A classifier whose answer counts if it is sure by `margin`; of the last stage that does not matter."""
+
+    classifier: Classifier
+    margin: float
+    budget: Budget = field(default_factory=lambda: Budget(1.0))
+
+
+def certainty(scores: Scores) -> float:
+    """How far the scores are from another answer; 0 where there are none."""
+    best = scores.ranking[:2]
+    if not best:
+        return 0.0
+    (route, top), runner_up = best[0], best[-1][1] if len(best) > 1 else float("-inf")
+    if route == OTHER:
+        return top - runner_up
+    if top < scores.threshold:
+        return scores.threshold - top
+    return min(top - scores.threshold, top - runner_up) if scores.threshold > 0 else top - runner_up
+
+
+class Cascade:
+    """A `Classifier` out of others."""
+
+    def __init__(self, stages: Sequence[Stage], *, timeout: float) -> None:
+        """`timeout` are the seconds for all stages together; what is reached by then is the answer."""
+        self._stages = tuple(stages)
+        self._timeout = timeout
+        self.escalated = [0] * len(self._stages)
+        """How many requests each stage was asked about, those of the first aside that were remembered."""
+
+    def recall(self, conversation: Conversation) -> Scores | None:
+        """The answer if it is known; an unsure one whose dearer answer is not known is not."""
+        for stage in self._stages:
+            scores = stage.classifier.recall(conversation)
+            if scores is None or stage is self._stages[-1] or certainty(scores) >= stage.margin:
+                return scores
+        return None
+
+    async def classify(self, conversation: Conversation) -> Scores:
+        """The answer of the last stage that was asked. Raises what the first stage raises."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        first, *dearer = self._stages
+        self.escalated[0] += 1
+        scores = await first.classifier.classify(conversation)
+        before = first
+        for number, stage in enumerate(dearer, start=1):
+            before.budget.earn()
+            if certainty(scores) >= before.margin or not before.budget.spend():
+                return scores
+            self.escalated[number] += 1
+            try:
+                async with asyncio.timeout_at(deadline):
+                    scores = await stage.classifier.classify(conversation)
+            except (TimeoutError, WorldError):
+                # A dearer answer that does not come leaves the cheaper one standing.
+                return scores
+            before = stage
+        return scores

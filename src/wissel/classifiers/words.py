@@ -1,0 +1,54 @@
+"""The words of a text as a vector, beside what the encoder makes of it.
+
+    text -> words and pairs of words, rare ones heavier -> signed hashing -> unit vector
+
+A sentence encoder knows what a message is about and blurs which words say it;
+where routes lie close together ("freeze my account", "is my account frozen")
+the words decide. Hashing (Weinberger et al. 2009) keeps the vector short
+whatever the vocabulary. Only a fitted head reads it.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+
+from wissel.classifiers.encoder import Vectors
+
+WIDTH = 768
+MOST_WORDS = 64
+"""Of a text; what is asked stands at its beginning."""
+
+_WORD = re.compile(r"\w+")
+
+
+class Words:
+    """Knows how rare each word is among the routes' phrases."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        phrases = list(phrases)
+        counts = Counter(gram for phrase in phrases for gram in set(_grams(phrase)))
+        self._unseen = math.log(1 + len(phrases)) + 1
+        self._weight = {gram: self._unseen - math.log(1 + count) for gram, count in counts.items()}
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, (n, WIDTH)."""
+        vectors = np.zeros((len(texts), WIDTH), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for gram in set(_grams(text)):
+                code = crc32(gram.encode("utf-8", "replace"))
+                row[(code >> 1) % WIDTH] += self._weight.get(gram, self._unseen) * (1 if code & 1 else -1)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        # Without a word, or where hashes cancel out, any one direction is as good as another.
+        vectors[norms[:, 0] == 0, 0] = 1
+        norms[norms == 0] = 1
+        return vectors / norms
+
+
+def _grams(text: str) -> list[str]:
+    words = _WORD.findall(text.lower())[:MOST_WORDS]
+    return words + [f"{one} {two}" for one, two in pairwise(words)]

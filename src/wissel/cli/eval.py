@@ -1,0 +1,91 @@
+"""How well the configuration's routes are found, and whether they can be told apart."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json
+from wissel.errors import ConfigError
+
+
+def evaluate(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL: messages, and route or routes, a row.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page of HTML with plots.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two saved results instead: is the difference real?")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the configured classifier on labelled conversations, or compare two saved results."""
+    if compare is not None:
+        _compare(*compare, as_json=as_json)
+        return
+    if config is None or data is None:
+        raise typer.BadParameter("give --config and --data, or --compare with two saved results")
+    from wissel.classifiers.encoder import Encoder
+    from wissel.classifiers.export import ensure
+    from wissel.config import load
+    from wissel.evaluation.intent import evaluate as measure
+    from wissel.evaluation.intent_report import render, summary
+
+    with honest_exits():
+        found = asyncio.run(measure(load(config), data, encode=Encoder.load(ensure()).encode))
+        if report is not None:
+            _write(report, render(found))
+    view = found.view()
+    if as_json:
+        print_json(view)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in summary(view):
+        table.add_row(name, value)
+    out.print(table, markup=False, highlight=False)
+    for each in found.confusions:
+        typer.echo(f'{each.count} of "{each.wanted}" taken for "{each.predicted}": {each.messages[0][:100]!r}')
+
+
+def lint_routes(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Find routes whose descriptions overlap or say too little; exit 1 if there are any."""
+    from wissel.classifiers.encoder import Encoder
+    from wissel.classifiers.export import ensure
+    from wissel.config import compile_snapshot, load
+    from wissel.evaluation.route_lint import lint
+
+    with honest_exits():
+        snapshot = compile_snapshot(load(config))
+        remarks = lint(snapshot.routes.values(), Encoder.load(ensure()).encode, fallback=snapshot.fallback)
+    if as_json:
+        print_json({"ok": not remarks, "remarks": [dataclasses.asdict(each) for each in remarks]})
+    else:
+        for each in remarks:
+            typer.echo(f"{each.kind}: {', '.join(each.routes)}: {each.what}\n    {each.suggestion}")
+        if not remarks:
+            typer.echo(f"{len(snapshot.routes)} routes, nothing to remark")
+    raise typer.Exit(1 if remarks else 0)
+
+
+def _compare(first: Path, second: Path, *, as_json: bool) -> None:
+    from wissel.evaluation.intent import compare
+
+    with honest_exits():
+        found = compare(first, second)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    a, b = found.accuracies
+    typer.echo(
+        f"{first}: {a:.4f}\n{second}: {b:.4f}\nright in one only: {found.only_first} and {found.only_second}; "
+        f"McNemar p = {found.p_value:.3g}"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError([f'--report: cannot write "{path}": {error.strerror}']) from error

@@ -1,0 +1,103 @@
+"""Routes that a classifier will mix up, or never find, seen before any request comes.
+
+    routes -> phrases -> vectors -> pairs that lie too close, routes that say too little -> remarks
+
+Every classifier reads the same words, so two descriptions that one sentence
+encoder cannot tell apart are hard for all of them, and for people.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from wissel.classifiers.embedding import phrases_of
+from wissel.classifiers.encoder import Encode, Vectors
+from wissel.classifiers.threshold import centroid_of
+from wissel.core.snapshot import Route
+
+OVERLAP = 0.8
+"""The cosine of two routes' mean phrases from which they are taken for each other: of CLINC150's 150 intents by name
+and description none that people tell apart comes near it."""
+
+SAME = 0.92
+"""The cosine of two phrases that say the same."""
+
+FEW_WORDS = 2
+"""A description of fewer words that mean something says too little."""
+
+EMPTY_WORDS = frozenset(
+    "a an and any anything all are about else everything for general generic help in is it misc miscellaneous of on "  # noqa: SIM905  a list would be a page
+    "or other others question questions request requests some something stuff task tasks that the things to user "
+    "users various with".split()
+)
+"""Words that tell no route from another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is wrong with a route, or with a pair, and what would be better."""
+
+    kind: Literal["overlap", "same phrase", "vague"]
+    routes: tuple[str, ...]
+    what: str
+    suggestion: str
+
+
+def lint(routes: Iterable[Route], encode: Encode, *, fallback: str = "") -> list[Remark]:
+    """The remarks, the closest pair first. The `fallback` may be vague: it is what no other route describes."""
+    described = [route for route in routes if route.description or route.examples]
+    phrases = [tuple(dict.fromkeys((*phrases_of(route), *route.examples))) for route in described]
+    vectors = [encode(each) for each in phrases]
+    pairs = [_pair(*each) for each in combinations(zip(described, phrases, vectors, strict=True), 2)]
+    close = sorted((each for each in pairs if each), key=lambda each: -each[0])
+    return [
+        *(remark for _, remark in close),
+        *(_vague(route) for route in described if route.name != fallback and _says_little(route)),
+    ]
+
+
+_Described = tuple[Route, Sequence[str], Vectors]
+
+
+def _pair(first: _Described, second: _Described) -> tuple[float, Remark] | None:
+    (one, our_phrases, ours), (two, their_phrases, theirs) = first, second
+    cosines = ours @ theirs.T
+    place, other = divmod(int(cosines.argmax()), len(their_phrases))
+    nearest = float(cosines[place, other])
+    names = (one.name, two.name)
+    clash = f'"{our_phrases[place]}" and "{their_phrases[other]}"'
+    # What both share as a domain or an action is meant to be shared.
+    shared = {one.domain, one.action} & {two.domain, two.action}
+    if nearest >= SAME and our_phrases[place] not in shared:
+        return nearest, Remark(
+            "same phrase",
+            names,
+            f"{clash} say the same (cosine {nearest:.2f})",
+            f"keep it for one of them, or give the two one target: {one.name} or {two.name}",
+        )
+    together = float(centroid_of(ours) @ centroid_of(theirs))
+    if together < OVERLAP:
+        return None
+    return together, Remark(
+        "overlap",
+        names,
+        f"they lie close together (cosine {together:.2f}), nearest are {clash}",
+        "say in each description what the other one does not do, or add three examples to each",
+    )
+
+
+def _says_little(route: Route) -> bool:
+    if route.examples:
+        return False
+    words = {word.strip(".,;:!?\"'()").lower() for word in route.description.split()}
+    return len(words - EMPTY_WORDS) < FEW_WORDS
+
+
+def _vague(route: Route) -> Remark:
+    return Remark(
+        "vague",
+        (route.name,),
+        f'"{route.description}" names hardly anything that a request could be about',
+        "name the things and the verbs that users write, or add three examples",
+    )

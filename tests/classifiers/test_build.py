@@ -1,0 +1,102 @@
+import pytest
+
+from classifiers.tiny_router import arch_model
+from wissel.classifiers import build as building
+from wissel.classifiers.arch_router import ArchRouter
+from wissel.classifiers.batching import Batcher
+from wissel.classifiers.build import IN_TIME, ROUTER_MARGIN, Classifiers
+from wissel.classifiers.cascade import Cascade
+from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
+from wissel.classifiers.remote import RemoteRouter
+from wissel.config import compile_snapshot, parse
+from wissel.errors import ConfigError
+
+FILE = """
+models: [{name: m, cluster: c}]
+entrypoints: [auto]
+routes: [{name: fix, target: m, description: fix bugs}, {name: general, target: m}]
+intent: {fallback: general, threshold: THRESHOLD, deadline_ms: 200, classifier: CLASSIFIER}
+"""
+REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router, api_key: {env: KEY}}"
+ARCH = "{type: arch_router, model: MODEL}"
+
+
+def config(classifier, threshold="auto"):
+    return parse(FILE.replace("THRESHOLD", threshold).replace("CLASSIFIER", classifier))
+
+
+@pytest.fixture
+async def classifiers(words):
+    """With words for an encoder, so that nothing is loaded."""
+    shared = Classifiers({"KEY": "s3cret"})
+    shared._batcher, shared._phrasebook = Batcher(words), Phrasebook(words)
+    yield shared
+    await shared.close()
+
+
+async def build(classifiers, classifier, threshold="auto"):
+    read = config(classifier, threshold)
+    return await classifiers.build(read.intent, compile_snapshot(read, {"KEY": "s3cret"}))
+
+
+async def test_an_embedding_classifier_gets_the_threshold(classifiers):
+    built = await build(classifiers, "{type: embedding}", "0.4")
+
+    assert isinstance(built, EmbeddingClassifier)
+    assert built.threshold == 0.4
+
+
+async def test_a_remote_classifier_gets_its_key_and_answers_before_the_deadline(classifiers):
+    built = await build(classifiers, REMOTE)
+
+    assert isinstance(built, RemoteRouter)
+    assert built._headers == {"authorization": "Bearer s3cret"}
+    assert built._timeout == pytest.approx(IN_TIME * 0.2)
+    assert built._threshold == 0
+
+
+async def test_connections_outlive_a_configuration(classifiers):
+    first, second = await build(classifiers, REMOTE), await build(classifiers, REMOTE)
+
+    assert first._connections is second._connections
+
+
+async def test_a_missing_key_is_named_with_its_place():
+    with pytest.raises(ConfigError) as caught:
+        compile_snapshot(config(f"{{type: cascade, stages: [{{type: embedding}}, {REMOTE}]}}"), {})
+
+    assert caught.value.problems == ['intent.classifier.stages[1].api_key: the environment variable "KEY" is not set']
+
+
+async def test_weights_are_loaded_once_and_forgotten_when_no_longer_named(classifiers, monkeypatch):
+    loaded = []
+
+    def load(source, device, dtype):
+        loaded.append((source, device, dtype))
+        return arch_model()
+
+    monkeypatch.setattr(building, "load_model", load)
+    for _ in range(2):
+        assert isinstance(await build(classifiers, ARCH), ArchRouter)
+    await build(classifiers, "{type: embedding}")
+    await build(classifiers, ARCH)
+
+    assert loaded == [("MODEL", "auto", "auto")] * 2
+
+
+async def test_a_cascade_is_built_from_its_stages(classifiers):
+    section = f"{{type: cascade, max_escalated: 0.25, stages: [{{type: embedding}}, {REMOTE}, {REMOTE}]}}"
+    built = await build(classifiers, section)
+
+    assert isinstance(built, Cascade)
+    kinds = [type(stage.classifier) for stage in built._stages]
+    assert kinds == [EmbeddingClassifier, RemoteRouter, RemoteRouter]
+    assert [stage.budget.share for stage in built._stages] == [0.25] * 3
+    assert [stage.margin for stage in built._stages[1:]] == [ROUTER_MARGIN] * 2
+
+
+async def test_a_margin_that_is_written_holds_for_every_stage(classifiers):
+    section = f"{{type: cascade, margin: 0.07, stages: [{{type: embedding}}, {REMOTE}]}}"
+    built = await build(classifiers, section)
+
+    assert [stage.margin for stage in built._stages] == [0.07] * 2

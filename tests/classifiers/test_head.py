@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from wissel.classifiers import head as module
+from wissel.classifiers.head import LOOSENESS, fit_head, leads, sample
+from wissel.classifiers.threshold import without_themselves
+
+
+def clouds(routes, size, *, noise, shared, seed=0, width=32):
+    """Unit vectors around one direction a route; what routes share makes their centroids hard to tell apart."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(routes, width))
+    common = np.outer(rng.normal(size=routes * size), rng.normal(size=width))
+    vectors = np.repeat(centres, size, axis=0) + noise * rng.normal(size=(routes * size, width)) + shared * common
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32), np.repeat(np.arange(routes), size)
+
+
+def fitted(vectors, owners, phrases=None):
+    rows = np.arange(len(vectors))
+    starts = np.searchsorted(owners, np.arange(owners.max() + 1))
+    cosines = without_themselves(vectors, starts, owners, rows)
+    return fit_head(phrases or ["same"] * len(vectors), vectors, owners, rows, cosines), cosines
+
+
+def test_the_fit_is_that_of_scikit_learn():
+    vectors, owners = clouds(4, 30, noise=1.5, shared=1)
+    ours = module._logits(vectors, module._fit(vectors, owners, 4, np.zeros(33 * 4, np.float32)), 4)
+    theirs = LogisticRegression(C=LOOSENESS, max_iter=2000).fit(vectors, owners).decision_function(vectors)
+
+    # Each route weighs as much as a whole row does there, so the penalties are the same.
+    np.testing.assert_allclose(ours, theirs - theirs.mean(axis=1, keepdims=True), atol=0.3)
+
+
+def test_a_head_is_used_where_cosines_mix_routes_up():
+    vectors, owners = clouds(5, 40, noise=0.5, shared=3)
+    head, cosines = fitted(vectors, owners)
+
+    assert head is not None
+    assert (head.margins > 0).mean() > (cosines.argmax(axis=1) == owners).mean() + 0.05
+
+
+def test_a_head_is_not_used_where_cosines_are_right_already():
+    assert fitted(*clouds(5, 20, noise=0.1, shared=0))[0] is None
+
+
+def test_a_head_is_not_used_where_nothing_can_be_learned():
+    vectors, _ = clouds(1, 60, noise=5, shared=0)
+    owners = np.repeat(np.arange(3), 20)
+
+    assert fitted(vectors, owners)[0] is None
+
+
+def test_a_head_needs_examples():
+    assert fitted(*clouds(5, 3, noise=0.5, shared=3))[0] is None
+
+
+def test_words_tell_apart_what_vectors_cannot():
+    vectors, _ = clouds(1, 60, noise=1, shared=0)
+    owners = np.repeat(np.arange(2), 30)
+    head, _ = fitted(vectors, owners, ["freeze it now"] * 30 + ["is it frozen"] * 30)
+
+    assert head is not None
+    assert (head.margins > 0).mean() > 0.95
+
+
+def test_scores_mean_what_cosines_mean():
+    vectors, owners = clouds(5, 40, noise=0.5, shared=3)
+    head, cosines = fitted(vectors, owners)
+    scores = head.scores(vectors, head.words.vectors(["same"] * len(vectors)), cosines)
+
+    own = np.arange(len(owners)), owners
+    assert head.guesses.mean() == pytest.approx(cosines[own].mean(), abs=1e-4)
+    assert scores.mean() == pytest.approx(cosines.mean(), abs=0.02)
+
+
+def test_leads_are_negative_where_another_route_is_ahead():
+    np.testing.assert_allclose(leads(np.array([[0.9, 0.2], [0.6, 0.5]]), np.array([0, 1])), [0.7, -0.1])
+
+
+def test_of_very_many_examples_some_are_judged(monkeypatch):
+    monkeypatch.setattr(module, "MOST_JUDGED", 3)
+
+    assert list(sample(np.arange(9))) == [0, 4, 8]
+    assert list(sample(np.arange(2))) == [0, 1]
