@@ -1,6 +1,7 @@
 """Who may call an admin listener.
 
-Loopback needs no token; anywhere else every call but the probes demands one.
+Loopback needs no token; anywhere else every call demands one but the probes
+and the files of the console, which are the same everywhere.
 A web page that the operator happens to visit cannot use this API: requests
 that a browser sends for another origin are refused, and so is a host name
 that is not ours, since a foreign name may have been pointed at loopback.
@@ -13,6 +14,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from wissel.admin.console import PATHS
 from wissel.admin.errors import error
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
@@ -27,6 +29,16 @@ _SAFE_HEADERS: Final = {
     "x-frame-options": "DENY",
 }
 
+_PAGE_HEADERS: Final = {
+    **_SAFE_HEADERS,
+    # Only its own files, nobody's frame, and no text that becomes markup or code.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+}
+"""Of the console, which has to run."""
+
 
 def guard(token: str | None) -> Middleware:
     """Refuses whoever may not call; without `token` the application must be served on loopback only."""
@@ -34,7 +46,7 @@ def guard(token: str | None) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = _refusal(request, token) or await handler(request)
-        response.headers.update(_SAFE_HEADERS)
+        response.headers.update(_PAGE_HEADERS if request.path in PATHS else _SAFE_HEADERS)
         return response
 
     return guarded
@@ -49,6 +61,9 @@ def _refusal(request: web.Request, token: str | None) -> web.Response | None:
     if token is None:
         if not _is_loopback(request.host):
             return error(403, f'"{request.host}" is not a loopback address', code="foreign_host")
+        return None
+    if request.path in PATHS:
+        # The page asks for the token; it tells nothing before it has one.
         return None
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
