@@ -38,7 +38,7 @@ _OPERATIONS: Final[Mapping[Api, str]] = {
 
 _DECISION_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
-RECENT: Final = 100
+RECENT: Final = 50
 """Decisions, and apart from them denials, that are remembered for people to look at."""
 
 

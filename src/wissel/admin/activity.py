@@ -31,6 +31,8 @@ def activity_view(telemetry: Telemetry) -> View:
 def _decided_view(decided: Decided) -> View:
     decision = decided.decision
     view = decision_view(decision)
+    # Nobody reads the scores of fifty requests; those of one are to be had from `/v1/route`.
+    view.pop("scores", None)
     if isinstance(decision, Denied):
         view["error"] = {**view["error"], "message": decision.message[:_MESSAGE_LENGTH]}
     if isinstance(decision, Routed):

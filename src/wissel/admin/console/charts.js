@@ -2,9 +2,9 @@
 
 import { svg } from "./dom.js";
 
-const WIDTH = 320;
+const WIDTH = 240;
 const HEIGHT = 120;
-const LEFT = 44;
+const LEFT = 42;
 const RIGHT = 4;
 const TOP = 8;
 const BOTTOM = 18;
@@ -17,6 +17,16 @@ function ticks(low, high) {
   const found = [];
   for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) found.push(Math.abs(at) < step / 1e6 ? 0 : at);
   return found;
+}
+
+/** The stretches of a list whose members all hold. */
+function runsOf(list, holds) {
+  const runs = [[]];
+  for (const each of list) {
+    if (holds(each)) runs.at(-1).push(each);
+    else runs.push([]);
+  }
+  return runs.filter((run) => run.length);
 }
 
 class Plane {
@@ -45,12 +55,7 @@ class Plane {
 
   /** A line with gaps where nothing is known. */
   line(pairs, classes) {
-    const runs = [[]];
-    for (const pair of pairs) {
-      if (pair[1] === null || pair[1] === undefined) runs.push([]);
-      else runs.at(-1).push(pair);
-    }
-    return runs.filter((run) => run.length).map((run) =>
+    return runsOf(pairs, (pair) => pair[1] !== null).map((run) =>
       svg("polyline", { points: this.points(run.length > 1 ? run : [run[0], [run[0][0] + 0.5, run[0][1]]]), class: `line ${classes}` }));
   }
 
@@ -99,12 +104,13 @@ export function intervalChart(points, { min, max }, format, label) {
   const low = -reach;
   const high = reach;
   const plane = new Plane(points.map((each) => each.at), low, high, format);
-  const uppers = points.map((each) => [each.at, each.high ?? high]);
-  const lowers = points.map((each) => [each.at, each.low ?? low]);
+  const known = runsOf(points, (each) => each.low !== null || each.high !== null);
+  const nothing = svg("text", { class: "unknown", x: plane.x((plane.since + plane.until) / 2), y: plane.y(0) - 6 }, "no interval yet");
   return plane.drawn(
     label,
     limits(plane, min, max),
-    plane.area(uppers, lowers, "band"),
+    known.length ? [] : nothing,
+    known.map((run) => plane.area(run.map((each) => [each.at, each.high ?? high]), run.map((each) => [each.at, each.low ?? low]), "band")),
     plane.line(points.map((each) => [each.at, each.low]), "bound"),
     plane.line(points.map((each) => [each.at, each.high]), "bound"),
   );

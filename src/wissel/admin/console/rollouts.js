@@ -203,7 +203,9 @@ class Card {
     const { limit } = now;
     const value = unitOf(limit.measure);
     const tone = JUDGEMENTS[now.judgement];
-    const head = el("figcaption", {}, titleOf(now), badge(tone, now.judgement.replace("_", " ")));
+    // What is over, or could not be measured at the latest look, is shown without a judgement.
+    const isCurrent = this.points.at(-1).metrics.has(name);
+    const head = el("figcaption", {}, titleOf(now), isCurrent ? badge(tone, now.judgement.replace("_", " ")) : null);
     const values = `canary ${value(now.canary)}, stable ${value(now.stable)}`;
     if (limit.of === "canary") {
       const series = [{ points: seen.map((each) => [each.at, each.canary]), classes: "of-canary" }];

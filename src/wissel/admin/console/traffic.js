@@ -5,7 +5,7 @@ import { byId, count, duration, el, empty, percent, share, short, table } from "
 
 const WINDOW = 10;
 const KEPT = 150;
-const COLOURS = 5;
+const COLOURS = 7;
 
 /** Colours stay with their models for as long as the page is open. */
 const colours = new Map();
