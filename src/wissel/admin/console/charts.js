@@ -2,8 +2,8 @@
 
 import { svg } from "./dom.js";
 
-const WIDTH = 240;
-const HEIGHT = 120;
+const WIDTH = 200;
+const HEIGHT = 110;
 const LEFT = 42;
 const RIGHT = 4;
 const TOP = 8;
@@ -11,7 +11,7 @@ const BOTTOM = 18;
 
 /** Numbers at which an axis is marked, from `low` to `high`. */
 function ticks(low, high) {
-  const rough = (high - low) / 3;
+  const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
   const found = [];
@@ -27,6 +27,11 @@ function runsOf(list, holds) {
     else runs.push([]);
   }
   return runs.filter((run) => run.length);
+}
+
+/** What was seen once is drawn as if it had held for a moment before. */
+function lasting(pairs) {
+  return pairs.length > 1 ? pairs : [[pairs[0][0] - 1, pairs[0][1]], pairs[0]];
 }
 
 class Plane {
@@ -56,11 +61,11 @@ class Plane {
   /** A line with gaps where nothing is known. */
   line(pairs, classes) {
     return runsOf(pairs, (pair) => pair[1] !== null).map((run) =>
-      svg("polyline", { points: this.points(run.length > 1 ? run : [run[0], [run[0][0] + 0.5, run[0][1]]]), class: `line ${classes}` }));
+      svg("polyline", { points: this.points(lasting(run)), class: `line ${classes}` }));
   }
 
   area(uppers, lowers, classes) {
-    return svg("polygon", { points: this.points([...uppers, ...lowers.toReversed()]), class: classes });
+    return svg("polygon", { points: this.points([...lasting(uppers), ...lasting(lowers).toReversed()]), class: classes });
   }
 
   drawn(label, ...marks) {
@@ -72,7 +77,7 @@ class Plane {
     const seconds = Math.round(this.until - this.since);
     const ago = seconds >= 120 ? `${Math.round(seconds / 60)} min ago` : `${seconds} s ago`;
     return svg(
-      "svg", { class: "chart", viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": label },
+      "svg", { class: this.width > WIDTH ? "chart" : "chart small", viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": label },
       axis.flat(), marks.flat(3),
       svg("text", { x: LEFT, y: this.height - 3 }, ago),
       svg("text", { x: right, y: this.height - 3, "text-anchor": "end" }, "now"),
@@ -100,7 +105,7 @@ function limits(plane, min, max) {
 export function intervalChart(points, { min, max }, format, label) {
   const bound = Math.max(Math.abs(min ?? 0), Math.abs(max ?? 0));
   const last = points.at(-1);
-  const reach = Math.max(2.5 * bound, Math.abs(last.low ?? 0), Math.abs(last.high ?? 0)) * 1.15 || 1;
+  const reach = Math.max(1.7 * bound, Math.abs(last.low ?? 0), Math.abs(last.high ?? 0)) * 1.15 || 1;
   const low = -reach;
   const high = reach;
   const plane = new Plane(points.map((each) => each.at), low, high, format);

@@ -60,6 +60,6 @@ function outcome(each) {
 function why(each) {
   const rules = each.rules?.length ? `rule ${each.rules.join(", ")}` : "";
   if (each.kind === "denied") return rules || each.error.message;
-  if (each.split) return `${each.reason}, ${each.bucket === null ? "no key" : `bucket ${each.bucket} by ${each.key}`}`;
+  if (each.split) return each.bucket === null ? each.reason.replace("_", " ") : `bucket ${each.bucket} by ${each.key}`;
   return each.intent ? [`intent ${each.intent.reason}`, each.intent.score?.toFixed(2)].filter(Boolean).join(" ") : rules || each.reason || "–";
 }

@@ -185,7 +185,9 @@ class Card {
     const figures = [
       el("figure", {},
         el("figcaption", {}, "Weight"),
-        el("p", { class: "legend" }, key("of-set", "set", "--text"), key("of-canary", "actual", "--s1")),
+        el("p", { class: "facts-of" },
+          el("span", {}, key("set", "--text"), ` ${last.set} %`),
+          el("span", {}, key("actual", "--s1"), last.actual === null ? " –" : ` ${short(last.actual)} %`)),
         weightChart(this.points, `Weight of the canary: set ${last.set} percent, actual ${last.actual ?? "not known"}`)),
     ];
     for (const name of this.metricNames()) figures.push(this.metricFigure(name));
@@ -206,21 +208,18 @@ class Card {
     // What is over, or could not be measured at the latest look, is shown without a judgement.
     const isCurrent = this.points.at(-1).metrics.has(name);
     const head = el("figcaption", {}, titleOf(now), isCurrent ? badge(tone, now.judgement.replace("_", " ")) : null);
-    const values = `canary ${value(now.canary)}, stable ${value(now.stable)}`;
+    const values = now.stable === null ? `canary ${value(now.canary)}` : `canary ${value(now.canary)}, stable ${value(now.stable)}`;
     if (limit.of === "canary") {
       const series = [{ points: seen.map((each) => [each.at, each.canary]), classes: "of-canary" }];
-      const bound = limit.max === null ? `min ${value(limit.min)}` : `max ${value(limit.max)}`;
       if (seen.some((each) => each.stable !== null)) series.push({ points: seen.map((each) => [each.at, each.stable]), classes: "of-stable" });
-      return el("figure", {}, head, el("p", {}, now.canary === null ? now.note || "not measured yet" : `canary ${value(now.canary)}, ${bound}`),
+      return el("figure", {}, head, factsOf(now.canary === null ? now.note || "not measured yet" : values, boundOf(limit, value)),
         valueChart(series, limit, value, `${now.metric}: ${values}`));
     }
     const change = now.is_relative ? (each) => share(each, 0) : value;
-    const [low, high] = now.change;
+    const range = rangeOf(now.change, change);
     const points = seen.map((each) => ({ at: each.at, low: each.change[0], high: each.change[1] }));
-    const isKnown = low !== null || high !== null;
-    const range = `change ${low === null ? "from below" : change(low)} to ${high === null ? "open" : change(high)}`;
-    return el("figure", {}, head, el("p", {}, isKnown ? `${values}; ${range}` : now.note || values),
-      intervalChart(points, limit, change, `${now.metric}: ${values}; ${range}`));
+    const facts = range ? factsOf(values, `${range}, ${boundOf(limit, change)}`) : factsOf(now.note || values, boundOf(limit, change));
+    return el("figure", {}, head, facts, intervalChart(points, limit, change, `${now.metric}: ${values}; ${range || "change not known"}`));
   }
 
   async tell() {
@@ -270,13 +269,28 @@ function titleOf(reading) {
   return `${name}${kind}${reading.dry_run ? " (dry run)" : ""}`;
 }
 
+function boundOf({ min, max }, format) {
+  return [min === null ? "" : `min ${format(min)}`, max === null ? "" : `max ${format(max)}`].filter(Boolean).join(", ");
+}
+
+/** An interval in words, empty if neither end is known. */
+function rangeOf([low, high], format) {
+  if (low === null && high === null) return "";
+  if (low === null) return `at most ${format(high)}`;
+  return high === null ? `at least ${format(low)}` : `${format(low)} to ${format(high)}`;
+}
+
+function factsOf(...lines) {
+  return el("p", { class: "facts-of" }, lines.map((line) => el("span", { title: line }, line)));
+}
+
 function unitOf(measure) {
   if (measure === "error_rate" || measure === "refusal" || measure === "feedback") return (value) => share(value);
   if (measure.startsWith("latency") || measure.startsWith("ttft")) return duration;
   return short;
 }
 
-function key(classes, text, colour) {
+function key(text, colour) {
   const mark = el("span", { class: "key" });
   mark.style.borderColor = `var(${colour})`;
   return el("span", {}, mark, text);

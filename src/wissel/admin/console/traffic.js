@@ -42,7 +42,7 @@ export class Traffic {
     const rows = this.rates(this.looks[0], look);
     const denied = this.perSecond(this.looks[0].denied, look.denied, this.looks[0], look);
     this.glance(rows, denied);
-    this.keep(rows, look.at);
+    if (this.looks.length > 1) this.keep(rows, look.at);
     this.draw(rows, activity);
   }
 
@@ -65,11 +65,11 @@ export class Traffic {
     const tile = (title, value, unit, tone = "") =>
       el("dl", { class: `tile ${tone}` }, el("dt", {}, title), el("dd", {}, value, el("small", {}, unit)));
     byId("tiles").replaceChildren(
-      tile("Requests", short(rows.reduce((total, each) => total + each.rate, 0)), "per second"),
+      tile("Requests", short(rows.reduce((total, each) => total + each.rate, 0)), "per s"),
       tile("Errors", ended ? share(errors / ended) : "–", "of answers", ended && errors / ended > 0.05 ? "bad" : ""),
       tile("Answer time", ended ? duration(seconds / ended) : "–", "mean"),
-      tile("Denied", short(denied), "per second"),
-      tile("Tokens", span ? short((sum("input_tokens") + sum("output_tokens")) / span) : "–", "per second"),
+      tile("Denied", short(denied), "per s"),
+      tile("Tokens", span ? short((sum("input_tokens") + sum("output_tokens")) / span) : "–", "per s"),
     );
   }
 
@@ -92,7 +92,8 @@ export class Traffic {
     models.forEach(colour);
     rows.sort((a, b) => (a.way.route ?? "").localeCompare(b.way.route ?? "") || b.way.decided - a.way.decided);
     const points = this.points.map(({ at, values }) => ({ at, values: models.map((model) => values.get(model) ?? 0) }));
-    const now = models.map((model, index) => `${model} ${short(points.at(-1).values[index])}`).join(", ");
+    const now = models.map((model, index) => `${model} ${short(points.at(-1)?.values[index])}`).join(", ");
+    const chart = points.length ? stackChart(points, models.map(colour), `Requests per second now: ${now}`) : empty("Rates come with the next look.");
     const legend = el("p", { class: "legend" }, models.map((model) =>
       el("span", {}, el("span", { class: `swatch ${colour(model)}` }), model || "others")));
     const heads = ["Route", "Model", { number: "per s" }, "Share", { number: "Errors" }, { number: "Mean" }, { number: "All" }];
@@ -114,7 +115,7 @@ export class Traffic {
       el("div", { class: "traffic" },
         el("figure", {},
           el("h4", {}, "Requests by model"),
-          stackChart(points, models.map(colour), `Requests per second now: ${now}`), legend),
+          chart, legend),
         el("div", { class: "scroll" }, table("Traffic by route and model", heads, lines))),
     );
   }
