@@ -6,6 +6,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from wissel.admin import console
+from wissel.admin.activity import activity_view
+from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, guard
@@ -52,6 +55,9 @@ def application(
     if prometheus:
         app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
+    app.router.add_get("/v1/activity", api.activity)
+    app.router.add_get("/v1/config", api.config)
+    app.router.add_routes(console.routes())
     app.router.add_routes(RolloutsApi(host.fleet).routes())
     app.router.add_routes(ExperimentsApi(host.fleet).routes())
     return app
@@ -73,6 +79,12 @@ class _Api:
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._host.telemetry.exposition(), headers={"content-type": PROMETHEUS_CONTENT_TYPE})
+
+    async def activity(self, _: web.Request) -> web.Response:
+        return web.json_response(activity_view(self._host.telemetry))
+
+    async def config(self, _: web.Request) -> web.Response:
+        return web.json_response(configuration_view(self._host.router.snapshot, self._host.readiness().detail))
 
     async def route(self, request: web.Request) -> web.Response:
         """Decide only. `?path=` names the call (default /v1/chat/completions), `?as=` decides for a known principal."""

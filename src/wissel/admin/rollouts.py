@@ -10,6 +10,7 @@ from wissel.controller import Standing, UnknownRolloutError, Verb
 from wissel.core.analysis import Reading
 from wissel.core.evidence import Arm
 from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
+from wissel.core.metrics import Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Pause, Refused, SetWeight, Step
 from wissel.errors import StoreError, UnreadableError
 from wissel.fleet import Fleet
@@ -142,7 +143,7 @@ def standing_view(standing: Standing) -> View:
         "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,
-        "metrics": [_reading_view(each) for each in verdict.readings] if verdict else [],
+        "metrics": _metrics_view(standing),
         "sample_ratio_evidence": round(verdict.ln_sample_ratio, 3) if verdict else None,
     }
 
@@ -161,8 +162,30 @@ def arm_view(arm: Arm) -> View:
     return {"requests": arm.served, "errors": arm.failed, "keys": arm.keys}
 
 
-def _reading_view(reading: Reading) -> View:
-    return {**asdict(reading), "change": list(reading.change)}
+def _metrics_view(standing: Standing) -> list[View]:
+    analysis, verdict = standing.delivery.spec.analysis, standing.verdict
+    # What could not be measured has no readings.
+    if analysis is None or verdict is None or not verdict.readings:
+        return []
+    return [_reading_view(*each) for each in zip(verdict.readings, analysis.metrics, strict=True)]
+
+
+def _reading_view(reading: Reading, metric: Metric) -> View:
+    limit = {"measure": metric.measure, **_limit_view(metric)}
+    return {**asdict(reading), "change": list(reading.change), "limit": limit}
+
+
+def _limit_view(metric: Metric) -> View:
+    """What the canary's own value, or its change from stable's, has to keep within."""
+    match metric:
+        case Guard():
+            return {"of": "canary", "min": None, "max": metric.max}
+        case Limit():
+            return {"of": "canary", "min": metric.min, "max": metric.max}
+        case Comparison(direction="increase"):
+            return {"of": "change", "min": None, "max": metric.allowed}
+        case Comparison():
+            return {"of": "change", "min": -metric.allowed, "max": None}
 
 
 def entry_view(entry: Entry) -> View:

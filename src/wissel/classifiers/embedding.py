@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.encoder import MAX_CHARS, Encode, Vectors
@@ -185,7 +186,7 @@ class EmbeddingClassifier:
         """The head, if there is one to fit, and how clear a score must be to be trusted."""
         sizes = [len(route.vectors) for route in routes]
         owners = np.repeat(np.arange(len(routes)), sizes)
-        examples = [
+        examples: list[NDArray[np.intp]] = [
             np.arange(start + size - route.examples, start + size)
             for start, size, route in zip(self._starts, sizes, routes, strict=True)
             if size > MIN_OTHERS
