@@ -172,7 +172,7 @@ class Card {
         el("div", { class: "track", role: "img", "aria-label": `set ${it.set_weight} percent, actual ${actual ?? "not known"} percent` }, fill, mark),
         el("div", { class: "row" },
           el("span", {}, "set ", el("strong", {}, `${it.set_weight} %`)),
-          el("span", {}, "actual ", el("strong", {}, actual === null ? "–" : `${short(actual)} %`)))),
+          el("span", { title: "of this step's requests" }, "actual ", el("strong", {}, actual === null ? "–" : `${short(actual)} %`)))),
       el("h4", {}, "Verdict"), verdict,
       rows.length
         ? table("Requests of this step by arm", ["This step", { number: "Requests" }, { number: "Errors" }, { number: "Keys" }], rows)
