@@ -4,13 +4,16 @@ import random
 import numpy as np
 import pytest
 
+from wissel.classifiers import embedding
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.embedding import (
+    ALONE_WEIGHT,
     HISTORY,
     STAY_MARGIN,
     EmbeddingClassifier,
     Exchange,
     Phrasebook,
+    clearness,
     exchanges_of,
     phrases_of,
     queries_of,
@@ -112,7 +115,10 @@ async def test_a_conversation_that_goes_on_costs_its_new_turns_only(words):
 
 
 async def test_a_short_reply_stays_on_the_route(words):
-    assert await route_of(build(words), said("translate this text", "into which language?", "yes")) == "translate"
+    assert (
+        await route_of(build(words), said("translate this text", "into which language?", "the text in this language"))
+        == "translate"
+    )
 
 
 async def test_a_new_topic_said_clearly_leaves_the_route(words):
@@ -121,7 +127,8 @@ async def test_a_new_topic_said_clearly_leaves_the_route(words):
     assert await route_of(build(words), story) == "play_music"
 
 
-async def test_the_present_route_gets_the_margin_on_top(words):
+async def test_the_present_route_gets_the_margin_on_top(words, monkeypatch):
+    monkeypatch.setattr(embedding, "ALONE_WEIGHT", 0.0)
     batcher, phrasebook = Batcher(words), Phrasebook(words)
     free = EmbeddingClassifier(batcher, phrasebook, ROUTES, threshold=2.0)  # no turn is ever on a route
     held = EmbeddingClassifier(batcher, phrasebook, ROUTES, threshold=0.1)
@@ -131,6 +138,19 @@ async def test_the_present_route_gets_the_margin_on_top(words):
 
     gained = {name: with_margin.by_route[name] - without.by_route[name] for name in without.by_route}
     assert gained == pytest.approx({"bug_fixing": 0, "translate": 0, "play_music": STAY_MARGIN}, abs=1e-6)
+
+
+async def test_a_question_that_is_clear_by_itself_needs_no_context(words):
+    story = said("translate this text", "done", "translate this text too", "done", "play some jazz")
+
+    assert await route_of(build(words), story) == "play_music"
+
+
+def test_a_question_counts_by_itself_as_far_as_one_route_leads():
+    alone = np.array([[0.6, 0.1, 0.0], [0.3, 0.2, 0.0], [0.3, 0.3, 0.1]])
+
+    np.testing.assert_allclose(clearness(alone)[:, 0], [ALONE_WEIGHT, ALONE_WEIGHT / 2, 0], atol=1e-9)
+    assert clearness(alone[:, :1]).shape == (3, 1)
 
 
 def test_of_several_answers_before_a_question_the_last_one_counts():
