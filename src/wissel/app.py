@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import structlog
@@ -39,9 +39,11 @@ from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
+from wissel.otlp import exporting
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
-from wissel.telemetry import Telemetry
+from wissel.telemetry import Revision, Telemetry
+from wissel.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class App:
         self.router = router
         self._compiled = router
         """As the configuration says, with every rollout at stable only."""
+        self._loaded_at = time()
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
@@ -85,6 +88,7 @@ class App:
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
         """Decide by this configuration from now on."""
         self._compiled = router
+        self._loaded_at = time()
         if self.fleet is not None:
             self.fleet.use(deliveries)
         self.move()
@@ -93,6 +97,10 @@ class App:
         """Put every rollout where its record says that it stands; requests under way keep what they began with."""
         compiled = self._compiled
         self.router = replace(compiled, snapshot=self.fleet.apply(compiled.snapshot)) if self.fleet else compiled
+
+    def revision(self) -> Revision:
+        """What serves, for the metrics."""
+        return Revision(self.router.snapshot.revision, self._loaded_at, is_refused=self.problem is not None)
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -114,13 +122,19 @@ async def running_app(
         telemetry = Telemetry()
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        app = App(await _router(config, classifiers, telemetry), telemetry)
+        tracing = await stack.enter_async_context(
+            exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
+        )
+        app = App(await _router(config, classifiers, telemetry, tracing), telemetry)
+        telemetry.show_config(app.revision)
         url = worker.redis if worker else None
         if url is None:
             embedded = config.redis == "embedded"
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+            telemetry.show_rollouts(app.fleet.progress)
+            telemetry.show_store(app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
         app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
@@ -147,10 +161,10 @@ async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None =
     log.info("stopped")
 
 
-async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry) -> Router:
+async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry, tracing: Tracing) -> Router:
     snapshot = compile_snapshot(config)
     classifier = await classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry)
+    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry, tracing)
 
 
 def _tls(config: Config) -> TLS | None:
@@ -190,7 +204,7 @@ async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
     began = perf_counter()
     try:
         config = load(path)
-        router = await _router(config, classifiers, app.telemetry)
+        router = await _router(config, classifiers, app.telemetry, app.router.tracing)
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
@@ -215,10 +229,9 @@ async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller
 
     Raises ConfigError, also for a `caller` that no key has.
     """
-    telemetry = Telemetry()
     classifiers = Classifiers()
     try:
-        router = await _router(load(path), classifiers, telemetry)
+        router = await _router(load(path), classifiers, Telemetry(), Tracing())
         principal = find_principal(router, caller) if caller is not None else None
         if caller is not None and principal is None:
             raise ConfigError([f'--as: no key has the id "{caller}"'])

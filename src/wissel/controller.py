@@ -83,11 +83,14 @@ class Controller:
         self._deliveries: dict[str, Delivery] = {}
         self._last: dict[str, Record] = {}
         """As this replica knew each rollout, to tell a lost record from one that never was."""
+        self.verdicts: dict[str, Verdict] = {}
+        """Of the latest look at each rollout; empty where another replica looks."""
         self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
+        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in self._deliveries}
 
     async def run(self) -> None:
         """Tick until cancelled; whatever Redis or a webhook does, the next tick comes."""
@@ -104,6 +107,7 @@ class Controller:
         """One look at every rollout, if this replica holds the lease. Raises StoreError."""
         token = await self._lease.take() if self._deliveries else None
         if token is None:
+            self.verdicts.clear()
             return
         for delivery in tuple(self._deliveries.values()):
             await self._tick(delivery, token)
@@ -150,6 +154,8 @@ class Controller:
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
         self._last[delivery.spec.name] = written
+        if move.verdict is not None:
+            self.verdicts[delivery.spec.name] = move.verdict
         self._tell(delivery, move)
 
     async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:

@@ -22,7 +22,7 @@ from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
 from wissel.core.evidence import Observed
 from wissel.core.outcome import Outcome
-from wissel.core.rollout import Delivery, Rollout
+from wissel.core.rollout import Delivery, Progress, Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.errors import StoreError
 from wissel.extproc.server import Ended
@@ -36,6 +36,7 @@ from wissel.store.lease import Lease
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
+from wissel.telemetry import StoreHealth
 
 REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
 """Finish reasons of a model that would not answer, over all APIs."""
@@ -90,6 +91,17 @@ class Fleet:
                 return self._promoted.get(name)
             case _:
                 return None
+
+    def progress(self) -> list[Progress]:
+        """Where every rollout stands, as far as this replica knows without asking."""
+        return [
+            Progress(each.spec, self._serving(each), self.controller.verdicts.get(each.spec.name))
+            for each in self._deliveries
+        ]
+
+    def store_health(self) -> StoreHealth:
+        """How far behind Redis is."""
+        return StoreHealth(self.recorder.lag, self.recorder.failures)
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """Count a request for its arm; only what its key dealt out is evidence."""

@@ -8,7 +8,7 @@ classification is awaited, never longer than its deadline.
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import structlog
@@ -23,6 +23,7 @@ from wissel.core.request import Conversation, Head, Request
 from wissel.core.snapshot import Snapshot
 from wissel.errors import WorldError
 from wissel.telemetry import Telemetry
+from wissel.tracing import Tracing, step, tell_scores
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Router:
     deadline: float
     """Seconds that a classification may take."""
     telemetry: Telemetry
+    tracing: Tracing = field(default_factory=Tracing)
 
     def identify(self, head: Head) -> Principal | Denied:
         """Who is calling."""
@@ -53,17 +55,19 @@ class Router:
                 return self._decide_call(subject, caller, request_id)
 
     def _decide_call(self, request: Request, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
-        admitted = admit(self.snapshot, request, caller)
-        match admitted:
-            case Denied():
-                return admitted
-            case Named():
-                return decide(self.snapshot, request, caller, admitted, request_id=request_id)
-            case ByIntent():
-                scores = self._recall(request.conversation)
-                if scores is None:
-                    return self._classify_then_decide(request, caller, admitted, request_id)
-                return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id)
+        with step("authorize"):
+            admitted = admit(self.snapshot, request, caller)
+            match admitted:
+                case Denied():
+                    return admitted
+                case Named():
+                    return decide(self.snapshot, request, caller, admitted, request_id=request_id)
+                case ByIntent():
+                    pass
+        scores = self._recall(request.conversation)
+        if scores is None:
+            return self._classify_then_decide(request, caller, admitted, request_id)
+        return self._decide_by(scores, request, caller, admitted, request_id)
 
     def _recall(self, conversation: Conversation) -> Scores | NoScores | None:
         if self.classifier is None or not conversation.last_user:
@@ -78,23 +82,34 @@ class Router:
         self, request: Request, caller: Principal, admitted: ByIntent, request_id: str
     ) -> Decision:
         scores = await self.classify(request.conversation)
-        return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id)
+        return self._decide_by(scores, request, caller, admitted, request_id)
+
+    def _decide_by(
+        self, scores: Scores | NoScores, request: Request, caller: Principal, admitted: ByIntent, request_id: str
+    ) -> Decision:
+        with step("authorize"):
+            return decide(self.snapshot, request, caller, admitted, scores, request_id=request_id)
 
     async def classify(self, conversation: Conversation) -> Scores | NoScores:
         """The scores; or why there are none, which is never an error: intent falls back."""
-        assert self.classifier is not None
         began = perf_counter()
+        with step("classify") as span:
+            scores = await self._scores(conversation)
+            tell_scores(span, scores)
+        self.telemetry.classified(scores, perf_counter() - began)
+        return scores
+
+    async def _scores(self, conversation: Conversation) -> Scores | NoScores:
+        assert self.classifier is not None
         try:
             async with asyncio.timeout(self.deadline):
-                scores = await self.classifier.classify(conversation)
+                return await self.classifier.classify(conversation)
         except TimeoutError:
             # A slow classifier costs the caller its intent, never its answer.
-            scores = NoScores("late")
+            return NoScores("late")
         except WorldError as error:
-            scores = NoScores("failed", str(error))
+            return NoScores("failed", str(error))
         except Exception:
             # Whatever is wrong with a classifier, the fallback is the written answer to it.
             log.exception("classifier_failed")
-            scores = NoScores("failed")
-        self.telemetry.classified(scores, perf_counter() - began)
-        return scores
+            return NoScores("failed")

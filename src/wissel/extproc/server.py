@@ -22,6 +22,7 @@ from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Re
 from wissel.extproc.transport import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry import Telemetry
+from wissel.tracing import Trace
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,7 @@ class Session:
         "_router",
         "_task",
         "_telemetry",
+        "_trace",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class Session:
         self._asked_at = 0.0
         self._over = False
         self._failed = False
+        self._trace: Trace | None = None
         self._half_closed = False
         telemetry.stream_opened()
 
@@ -132,6 +135,8 @@ class Session:
             self._telemetry.ended(decision, outcome)
         if self._ended is not None:
             self._ended(outcome)
+        if self._trace is not None:
+            self._trace.ended(outcome)
         self._telemetry.stream_closed()
 
     def _perform(self, steps: list[Step]) -> None:
@@ -143,16 +148,24 @@ class Session:
                     self._call.send(wire.encode(step))
                     self._count_decision()
                 case Identify(head):
+                    self._trace = self._router.tracing.begin(head, self._request_id)
                     self._perform(self._exchange.identified(self._router.identify(head)))
-                case Decide(subject, caller):
+                case Decide():
                     self._asked_at = perf_counter()
-                    answer = self._router.decide(subject, caller, self._request_id)
-                    if isinstance(answer, Decision):
-                        self._decided(answer)
+                    if self._trace is None:
+                        self._decide(step)
                     else:
-                        self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
+                        with self._trace.active():
+                            self._decide(step)
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _decide(self, step: Decide) -> None:
+        answer = self._router.decide(step.subject, step.caller, self._request_id)
+        if isinstance(answer, Decision):
+            self._decided(answer)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:
@@ -177,6 +190,8 @@ class Session:
         decision = self._exchange.decision
         if decision is not None:
             self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+            if self._trace is not None:
+                self._trace.decided(decision)
 
     def _fail(self, reason: str, why: str) -> None:
         if self._over:
@@ -185,6 +200,8 @@ class Session:
         self._failed = True
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
+        if self._trace is not None:
+            self._trace.failed(reason)
         self._call.finish(Status.INTERNAL, "the processor failed")
 
 
