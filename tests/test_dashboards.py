@@ -78,7 +78,7 @@ def answerable(expression: str) -> str:
 
 
 def metric_names(expression: str) -> set[str]:
-    return set(re.findall(r"\b(?:wissel|gen_ai)_\w+(?=[{\[) ,]|$)", re.sub(r"\([a-z_, ]+\)", "()", expression)))
+    return set(re.findall(r"\b(?:wissel|gen_ai)_\w+(?=[{\[) ,]|$)", re.sub(r"\b(by|on) \([^)]*\)", "", expression)))
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
