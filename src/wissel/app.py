@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import structlog
@@ -43,10 +43,11 @@ from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
 from wissel.gate import Gate, running_gate
+from wissel.otlp import exporting
 from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
-from wissel.telemetry import Telemetry
+from wissel.telemetry import Revision, Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ class App:
         self.router = router
         self._compiled = router
         """As the configuration says, with every rollout at stable only."""
+        self._loaded_at = time()
         self.telemetry = telemetry
         self.ext_proc = ""
         """Where the processor listens, as bound."""
@@ -120,6 +122,7 @@ class App:
         """Decide by this configuration from now on."""
         self._compiled = router
         router.thresholds.adopt(router.snapshot.tiers)
+        self._loaded_at = time()
         if self.fleet is not None:
             moving = {each.spec.name for each in deliveries}
             plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
@@ -131,6 +134,10 @@ class App:
         compiled = self._compiled
         moved = self.fleet.apply(compiled.snapshot) if self.fleet else compiled.snapshot
         self.router = replace(compiled, snapshot=replace(moved, managed=self._keys.managed))
+
+    def revision(self) -> Revision:
+        """What serves, for the metrics."""
+        return Revision(self.router.snapshot.revision, self._loaded_at, is_refused=self.problem is not None)
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -158,11 +165,17 @@ async def running_app(
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         keys = LatestKeys()
         gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
-        parts = Parts(classifiers, telemetry, gate)
+        tracing = await stack.enter_async_context(
+            exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
+        )
+        parts = Parts(classifiers, telemetry, gate, tracing=tracing)
         app = App(await _router(config, parts), telemetry, keys)
+        telemetry.show_config(app.revision)
         keys.on_change = app.move
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+            telemetry.show_rollouts(app.fleet.progress)
+            telemetry.show_store(app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
         # A supervisor gathers its workers' pages, whether it shows one or not.
@@ -207,6 +220,7 @@ async def _router(config: Config, parts: Parts) -> Router:
         gate.limiter,
         await gate.key_sets.tokens(snapshot.issuers),
         gate.denials,
+        parts.tracing,
     )
 
 

@@ -89,11 +89,14 @@ class Controller:
         """As this replica knew each rollout last, to tell a lost record from one that never was."""
         self._asked: dict[str, float] = {}
         """When a promotion was last asked for."""
+        self.verdicts: dict[str, Verdict] = {}
+        """Of the latest look at each rollout; empty where another replica looks."""
         self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
+        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in self._deliveries}
 
     def saw(self, rollout: Rollout) -> None:
         """This replica has read a record; whoever has it in mind when Redis loses it will know."""
@@ -118,6 +121,7 @@ class Controller:
         """One look at every rollout, if this replica holds the lease. Raises StoreError while Redis is away."""
         token = await self._lease.take() if self._deliveries else None
         if token is None:
+            self.verdicts.clear()
             return
         # Side by side: a Prometheus that hangs for one rollout keeps no other from being rolled back.
         await asyncio.gather(*(self._tick_alone(delivery, token) for delivery in tuple(self._deliveries.values())))
@@ -173,6 +177,8 @@ class Controller:
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
         self.saw(written.rollout)
+        if move.verdict is not None:
+            self.verdicts[delivery.spec.name] = move.verdict
         self._tell(delivery, move)
 
     async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:

@@ -23,7 +23,7 @@ from wissel.core.decision import Routed
 from wissel.core.evidence import Observed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
-from wissel.core.rollout import Delivery, Rollout
+from wissel.core.rollout import Delivery, Progress, Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import Split
 from wissel.errors import StoreError
@@ -40,6 +40,7 @@ from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
+from wissel.telemetry import StoreHealth
 
 REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
 """Finish reasons of a model that would not answer, over all APIs."""
@@ -93,6 +94,17 @@ class Fleet:
                 return last if last is not None and last.is_promoted else None
             case _:
                 return None
+
+    def progress(self) -> list[Progress]:
+        """Where every rollout stands, as far as this replica knows without asking."""
+        return [
+            Progress(each.spec, self._serving(each), self.controller.verdicts.get(each.spec.name))
+            for each in self._deliveries
+        ]
+
+    def store_health(self) -> StoreHealth:
+        """How far behind Redis is."""
+        return StoreHealth(self.recorder.lag, self.recorder.failures)
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """Count a request for its arm; only what its key dealt out is evidence."""

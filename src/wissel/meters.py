@@ -2,7 +2,7 @@
 
 OpenTelemetry's SDK takes about ten times as long to record a number as this,
 which was a quarter of a whole decision, so the sums are kept here and only read
-through its names: by Prometheus's page now and whenever else they are wanted.
+through its names: by Prometheus's page and by what is pushed over OTLP.
 All of it belongs to one thread, the event loop's.
 
 The number of series is bounded: beyond `SERIES` the rest of an instrument is
@@ -10,7 +10,7 @@ counted together, under the attribute that OpenTelemetry uses for it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -22,9 +22,12 @@ SERIES: Final = 2000
 
 Value = str | int | bool
 Attributes = Mapping[str, Value]
+Observations = Iterable[tuple[Attributes, float]]
+Key = tuple[tuple[str, Value], ...]
+"""Attributes, as they tell series apart."""
 
 _NONE: Final[dict[str, Value]] = {}
-_OVERFLOW: Final[tuple[tuple[str, Value], ...]] = (("otel.metric.overflow", True),)
+_OVERFLOW: Final[Key] = (("otel.metric.overflow", True),)
 _UNITS: Final = {"s": "_seconds", "USD": "_USD", "{token}": ""}
 
 
@@ -36,7 +39,7 @@ class Counter:
         self.description: Final = description
         self.unit: Final = unit
         self.is_monotonic: Final = is_monotonic
-        self.series: dict[tuple[tuple[str, Value], ...], float] = {}
+        self.series: dict[Key, float] = {}
 
     def add(self, amount: float, attributes: Attributes = _NONE) -> None:
         key = tuple(attributes.items())
@@ -54,7 +57,7 @@ class Histogram:
         self.description: Final = description
         self.unit: Final = unit
         self.borders: Final = borders
-        self.series: dict[tuple[tuple[str, Value], ...], list[float]] = {}
+        self.series: dict[Key, list[float]] = {}
         """The counts of the buckets, the last one open to infinity, and at the end the sum."""
 
     def record(self, value: float, attributes: Attributes = _NONE) -> None:
@@ -68,11 +71,31 @@ class Histogram:
         found[-1] += value
 
 
+class Observed:
+    """Numbers that somebody else keeps, asked for whenever they are shown; asking must be cheap and not wait."""
+
+    def __init__(
+        self, name: str, description: str, unit: str, read: Callable[[], Observations], *, is_monotonic: bool
+    ) -> None:
+        self.name: Final = name
+        self.description: Final = description
+        self.unit: Final = unit
+        self.is_monotonic: Final = is_monotonic
+        self._read = read
+
+    @property
+    def series(self) -> dict[Key, float]:
+        return {tuple(attributes.items()): float(value) for attributes, value in self._read()}
+
+
+Instrument = Counter | Histogram | Observed
+
+
 class Meter(Collector):
     """Makes instruments, and shows them all."""
 
     def __init__(self) -> None:
-        self.instruments: list[Counter | Histogram] = []
+        self.instruments: list[Instrument] = []
 
     def counter(self, name: str, description: str, *, unit: str = "") -> Counter:
         return self._kept(Counter(name, description, unit, is_monotonic=True))
@@ -85,6 +108,18 @@ class Meter(Collector):
         self.instruments.append(made)
         return made
 
+    def observed(
+        self,
+        name: str,
+        description: str,
+        read: Callable[[], Observations],
+        *,
+        unit: str = "",
+        is_monotonic: bool = False,
+    ) -> None:
+        """A gauge, or with `is_monotonic` a counter, that `read` is asked for."""
+        self.instruments.append(Observed(name, description, unit, read, is_monotonic=is_monotonic))
+
     def _kept(self, made: Counter) -> Counter:
         self.instruments.append(made)
         return made
@@ -94,7 +129,7 @@ class Meter(Collector):
         for each in self.instruments:
             name = each.name.replace(".", "_") + _UNITS.get(each.unit, "")
             match each:
-                case Counter():
+                case Counter() | Observed():
                     metric = Metric(name, each.description, "counter" if each.is_monotonic else "gauge")
                     for key, total in each.series.items():
                         metric.add_sample(f"{name}_total" if each.is_monotonic else name, _labels(key), total)
@@ -115,7 +150,7 @@ def _add_histogram(
     metric.add_sample(f"{name}_sum", labels, total)
 
 
-def _labels(key: tuple[tuple[str, Value], ...]) -> dict[str, str]:
+def _labels(key: Key) -> dict[str, str]:
     return {
         name.replace(".", "_"): str(value).lower() if isinstance(value, bool) else str(value) for name, value in key
     }

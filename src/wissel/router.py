@@ -43,6 +43,7 @@ from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate
 from wissel.errors import WorldError
 from wissel.quality.serving import Grader
 from wissel.telemetry import Telemetry
+from wissel.tracing import Tracing, step, tell_scores
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class Router:
     """None where no issuer of tokens is configured."""
     denials: Denials | None = None
     """None where nobody is told."""
+    tracing: Tracing = field(default_factory=Tracing)
 
     def uncounted(self) -> "Router":
         """The same decisions, drawing nothing from any limit and told to nobody."""
@@ -128,7 +130,8 @@ class Router:
 
     def _decide_call(self, request: Request, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
         now = time()
-        admitted = admit(self.snapshot, request, caller, now=now)
+        with step("authorize"):
+            admitted = admit(self.snapshot, request, caller, now=now)
         if isinstance(admitted, Denied):
             return admitted
         if self.limiter is None or not self.snapshot.limits:
@@ -148,7 +151,8 @@ class Router:
         if tier is not None and rate is None:
             return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
         grading = self._grading(tier, rate)
-        return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
+        with step("authorize"):
+            return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
 
     async def _decide_within_limits(
         self,
@@ -224,7 +228,8 @@ class Router:
         tier = tier_for(self.snapshot, admitted, scores)
         rate = await self._grade(tier, request.conversation) if tier else None
         grading = self._grading(tier, rate)
-        return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
+        with step("authorize"):
+            return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
 
     async def _grade(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
         """The win rate; or why there is none, which is never an error: the tier has a fallback."""
@@ -248,22 +253,27 @@ class Router:
 
     async def classify(self, conversation: Conversation) -> Scores | NoScores:
         """The scores; or why there are none, which is never an error: intent falls back."""
-        assert self.classifier is not None
         began = perf_counter()
+        with step("classify") as span:
+            scores = await self._scores(conversation)
+            tell_scores(span, scores)
+        self.telemetry.classified(scores, perf_counter() - began)
+        return scores
+
+    async def _scores(self, conversation: Conversation) -> Scores | NoScores:
+        assert self.classifier is not None
         try:
             async with asyncio.timeout(self.deadline):
-                scores = await self.classifier.classify(conversation)
+                return await self.classifier.classify(conversation)
         except TimeoutError:
             # A slow classifier costs the caller its intent, never its answer.
-            scores = NoScores("late")
+            return NoScores("late")
         except WorldError as error:
-            scores = NoScores("failed", str(error))
+            return NoScores("failed", str(error))
         except Exception:
             # Whatever is wrong with a classifier, the fallback is the written answer to it.
             log.exception("classifier_failed")
-            scores = NoScores("failed")
-        self.telemetry.classified(scores, perf_counter() - began)
-        return scores
+            return NoScores("failed")
 
 
 class _Holding:

@@ -2,23 +2,27 @@
 
 Names and attributes are OpenTelemetry's, those of the GenAI conventions where
 they have one. Attributes are bounded by the configuration: names
-of routes, models and rules, never what a caller wrote.
+of routes, models and rules, never what a caller wrote. What others keep anyway,
+such as where a rollout stands, is asked for only when the numbers are shown.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import time
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from wissel.core.analysis import Judgement, Reading
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
+from wissel.core.metrics import Comparison, Guard, Limit
 from wissel.core.outcome import Outcome
 from wissel.core.request import Api
+from wissel.core.rollout import Phase, Progress
 from wissel.core.tier import NoWinRate, WinRate
-from wissel.meters import Meter, Value
+from wissel.meters import Meter, Observations, Value
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,7 +32,7 @@ _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 1
 _TOKENS: Final = tuple(4**power for power in range(14))
 """Bucket borders of the GenAI conventions for counts of tokens: 1 to 67,108,864."""
 
-_OPERATIONS: Final[Mapping[Api, str]] = {
+OPERATIONS: Final[Mapping[Api, str]] = {
     "chat": "chat",
     "completions": "text_completion",
     "responses": "chat",
@@ -73,11 +77,38 @@ class Traffic:
     cost_usd: float = 0.0
 
 
+_CONFIDENCE: Final = tuple(number / 20 for number in range(1, 20))
+
+FAILURES: Final = ("exception", "half_closed", "malformed_message", "protocol")
+"""Why a stream is failed closed. Each is counted from 0, so that an alert sees the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The configuration that serves."""
+
+    id: str
+    loaded_at: float
+    """Seconds since the epoch."""
+    is_refused: bool
+    """Whether a newer file was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """How delivering to Redis goes."""
+
+    lag: float
+    """Seconds since everything was delivered."""
+    failures: int
+
+
 class Telemetry:
     """What wissel counts. Each method is called once for each thing that happens."""
 
     def __init__(self) -> None:
-        meter = Meter()
+        self.meter: Final = Meter()
+        meter = self.meter
         self._registry = CollectorRegistry()
         self._registry.register(meter)
         self._decisions = meter.counter(
@@ -112,6 +143,15 @@ class Telemetry:
             unit="s",
             description="win rates that were waited for, by tier and result",
             borders=_DECISION_SECONDS,
+        )
+        self._confidence = meter.histogram(
+            "wissel.classify.confidence",
+            unit="",
+            description="the best route's score, by the route taken and whether it matched or fell back (other)",
+            borders=_CONFIDENCE,
+        )
+        self._assignments = meter.counter(
+            "wissel.assignments", description="requests of a split or rollout, by variant and reason"
         )
         self._responses = meter.histogram(
             "wissel.response.duration",
@@ -153,12 +193,79 @@ class Telemetry:
         self._failures = meter.counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"
         )
+        for reason in FAILURES:
+            self._failures.add(0, {"reason": reason})
         self._reloads = meter.counter("wissel.config.reloads", description="configurations loaded, by result")
+        for result in ("ok", "refused"):
+            self._reloads.add(0, {"result": result})
         self._streams = meter.up_down_counter("wissel.streams", description="open ext_proc streams")
         self.recent: deque[Decided] = deque(maxlen=RECENT)
         """The latest requests that were let through, oldest first."""
         self.denied: deque[Decided] = deque(maxlen=RECENT)
         """The latest that were refused, oldest first; kept apart, so that a flood of one does not hide the other."""
+
+    def show_config(self, read: Callable[[], Revision]) -> None:
+        """From now on tell what `read` says of the configuration."""
+        observed = self.meter.observed
+        observed("wissel.config.info", "1, with the revision that serves", lambda: [({"revision": read().id}, 1.0)])
+        observed(
+            "wissel.config.loaded_time",
+            "when the revision that serves was loaded, since the epoch",
+            lambda: [({}, read().loaded_at)],
+            unit="s",
+        )
+        observed(
+            "wissel.config.refused",
+            "1 while the file on disk cannot be used and the last good one serves",
+            lambda: [({}, float(read().is_refused))],
+        )
+
+    def show_store(self, read: Callable[[], StoreHealth]) -> None:
+        """From now on tell how `read` says that delivering goes."""
+        observed = self.meter.observed
+        observed(
+            "wissel.store.lag",
+            "since everything that was counted had reached Redis",
+            lambda: [({}, read().lag)],
+            unit="s",
+        )
+        observed(
+            "wissel.store.failures",
+            "writes of counters that Redis did not take",
+            lambda: [({}, read().failures)],
+            is_monotonic=True,
+        )
+
+    def show_rollouts(self, read: Callable[[], Iterable[Progress]]) -> None:
+        """From now on tell where `read` says that every rollout stands.
+
+        The weight that is set is told here; the actual one is the canary's part in `wissel.assignments`.
+        """
+        observed = self.meter.observed
+        observed("wissel.rollout.weight", "percent of the keys that the canary is set to", lambda: _weights(read()))
+        observed("wissel.rollout.phase", "1 for the phase that the rollout is in, else 0", lambda: _phases(read()))
+        observed("wissel.rollout.step", "steps that the rollout has behind it", lambda: _steps(read()))
+        observed("wissel.rollout.steps", "steps that the rollout has", lambda: _all_steps(read()))
+        observed(
+            "wissel.rollout.verdict",
+            "1 for the judgement of the latest look, else 0; told by the replica that looks",
+            lambda: _verdicts(read()),
+        )
+        observed(
+            "wissel.rollout.metric.value",
+            "a metric at the latest look, by arm, in its own unit",
+            lambda: _values(read()),
+        )
+        observed(
+            "wissel.rollout.metric.threshold",
+            "the value at which the canary would be worse than is allowed, in the metric's own unit",
+            lambda: _thresholds(read()),
+        )
+        observed(
+            "wissel.rollout.metric.change",
+            "the ends of the interval of the canary's difference from stable; of relative metrics, a share",
+            lambda: _changes(read()),
+        )
 
     def stream_opened(self) -> None:
         self._streams.add(1)
@@ -178,6 +285,19 @@ class Telemetry:
                     moved = graded.threshold - self._thresholds.get(graded.tier, 0.0)
                     self._tier_thresholds.add(moved, {"tier": graded.tier})
                     self._thresholds[graded.tier] = graded.threshold
+                if decision.split is not None:
+                    self._assignments.add(
+                        1,
+                        {
+                            "feature_flag.key": decision.split.name,
+                            "feature_flag.result.variant": decision.variant,
+                            "feature_flag.result.reason": decision.reason,
+                        },
+                    )
+                if decision.intent is not None and decision.intent.score is not None:
+                    self._confidence.record(
+                        decision.intent.score, {"route": decision.intent.route, "result": decision.intent.reason}
+                    )
             case Passed():
                 self._decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():
@@ -208,7 +328,7 @@ class Telemetry:
         if outcome.unread:
             self._unread.add(1, {**where, "reason": outcome.unread})
         operation = _operation(decision, outcome)
-        error = _error_type(outcome)
+        error = error_type(outcome)
         self._operations.record(outcome.duration, {**operation, "error.type": error} if error else operation)
         if outcome.usage is not None:
             self._tokens.record(outcome.usage.input_tokens, {**operation, "gen_ai.token.type": "input"})
@@ -258,6 +378,85 @@ class Telemetry:
         return generate_latest(self._registry)
 
 
+def _rollout(progress: Progress) -> dict[str, str]:
+    return {"rollout": progress.spec.name}
+
+
+def _weights(all_progress: Iterable[Progress]) -> Observations:
+    return [(_rollout(each), each.rollout.weight if each.rollout else 0) for each in all_progress]
+
+
+def _phases(all_progress: Iterable[Progress]) -> Observations:
+    return [
+        ({**_rollout(each), "phase": phase}, float(each.rollout.phase == phase))
+        for each in all_progress
+        if each.rollout is not None
+        for phase in get_args(Phase)
+    ]
+
+
+def _steps(all_progress: Iterable[Progress]) -> Observations:
+    return [(_rollout(each), each.rollout.step) for each in all_progress if each.rollout is not None]
+
+
+def _all_steps(all_progress: Iterable[Progress]) -> Observations:
+    return [(_rollout(each), len(each.spec.steps)) for each in all_progress]
+
+
+def _verdicts(all_progress: Iterable[Progress]) -> Observations:
+    return [
+        ({**_rollout(each), "verdict": judgement}, float(each.verdict.judgement == judgement))
+        for each in all_progress
+        if each.verdict is not None
+        for judgement in get_args(Judgement)
+    ]
+
+
+def _readings(all_progress: Iterable[Progress]) -> Iterable[tuple[dict[str, str], Guard | Limit | Comparison, Reading]]:
+    """Every metric of every rollout that was looked at, with its attributes."""
+    for each in all_progress:
+        if each.verdict is None or each.spec.analysis is None:
+            continue
+        # A look that could not measure has no readings.
+        for metric, reading in zip(each.spec.analysis.metrics, each.verdict.readings, strict=False):
+            yield {**_rollout(each), "metric": reading.metric}, metric, reading
+
+
+def _values(all_progress: Iterable[Progress]) -> Observations:
+    return [
+        ({**attributes, "arm": arm}, value)
+        for attributes, _, reading in _readings(all_progress)
+        for arm, value in (("canary", reading.canary), ("stable", reading.stable))
+        if value is not None
+    ]
+
+
+def _thresholds(all_progress: Iterable[Progress]) -> Observations:
+    for attributes, metric, reading in _readings(all_progress):
+        match metric:
+            case Guard(max=most):
+                yield {**attributes, "end": "max"}, most
+            case Limit():
+                ends = (("min", metric.min), ("max", metric.max))
+                yield from (({**attributes, "end": end}, value) for end, value in ends if value is not None)
+            case Comparison(direction=direction) if reading.stable is not None:
+                sign = 1 if direction == "increase" else -1
+                scale = reading.stable if metric.relative else 1.0
+                end = "max" if direction == "increase" else "min"
+                yield {**attributes, "end": end}, reading.stable + sign * metric.allowed * scale
+            case Comparison():
+                pass
+
+
+def _changes(all_progress: Iterable[Progress]) -> Observations:
+    return [
+        ({**attributes, "end": end}, value)
+        for attributes, _, reading in _readings(all_progress)
+        for end, value in zip(("lower", "upper"), reading.change, strict=True)
+        if value is not None
+    ]
+
+
 def _where(decision: Routed) -> dict[str, str]:
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
 
@@ -275,7 +474,7 @@ def _way(ways: dict[tuple[Value, ...], Traffic], facts: Mapping[str, Value], pla
 def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
     """By the GenAI conventions; the provider is known by the name of its cluster."""
     return {
-        "gen_ai.operation.name": _OPERATIONS[outcome.api],
+        "gen_ai.operation.name": OPERATIONS[outcome.api],
         "gen_ai.provider.name": decision.model.cluster,
         "gen_ai.request.model": decision.model.name,
         "wissel.route": decision.route,
@@ -283,8 +482,8 @@ def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _error_type(outcome: Outcome) -> str:
-    """Bounded: never an upstream's own words."""
+def error_type(outcome: Outcome) -> str:
+    """`error.type`, empty without an error. Bounded: never an upstream's own words."""
     if outcome.hung_up:
         return "hung_up"
     return str(outcome.status) if outcome.status >= 400 else "_OTHER" if outcome.error else ""

@@ -42,12 +42,15 @@ def print_json(value: Any) -> None:
 
 
 def configure_logs(form: str, *, level: str = "INFO") -> None:
+    from wissel.tracing import add_trace_ids
+
     if form not in {"console", "json"}:
         raise typer.BadParameter(f'--log-format is "{form}"; it should be console or json')
     as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_trace_ids,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.StackInfoRenderer(),

@@ -217,6 +217,9 @@ Timestamp = Annotated[
     ),
     AfterValidator(_timestamp),
 ]
+OtlpUrl = Annotated[
+    str, Form(r"https?://[^\s?#]+", "a URL such as http://localhost:4318", hidden=True), AfterValidator(_no_password)
+]
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -947,11 +950,25 @@ class Access(Section):
     """x-wissel-* headers that callers may set themselves; the others are removed from their requests."""
 
 
+class Traces(Section):
+    """Which requests are traced."""
+
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of those whose caller, in `traceparent`, does not say."""
+
+
 class Telemetry(Section):
     """What wissel tells about itself."""
 
     prometheus: bool = True
     """Serve /metrics on the admin listener."""
+    otlp: OtlpUrl | None = None
+    """The OTLP/HTTP endpoint that metrics and traces are sent to, such as http://localhost:4318; a token that it wants
+    stands in the environment variable OTEL_EXPORTER_OTLP_HEADERS. Read at the start only."""
+    interval: Duration = 15.0
+    """How often metrics are sent there."""
+    traces: Traces = Field(default_factory=Traces)
+    """Which requests are traced."""
 
 
 class ClusterTls(Section):

@@ -181,6 +181,17 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What one replica knows of a rollout."""
+
+    spec: RolloutSpec
+    rollout: Rollout | None
+    """None where requests are served as if it had not begun."""
+    verdict: Verdict | None
+    """Of the latest look, where this replica is the one that looks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A verb that makes no sense now."""
 

@@ -23,6 +23,7 @@ from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Re
 from wissel.extproc.transport import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry import Telemetry
+from wissel.tracing import Trace
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ class Session:
         "_router",
         "_task",
         "_telemetry",
+        "_trace",
     )
 
     def __init__(
@@ -98,6 +100,7 @@ class Session:
         self._asked_at = 0.0
         self._over = False
         self._failed = False
+        self._trace: Trace | None = None
         self._half_closed = False
         telemetry.stream_opened()
 
@@ -142,6 +145,8 @@ class Session:
         if self._ended is not None:
             self._ended(outcome)
         self._router.settle(decision, outcome)
+        if self._trace is not None:
+            self._trace.ended(outcome)
         self._telemetry.stream_closed()
 
     def _perform(self, steps: list[Step]) -> None:
@@ -153,16 +158,17 @@ class Session:
                     self._call.send(wire.encode(step))
                     self._count_decision()
                 case Identify(head):
+                    self._trace = self._router.tracing.begin(head, self._request_id)
                     self._perform(self._exchange.identified(self._router.identify(head)))
                     if self._exchange.is_reading:
                         self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
-                case Decide(subject, caller):
+                case Decide():
                     self._asked_at = perf_counter()
-                    answer = self._router.decide(subject, caller, self._request_id)
-                    if isinstance(answer, Decision):
-                        self._decided(answer)
+                    if self._trace is None:
+                        self._decide(step)
                     else:
-                        self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
+                        with self._trace.active():
+                            self._decide(step)
                 case Score(feedback):
                     self._task = asyncio.get_running_loop().create_task(self._score(feedback))
                 case Fail(why):
@@ -182,6 +188,13 @@ class Session:
             self._fail("exception", "see the traceback")
         finally:
             self._task = None
+
+    def _decide(self, step: Decide) -> None:
+        answer = self._router.decide(step.subject, step.caller, self._request_id)
+        if isinstance(answer, Decision):
+            self._decided(answer)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:
@@ -207,6 +220,8 @@ class Session:
         if decision is not None:
             self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
             self._router.served(decision)
+            if self._trace is not None:
+                self._trace.decided(decision)
         if isinstance(decision, Denied):
             self._router.refused(decision, self._request_id)
 
@@ -217,6 +232,8 @@ class Session:
         self._failed = True
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
+        if self._trace is not None:
+            self._trace.failed(reason)
         self._call.finish(Status.INTERNAL, "the processor failed")
 
 

@@ -64,6 +64,14 @@ class Recorder:
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._unremembered = 0
         self._folded_at = clock()
+        self._flushed_at = clock()
+        self.failures = 0
+        """Flushes that Redis did not take."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds since Redis last took everything, or since the start."""
+        return self._clock() - self._flushed_at
 
     def began(self, scope: Scope, arm: str, key: str) -> Ticket:
         """A request was dealt to `arm` by its targeting key (reason `split`); no other is evidence."""
@@ -89,10 +97,12 @@ class Recorder:
             try:
                 await self.flush()
             except StoreError as error:
+                self.failures += 1
                 waiting = min(2 * waiting, max(LONGEST_BACKOFF, self._flush_interval))
                 log.warning("flush_failed", problem=str(error), retry_in=waiting)
             except Exception:
                 # A bug here must not end the counting: the next flush writes the same sums.
+                self.failures += 1
                 log.exception("flush_failed")
             else:
                 waiting = self._flush_interval
@@ -107,6 +117,7 @@ class Recorder:
             if tally.is_idle and delivery.is_done and self._clock() - tally.used_at > IDLE_AFTER:
                 self._deliveries.pop(scope)
         await self._write_served()
+        self._flushed_at = self._clock()
         if self._clock() - self._folded_at >= FOLD_INTERVAL:
             self._folded_at = self._clock()
             for scope in list(self._deliveries):

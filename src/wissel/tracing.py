@@ -1,0 +1,219 @@
+"""What happens to one request, as spans of its caller's trace.
+
+    (the caller's or Envoy's span) -> route -> classify, authorize
+                                           -> chat MODEL
+
+`route` lasts from the request's headers to its decision, and carries a
+`feature_flag.evaluation` event for an assigned variant. `authorize` comes twice
+where the intent decides: whether the caller may ask at all, and whether for
+this. The span named after the operation lasts to the end of the response, and
+follows the GenAI conventions. Whether a request is traced is the caller's
+choice where its `traceparent` says so, else a share is drawn; one that is not
+traced costs a few microseconds.
+
+No prompt, answer or credential is ever an attribute. The targeting key may be
+a person's, so only its hash is told.
+"""
+
+from collections.abc import Generator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+    use_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.intent import NoScores, Scores
+from wissel.core.outcome import Outcome
+from wissel.core.request import Api, Head
+from wissel.telemetry import OPERATIONS, error_type
+
+EVALUATION: Final = "feature_flag.evaluation"
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+_HASH_BYTES: Final = 8
+
+
+class Tracing:
+    """Makes traces. Without `processor` there are none, and nothing is spent on them."""
+
+    def __init__(
+        self, processor: SpanProcessor | None = None, *, sample: float = 1.0, resource: Resource | None = None
+    ) -> None:
+        self._provider: TracerProvider | None = None
+        self._tracer: Tracer | None = None
+        if processor is not None:
+            self._provider = TracerProvider(
+                sampler=ParentBased(TraceIdRatioBased(sample)), resource=resource, shutdown_on_exit=False
+            )
+            self._provider.add_span_processor(processor)
+            self._tracer = self._provider.get_tracer("wissel")
+
+    def begin(self, head: Head, request_id: str) -> "Trace | None":
+        """The trace of the request that begins so; None where it is not traced."""
+        if self._tracer is None:
+            return None
+        carrier = {name: value for name in ("traceparent", "tracestate") if (value := head.headers.get(name))}
+        # Into an empty context: what is active in this task, if anything, is of another request.
+        parent = _PROPAGATOR.extract(carrier, context=Context())
+        route = self._tracer.start_span("route", parent, kind=SpanKind.SERVER)
+        if not route.is_recording():
+            return None
+        route.set_attribute("wissel.request_id", request_id)
+        return Trace(self._tracer, route, head.api)
+
+    def close(self) -> None:
+        """Send what is still to be sent, which may wait for the processor."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+class Trace:
+    """One request's spans."""
+
+    __slots__ = ("_api", "_operation", "_route", "tracer")
+
+    def __init__(self, tracer: Tracer, route: Span, api: Api | None) -> None:
+        self.tracer: Final = tracer
+        self._route = route
+        self._api: Final = api
+        self._operation: Span | None = None
+
+    @contextmanager
+    def active(self) -> Generator[None]:
+        """What is done and logged in this block, and in tasks made there, belongs to the request."""
+        token = _active.set(self)
+        try:
+            with use_span(self._route, record_exception=False, set_status_on_exception=False):
+                yield
+        finally:
+            _active.reset(token)
+
+    def decided(self, decision: Decision) -> None:
+        """The request was decided."""
+        route = self._route
+        match decision:
+            case Routed():
+                self._routed(decision)
+            case Passed(cluster=cluster):
+                route.set_attribute("gen_ai.provider.name", cluster)
+            case Listed():
+                pass
+            case Denied():
+                route.set_attributes({"error.type": decision.code, "http.response.status_code": decision.status})
+                if decision.route:
+                    route.set_attribute("wissel.route", decision.route)
+        route.end()
+
+    def _routed(self, decision: Routed) -> None:
+        assert self._api is not None
+        attributes = _operation(decision, self._api)
+        self._route.set_attributes({**attributes, "wissel.reason": decision.reason})
+        if decision.split is not None:
+            self._route.add_event(EVALUATION, _evaluation(decision))
+        name = f"{OPERATIONS[self._api]} {decision.model.name}"
+        within = set_span_in_context(self._route, Context())
+        self._operation = self.tracer.start_span(name, within, kind=SpanKind.CLIENT, attributes=attributes)
+
+    def failed(self, reason: str) -> None:
+        """The stream was failed closed."""
+        span = self._operation or self._route
+        span.set_attribute("error.type", reason)
+        span.set_status(Status(StatusCode.ERROR, reason))
+
+    def ended(self, outcome: Outcome | None) -> None:
+        """The stream is over; `outcome` is None where nothing is known of a response."""
+        if self._route.is_recording():
+            self._route.end()
+        span = self._operation
+        if span is None:
+            return
+        if outcome is not None:
+            span.set_attributes(_outcome(outcome))
+            if error := error_type(outcome):
+                span.set_attribute("error.type", error)
+                span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+
+_active: ContextVar[Trace | None] = ContextVar("active_trace", default=None)
+_UNTRACED: Final = nullcontext(INVALID_SPAN)
+
+
+def step(name: Literal["classify", "authorize"]) -> AbstractContextManager[Span]:
+    """The span of a part of deciding; one that records nothing where the request is not traced."""
+    trace = _active.get()
+    if trace is None:
+        return _UNTRACED
+    return trace.tracer.start_as_current_span(name, record_exception=False)
+
+
+def tell_scores(span: Span, scores: Scores | NoScores) -> None:
+    """What the classifier said, as attributes."""
+    match scores:
+        case NoScores(reason=reason):
+            span.set_attribute("error.type", reason)
+        case Scores():
+            best, score = scores.ranking[0]
+            span.set_attributes(
+                {"wissel.classifier": scores.classifier, "wissel.intent.best": best, "wissel.intent.score": score}
+            )
+
+
+def add_trace_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor of structlog's: lines that belong to a traced request say to which."""
+    found = get_current_span().get_span_context()
+    if found.is_valid:
+        event["trace_id"] = f"{found.trace_id:032x}"
+        event["span_id"] = f"{found.span_id:016x}"
+    return event
+
+
+def _operation(decision: Routed, api: Api) -> dict[str, str]:
+    return {
+        "gen_ai.operation.name": OPERATIONS[api],
+        "gen_ai.provider.name": decision.model.cluster,
+        "gen_ai.request.model": decision.model.name,
+        "wissel.route": decision.route,
+        "wissel.target": decision.target,
+    }
+
+
+def _evaluation(decision: Routed) -> dict[str, str]:
+    attributes = {
+        "feature_flag.key": decision.target,
+        "feature_flag.result.variant": decision.variant,
+        "feature_flag.result.reason": decision.reason,
+        "feature_flag.provider.name": "wissel",
+        "feature_flag.version": decision.revision,
+    }
+    if decision.key is not None:
+        digest = blake2b(decision.key.value.encode(), digest_size=_HASH_BYTES).hexdigest()
+        attributes["feature_flag.context.id"] = digest
+    return attributes
+
+
+def _outcome(outcome: Outcome) -> dict[str, str | int | float]:
+    found: dict[str, str | int | float | None] = {
+        "http.response.status_code": outcome.status or None,
+        "gen_ai.response.time_to_first_chunk": outcome.ttft,
+        "gen_ai.usage.input_tokens": outcome.usage.input_tokens if outcome.usage else None,
+        "gen_ai.usage.output_tokens": outcome.usage.output_tokens if outcome.usage else None,
+        "wissel.cost_usd": outcome.cost_usd,
+    }
+    return {name: value for name, value in found.items() if value is not None}
