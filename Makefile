@@ -24,7 +24,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests config README.md CHANGELOG.md
+	$(BIN)/codespell src config README.md CHANGELOG.md
 
 format: .venv/ready
 	$(BIN)/ruff format .

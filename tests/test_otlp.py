@@ -1,16 +1,21 @@
 """A tiny OTLP receiver, and what arrives there."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
+from pydantic import ValidationError
 
-from real import until
+from real import needs_envoy, until
 from wissel.admin.listener import listening
 from wissel.config.model import Telemetry as Settings
 from wissel.config.model import Traces
 from wissel.core.request import Head
+from wissel.demo.stage import running_stage
 from wissel.meters import Meter
 from wissel.otlp import exporting
 
@@ -96,3 +101,36 @@ async def test_an_endpoint_that_refuses_is_no_reason_to_stop(receiver: Receiver)
 async def test_without_an_endpoint_nothing_is_traced():
     async with exporting(Settings(), Meter()) as tracing:
         assert tracing.begin(Head("llm", "POST", "/v1/chat/completions", {}, "chat"), "wr-1") is None
+
+
+def test_a_password_has_no_place_in_the_address():
+    with pytest.raises(ValidationError, match="password"):
+        Settings(otlp="http://me:secret@collector:4318")
+
+
+@pytest.mark.slow
+@needs_envoy
+async def test_a_request_through_envoy_is_a_trace_that_joins_its_callers(receiver: Receiver, tmp_path: Path):
+    telemetry = {"otlp": f"http://{receiver.address}", "interval": "200ms", "traces": {"sample": 0}}
+    document = {"models": [{"name": "small", "cluster": "a"}], "telemetry": telemetry}
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    async with running_stage(document, tmp_path) as stage, aiohttp.ClientSession() as session:
+        headers = {"traceparent": f"00-{trace}-{parent}-01"}
+        asked = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+        async with session.post(f"{stage.envoy.url}/v1/chat/completions", json=asked, headers=headers) as answer:
+            assert answer.status == 200
+        await until(lambda: receiver.bodies["metrics"] and "wissel.decisions" in receiver.metrics)
+    spans = {
+        span["name"]: span
+        for body in receiver.bodies["traces"]
+        for resource in body["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    }
+
+    assert spans.keys() == {"route", "authorize", "chat small"}
+    assert {span["traceId"].lower() for span in spans.values()} == {trace}
+    assert spans["route"]["parentSpanId"].lower() == parent
+    assert spans["authorize"]["parentSpanId"] == spans["chat small"]["parentSpanId"] == spans["route"]["spanId"]
+    told = {each["key"]: each["value"] for each in spans["chat small"]["attributes"]}
+    assert int(told["gen_ai.usage.output_tokens"]["intValue"]) > 0

@@ -95,8 +95,8 @@ class Parts:
     telemetry: Telemetry
     gate: Gate
     thresholds: Thresholds = field(default_factory=Thresholds)
-    tracing: Tracing = field(default_factory=Tracing)
     """Of tiers: a reload keeps what they have learned of the traffic."""
+    tracing: Tracing = field(default_factory=Tracing)
 
 
 class App:

@@ -365,3 +365,13 @@ async def test_the_flusher_survives_what_nobody_thought_of(redis: Connection, mo
         await until(lambda: failures)
         monkeypatch.undo()
         await until_known(redis, 10)
+
+
+async def test_the_lag_is_the_time_since_redis_took_everything(redis: Connection):
+    now = 0.0
+    counting = recorder(redis, clock=lambda: now)
+    now = 5.0
+    before = counting.lag
+    await counting.flush()
+
+    assert (before, counting.lag) == (5.0, 0.0)

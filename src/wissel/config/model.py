@@ -233,10 +233,14 @@ def _duration(value: Any) -> Any:  # whatever stands in the file
     return float(found[1]) * _UNIT_SECONDS[found[2]]
 
 
+def _written(seconds: float) -> str:
+    return f"{seconds}s"
+
+
 Duration = Annotated[
     float,
     BeforeValidator(_duration),
-    PlainSerializer(lambda seconds: f"{seconds}s"),
+    PlainSerializer(_written),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}),
 ]
 """Written with its unit, read in seconds."""
