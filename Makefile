@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench clean
+.PHONY: demo test test-fast lint format bench bench-rollout clean
 
 demo: .venv/ready
 	$(BIN)/wissel demo
@@ -32,6 +32,10 @@ format: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m wissel.evaluation.bench_classify
+	$(BIN)/python -m wissel.evaluation.bench_path
+
+bench-rollout: .venv/ready
+	$(BIN)/python -m wissel.evaluation.rollouts
 
 clean:
 	rm -rf .venv

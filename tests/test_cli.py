@@ -1,5 +1,6 @@
 """The commands as an operator types them: what they print, and how they exit."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,13 @@ from typer.testing import CliRunner
 from real import needs_encoder, needs_envoy, needs_redis
 from wissel import __version__
 from wissel.cli import app
+from wissel.config import compile_rollouts, load
+from wissel.core.rollout import Move, begin
+from wissel.core.rollout import promote as promote_now
 from wissel.demo.parts import free_port
+from wissel.store.connection import Connection
+from wissel.store.keys import Keys
+from wissel.store.records import Records
 
 MINIMAL = """
 models:
@@ -190,3 +197,97 @@ def test_the_demo_tells_its_story_and_every_request_is_served_as_decided():
     assert told["requests"] == len(told["decisions"])
     assert len({each["route"] for each in served if each["route"]}) >= 5
     assert len({each["model"] for each in served}) >= 4
+    assert {each["name"]: each["phase"] for each in told["rollouts"]} == {
+        "chat-next": "healthy",
+        "chat-cheap": "degraded",
+    }
+    assert all(each["canary_requests"] < 300 for each in told["rollouts"] if each["phase"] == "degraded")
+
+
+# Rollouts, where no wissel serves; where one does: test_delivery.
+
+ROLLOUT = """
+namespace: test
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+rollouts:
+  - {name: next, stable: small, canary: large, steps: [{set_weight: 10}, {pause: {}}]}
+"""
+
+
+def promoted(url: str, config: Path) -> None:
+    """As a controller leaves it."""
+
+    async def promote() -> None:
+        connection = Connection(url)
+        (delivery,) = compile_rollouts(load(config))
+        move = promote_now(begin(delivery.spec, 0.0).rollout, delivery.spec, 0.0, by="ada", full=True)
+        assert isinstance(move, Move)
+        await Records(connection, Keys("test")).put(move.rollout, version=0)
+        await connection.close()
+
+    asyncio.run(promote())
+
+
+def test_a_promoted_rollout_is_a_note_to_edit_stable(server, config):
+    config.write_text(f"{ROLLOUT}\nredis: {server.url}\n")
+    before = run("check", "-c", str(config))
+    promoted(server.url, config)
+    after, offline = run("check", "-c", str(config)), run("check", "-c", str(config), "--offline")
+
+    assert (before.exit_code, after.exit_code, offline.exit_code) == (0, 0, 0)
+    assert 'note: rollout "next" is promoted: make "large" its stable model' in after.output
+    assert "note" not in before.output + offline.output
+
+
+def test_a_redis_that_is_away_is_a_note_and_no_error(config):
+    config.write_text(f"{ROLLOUT}\nredis: redis://127.0.0.1:1/0\n")
+    told = run("check", "-c", str(config), "--json")
+
+    assert told.exit_code == 0
+    assert "not known" in json.loads(told.stdout)["notes"][0]
+
+
+ANALYSED = ROLLOUT.replace(
+    "{pause: {}}]}",
+    "{pause: {duration: 1m}}], analysis: {metrics: [{name: error_rate, allowed_increase: 0.01}, "
+    "{name: ttft_p95, max: 2s}]}}",
+)
+
+
+def simulated(config: Path, *words: str):
+    config.write_text(f"{ANALYSED}\nredis: redis://127.0.0.1:1/0\n")
+    return run("rollout", "simulate", "-c", str(config), "--rollout", "next", "--runs", "20", *words)
+
+
+@pytest.mark.parametrize(("errors", "end", "worse"), [(0.02, "promoted", []), (0.3, "rolled_back", ["error_rate"])])
+def test_a_simulation_predicts_the_verdict(config, errors, end, worse):
+    told = json.loads(simulated(config, "--canary", f"error_rate={errors}", "--rps", "50", "--json").stdout)
+
+    assert told["shares"][end] >= 0.9
+    assert (told["worse_in"], told["left_out"]) == (worse, ["ttft_p95 max 2"])
+    assert told["wrong"] <= 0.1
+
+
+def test_a_simulation_is_told_in_words(config):
+    done = simulated(config, "--rps", "50")
+
+    assert (done.exit_code, "wrong verdicts, as this canary is no worse" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["--canary", "errors=1"], ["--canary", "error_rate=2"], ["--stable", "error_rate=x"]]
+)
+def test_a_behaviour_that_cannot_be_is_bad_usage(config, words):
+    assert simulated(config, *words).exit_code == 2
+
+
+def test_a_wissel_that_is_away_is_told_with_its_address():
+    done = run("rollout", "list", "--admin", "127.0.0.1:1")
+
+    assert (done.exit_code, 'no wissel answers at "http://127.0.0.1:1"' in done.stderr) == (1, True)
+
+
+def test_an_address_of_another_kind_is_bad_usage():
+    assert run("rollout", "list", "--admin", "file:///etc/passwd").exit_code == 2

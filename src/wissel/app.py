@@ -10,9 +10,9 @@ in the reverse order of their start.
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -30,15 +30,20 @@ from wissel.config import (
     compile_snapshot,
     load,
     redis_url,
+    viewer_token,
     worker_address,
 )
 from wissel.core.decision import Decision
 from wissel.core.rollout import Delivery
+from wissel.core.snapshot import ManagedKey
+from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import TLS, Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
+from wissel.gate import Gate, running_gate
+from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Telemetry
@@ -64,10 +69,39 @@ class Worker:
     """The URL of the supervisor's own redis-server, if the configuration wants one."""
 
 
+class LatestKeys:
+    """The managed keys as they are in the store now."""
+
+    def __init__(self) -> None:
+        self.managed: Mapping[str, ManagedKey] = {}
+        self.on_change: Callable[[], None] = _nobody_listens
+
+    def publish(self, managed: Mapping[str, ManagedKey]) -> None:
+        self.managed = managed
+        self.on_change()
+        log.info("managed_keys", count=len(managed))
+
+
+def _nobody_listens() -> None:
+    """Of changes before there is anything that they could change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every router of one process shares."""
+
+    classifiers: Classifiers
+    telemetry: Telemetry
+    gate: Gate
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Of tiers: a reload keeps what they have learned of the traffic."""
+
+
 class App:
     """One serving process, as the admin API sees it."""
 
-    def __init__(self, router: Router, telemetry: Telemetry) -> None:
+    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys) -> None:
+        self._keys = keys
         self.router = router
         self._compiled = router
         """As the configuration says, with every rollout at stable only."""
@@ -85,14 +119,18 @@ class App:
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
         """Decide by this configuration from now on."""
         self._compiled = router
+        router.thresholds.adopt(router.snapshot.tiers)
         if self.fleet is not None:
-            self.fleet.use(deliveries)
+            moving = {each.spec.name for each in deliveries}
+            plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
+            self.fleet.use(deliveries, plain)
         self.move()
 
     def move(self) -> None:
         """Put every rollout where its record says that it stands; requests under way keep what they began with."""
         compiled = self._compiled
-        self.router = replace(compiled, snapshot=self.fleet.apply(compiled.snapshot)) if self.fleet else compiled
+        moved = self.fleet.apply(compiled.snapshot) if self.fleet else compiled.snapshot
+        self.router = replace(compiled, snapshot=replace(moved, managed=self._keys.managed))
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
@@ -114,22 +152,29 @@ async def running_app(
         telemetry = Telemetry()
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
-        app = App(await _router(config, classifiers, telemetry), telemetry)
         url = worker.redis if worker else None
         if url is None:
             embedded = config.redis == "embedded"
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
+        keys = LatestKeys()
+        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
+        parts = Parts(classifiers, telemetry, gate)
+        app = App(await _router(config, parts), telemetry, keys)
+        keys.on_change = app.move
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
         app.use(app.router, compile_rollouts(config))
         token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
-        app.admin = await stack.enter_async_context(listening(application(app, token=token), admin))
+        # A supervisor gathers its workers' pages, whether it shows one or not.
+        viewer = None if worker else viewer_token(config)
+        api = application(app, token=token, viewer=viewer, prometheus=worker is not None or config.telemetry.prometheus)
+        app.admin = await stack.enter_async_context(listening(api, admin))
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        watcher = asyncio.create_task(_watch(path, app, classifiers))
+        watcher = asyncio.create_task(_watch(path, app, parts))
         stack.push_async_callback(_cancel, watcher)
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
@@ -147,10 +192,22 @@ async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None =
     log.info("stopped")
 
 
-async def _router(config: Config, classifiers: Classifiers, telemetry: Telemetry) -> Router:
+async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
-    classifier = await classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    return Router(snapshot, classifier, config.intent.deadline_ms / 1000, telemetry)
+    gate = parts.gate
+    classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
+    graders, tiers = await Graders(parts.classifiers.batcher).build(config.tiers, snapshot)
+    return Router(
+        snapshot.with_tiers(tiers),
+        classifier,
+        config.intent.deadline_ms / 1000,
+        parts.telemetry,
+        graders,
+        parts.thresholds,
+        gate.limiter,
+        await gate.key_sets.tokens(snapshot.issuers),
+        gate.denials,
+    )
 
 
 def _tls(config: Config) -> TLS | None:
@@ -174,7 +231,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _watch(path: Path, app: App, classifiers: Classifiers) -> None:
+async def _watch(path: Path, app: App, parts: Parts) -> None:
     """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
     seen = _digest(path)
     while True:
@@ -183,23 +240,25 @@ async def _watch(path: Path, app: App, classifiers: Classifiers) -> None:
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, classifiers)
+        await _reload(path, app, parts)
 
 
-async def _reload(path: Path, app: App, classifiers: Classifiers) -> None:
+async def _reload(path: Path, app: App, parts: Parts) -> None:
     began = perf_counter()
     try:
         config = load(path)
-        router = await _router(config, classifiers, app.telemetry)
+        router = await _router(config, parts)
     except WisselError as error:
         app.problem = str(error)
         app.telemetry.reloaded(ok=False)
         log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
+        await parts.gate.note("refused", str(error))
         return
     app.use(router, compile_rollouts(config))
     app.problem = None
     app.telemetry.reloaded(ok=True)
     log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
+    await parts.gate.note("loaded", f"revision {router.snapshot.revision}")
 
 
 def _digest(path: Path) -> bytes | None:
@@ -210,18 +269,24 @@ def _digest(path: Path) -> bytes | None:
         return None
 
 
+@asynccontextmanager
+async def dry_router(path: Path) -> AsyncGenerator[Router]:
+    """A router over the configuration at `path` that serves nobody. Raises ConfigError."""
+    async with AsyncExitStack() as stack:
+        classifiers = Classifiers()
+        stack.push_async_callback(classifiers.close)
+        config = load(path)
+        gate = await stack.enter_async_context(running_gate(None, config.namespace, lambda _: None))
+        yield await _router(config, Parts(classifiers, Telemetry(), gate))
+
+
 async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:
     """The decision that a call would meet under the configuration at `path`; nothing is served.
 
     Raises ConfigError, also for a `caller` that no key has.
     """
-    telemetry = Telemetry()
-    classifiers = Classifiers()
-    try:
-        router = await _router(load(path), classifiers, telemetry)
+    async with dry_router(path) as router:
         principal = find_principal(router, caller) if caller is not None else None
         if caller is not None and principal is None:
             raise ConfigError([f'--as: no key has the id "{caller}"'])
         return await dry_run(router, call_headers(call, headers), body, request_id="dry-run", caller=principal)
-    finally:
-        await classifiers.close()

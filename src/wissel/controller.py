@@ -37,7 +37,11 @@ SAVE_INTERVAL: Final = 5.0
 """Seconds after which a rollout that only let time pass is saved all the same."""
 
 HOOK_TRIES: Final = 4
-HOOK_SECONDS: Final = 5.0
+HOOK_SECONDS: Final = 2.0
+"""What a query and then a confirmation may take: both together less than the lease lasts."""
+
+CONFIRM_INTERVAL: Final = 10.0
+"""Seconds after which a webhook that did not agree to a promotion is asked again."""
 
 Verb = Literal["promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]
 
@@ -81,13 +85,23 @@ class Controller:
         self._session = session
         self._now = now
         self._deliveries: dict[str, Delivery] = {}
-        self._last: dict[str, Record] = {}
-        """As this replica knew each rollout, to tell a lost record from one that never was."""
+        self._last: dict[str, Rollout] = {}
+        """As this replica knew each rollout last, to tell a lost record from one that never was."""
+        self._asked: dict[str, float] = {}
+        """When a promotion was last asked for."""
         self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
+
+    def saw(self, rollout: Rollout) -> None:
+        """This replica has read a record; whoever has it in mind when Redis loses it will know."""
+        self._last[rollout.name] = rollout
+
+    def recall(self, name: str) -> Rollout | None:
+        """Where the rollout stood when this replica last knew."""
+        return self._last.get(name)
 
     async def run(self) -> None:
         """Tick until cancelled; whatever Redis or a webhook does, the next tick comes."""
@@ -101,12 +115,12 @@ class Controller:
             await asyncio.sleep(TICK)
 
     async def tick(self) -> None:
-        """One look at every rollout, if this replica holds the lease. Raises StoreError."""
+        """One look at every rollout, if this replica holds the lease. Raises StoreError while Redis is away."""
         token = await self._lease.take() if self._deliveries else None
         if token is None:
             return
-        for delivery in tuple(self._deliveries.values()):
-            await self._tick(delivery, token)
+        # Side by side: a Prometheus that hangs for one rollout keeps no other from being rolled back.
+        await asyncio.gather(*(self._tick_alone(delivery, token) for delivery in tuple(self._deliveries.values())))
 
     async def close(self) -> None:
         """Let another replica act at once."""
@@ -117,6 +131,14 @@ class Controller:
         except StoreError as error:
             log.warning("lease_not_released", problem=str(error))
 
+    async def _tick_alone(self, delivery: Delivery, token: int) -> None:
+        try:
+            await self._tick(delivery, token)
+        except StoreError as error:
+            log.warning("rollout_not_moved", rollout=delivery.spec.name, problem=str(error))
+        except Exception:
+            log.exception("rollout_not_moved", rollout=delivery.spec.name)
+
     async def _tick(self, delivery: Delivery, token: int) -> None:
         spec, now = delivery.spec, self._now()
         match await self._records.get(spec.name):
@@ -126,22 +148,23 @@ class Controller:
                 evidence = None
                 if rollouts.is_look_due(rollout, spec, now):
                     evidence = await self._evidence(delivery, rollout)
-                confirmed = not rollouts.awaits_confirmation(rollout, spec) or await self._confirmed(delivery, rollout)
+                confirmed = await self._confirmed(delivery, rollout, now)
                 move = rollouts.advance(rollout, spec, evidence, now, confirmed=confirmed)
                 if not (move.events or move.verdict) and now - rollout.at < SAVE_INTERVAL:
-                    self._last[spec.name] = Record(rollout, version)
+                    self.saw(rollout)
                     return
         await self._save(delivery, move, version, token)
 
     def _begun(self, delivery: Delivery, now: float) -> Move:
         """A rollout without a record: new, or its record was lost."""
         spec, last = delivery.spec, self._last.get(delivery.spec.name)
-        if last is None or last.rollout.revision != spec.revision:
+        if last is None or last.revision != spec.revision:
             return rollouts.begin(spec, now)
-        if last.rollout.is_promoted:
+        if last.is_promoted:
             # What everybody is served is not taken away because a database was.
-            return Move(last.rollout)
-        return rollouts.begin(spec, now, attempt=last.rollout.attempt + 1, lost=True)
+            return Move(last)
+        log.error("record_lost", rollout=spec.name, attempt=last.attempt, weight=last.weight)
+        return rollouts.begin(spec, now, attempt=last.attempt + 1, lost=True)
 
     async def _save(self, delivery: Delivery, move: Move, version: int, token: int) -> None:
         entries = [entry_of(move.rollout, event) for event in move.events]
@@ -149,7 +172,7 @@ class Controller:
         if not isinstance(written, Record):
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
-        self._last[delivery.spec.name] = written
+        self.saw(written.rollout)
         self._tell(delivery, move)
 
     async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
@@ -158,6 +181,7 @@ class Controller:
             tallied = await self._counters.read(scope)
         except StoreError as error:
             return Missing(str(error))
+        values = await asyncio.gather(*(self._query(delivery, query) for query in delivery.queries.values()))
         return Evidence(
             revision=rollout.revision,
             attempt=rollout.attempt,
@@ -165,7 +189,7 @@ class Controller:
             canary=tallied.arm("canary"),
             stable=tallied.arm("baseline" if delivery.spec.baseline else "stable"),
             share=rollouts.canary_share(rollout, delivery.spec),
-            queries={name: await self._query(delivery, query) for name, query in delivery.queries.items()},
+            queries=dict(zip(delivery.queries, values, strict=True)),
             mixed=tallied.mixed,
         )
 
@@ -239,13 +263,20 @@ class Controller:
 
     # Webhooks.
 
-    async def _confirmed(self, delivery: Delivery, rollout: Rollout) -> bool:
-        """Whether every URL agrees to the promotion; one that cannot be asked does not."""
+    async def _confirmed(self, delivery: Delivery, rollout: Rollout, now: float) -> bool:
+        """Whether the last move is allowed: every URL agrees; one that cannot be asked does not.
+
+        A look in this very tick may bring the last move within reach; it is asked for in the next one.
+        """
+        if not delivery.spec.confirm_promotion:
+            return True
+        asked = self._asked.get(rollout.name)
+        is_asked_already = asked is not None and 0 <= now - asked < CONFIRM_INTERVAL
+        if is_asked_already or not rollouts.awaits_confirmation(rollout, delivery.spec):
+            return False
+        self._asked[rollout.name] = now
         body = _hook_body(delivery, rollout, {"type": "confirm_promotion"})
-        for url in delivery.confirmations:
-            if not await self._post(url, body):
-                return False
-        return True
+        return all(await asyncio.gather(*(self._post(url, body) for url in delivery.confirmations)))
 
     def _tell(self, delivery: Delivery, move: Move) -> None:
         for event in move.events:

@@ -88,6 +88,8 @@ class EnvoyPlan:
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
     response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
     """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
+    upgrades: bool = False
+    """Whether connections may be upgraded to websockets; wissel then says where."""
     max_body_bytes: int = 32 * MEBIBYTE
     """A larger request is answered 413 by Envoy; with FULL_DUPLEX_STREAMED the processor has to count."""
     message_timeout: float = MESSAGE_TIMEOUT
@@ -116,7 +118,9 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
+        max_body_bytes=config.listen.max_body_bytes,
         message_timeout=message_timeout(config),
+        upgrades=any(entry.upgrade for entry in config.passthrough),
     )
 
 
@@ -185,6 +189,7 @@ def _listener(plan: EnvoyPlan) -> Fields:
         stream_idle_timeout=_seconds(plan.idle_timeout),
         access_log=[_access_log()],
         local_reply_config={"mappers": _local_replies(plan.max_body_bytes)},
+        upgrade_configs=[{"upgrade_type": "websocket"}] if plan.upgrades else [],
         http_filters=[
             {"name": "envoy.filters.http.ext_proc", "typed_config": _ext_proc(plan)},
             {

@@ -21,18 +21,22 @@ from wissel.controller import Controller
 from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
 from wissel.core.evidence import Observed
+from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Rollout
 from wissel.core.snapshot import Snapshot
+from wissel.core.split import Split
 from wissel.errors import StoreError
+from wissel.experiments import Experiments
 from wissel.extproc.server import Ended
 from wissel.store.audit import Audit
 from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import Feedback as ServedRequests
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
+from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
@@ -51,20 +55,22 @@ class Fleet:
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
         self.counters = Counters(connection, keys)
-        self.feedback = Feedback(connection, keys)
+        self.feedback = ServedRequests(connection, keys)
         self.audit = Audit(connection, keys)
         self.recorder = Recorder(self.counters, self.feedback, life)
         records = Records(connection, keys)
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
         self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
+        self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
-        self._promoted: dict[str, Rollout] = {}
 
-    def use(self, deliveries: tuple[Delivery, ...]) -> None:
-        """Serve and run these rollouts from now on."""
+    def use(self, deliveries: tuple[Delivery, ...], splits: tuple[Split, ...] = ()) -> None:
+        """Serve and run these rollouts from now on, and read these plain splits as experiments."""
+        self.experiments.use(splits)
         self._deliveries = deliveries
         self.controller.use(deliveries)
+        self._remember()
 
     def apply(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with every rollout where its record says that it stands."""
@@ -80,14 +86,11 @@ class Fleet:
         name = delivery.spec.name
         match self.follower.state(name):
             case Record(rollout):
-                if rollout.is_promoted:
-                    self._promoted[name] = rollout
-                else:
-                    self._promoted.pop(name, None)
                 return rollout
             case Absent():
                 # What everybody is served is not taken away because a database was.
-                return self._promoted.get(name)
+                last = self.controller.recall(name)
+                return last if last is not None and last.is_promoted else None
             case _:
                 return None
 
@@ -101,18 +104,28 @@ class Fleet:
         self.recorder.remember(request_id, ticket.served)
         return partial(_settle, ticket)
 
-    async def give_feedback(self, request_id: str, score: float) -> Served | AlreadyGiven | Unknown:
-        """Count a score in [0, 1] for the arm that served a request, once. Raises StoreError."""
-        answer = await self.feedback.accept(request_id, score)
-        if isinstance(answer, Served):
-            self.recorder.feedback(answer, score)
-        return answer
+    async def score(self, feedback: Feedback) -> ScoreAnswer:
+        """Count a score for the arm that served the request, once."""
+        try:
+            served = await self.feedback.accept(feedback.request_id, feedback.score)
+        except StoreError as error:
+            log.warning("feedback_not_taken", problem=str(error))
+            return "store_away"
+        match served:
+            case Served():
+                self.recorder.feedback(served, feedback.score)
+                return "accepted"
+            case AlreadyGiven():
+                return "already_given"
+            case Unknown():
+                return "request_not_found"
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """Count, follow and control until cancelled; `on_change` is called whenever `apply` would say something new."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.recorder.run())
             tasks.create_task(self.controller.run())
+            tasks.create_task(self.experiments.run())
             tasks.create_task(self._follow(on_change))
 
     async def first_look(self) -> None:
@@ -124,7 +137,13 @@ class Fleet:
 
     async def _follow(self, on_change: Callable[[], None]) -> None:
         async for _ in self.follower.changes():
+            self._remember()
             on_change()
+
+    def _remember(self) -> None:
+        for each in self._deliveries:
+            if isinstance(state := self.follower.state(each.spec.name), Record):
+                self.controller.saw(state.rollout)
 
     async def close(self) -> None:
         await self.controller.close()

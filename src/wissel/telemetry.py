@@ -5,8 +5,11 @@ they have one. Attributes are bounded by the configuration: names
 of routes, models and rules, never what a caller wrote.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from time import time
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -14,7 +17,8 @@ from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.outcome import Outcome
 from wissel.core.request import Api
-from wissel.meters import Meter
+from wissel.core.tier import NoWinRate, WinRate
+from wissel.meters import Meter, Value
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,6 +39,39 @@ _OPERATIONS: Final[Mapping[Api, str]] = {
 
 _DECISION_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+RECENT: Final = 50
+"""Decisions, and apart from them denials, that are remembered for people to look at."""
+
+
+class Decided(NamedTuple):
+    """A decision that was made; a tuple, since one is made for every request."""
+
+    at: float
+    """In seconds since the epoch."""
+    seconds: float
+    """From the request's body to the decision."""
+    decision: Decision
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What has gone one way since the process began."""
+
+    route: str
+    """Empty where the callers named the target."""
+    model: str
+    variant: str
+    decided: int = 0
+    ended: int = 0
+    """Responses that are over."""
+    errors: int = 0
+    """Of those, with a status from 400 or an error in their body; who hangs up makes none."""
+    seconds: float = 0.0
+    """That they took, together."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
 
 class Telemetry:
     """What wissel counts. Each method is called once for each thing that happens."""
@@ -46,7 +83,7 @@ class Telemetry:
         self._decisions = meter.counter(
             "wissel.decisions", description="decided requests, by kind, route, model, variant and reason"
         )
-        self._denials = meter.counter("wissel.denials", description="refused requests, by code and route")
+        self._denials = meter.counter("wissel.denials", description="refused requests, by code, route and limit")
         self._shadows = meter.counter(
             "wissel.shadow_rules", description="requests that a shadow rule would have changed"
         )
@@ -60,6 +97,20 @@ class Telemetry:
             "wissel.classify.duration",
             unit="s",
             description="classifications that were waited for, by result",
+            borders=_DECISION_SECONDS,
+        )
+        self._tier_requests = meter.counter(
+            "wissel.tier.requests", description="requests that a tier served, by tier, end and reason"
+        )
+        self._tier_thresholds = meter.up_down_counter(
+            "wissel.tier.threshold", description="the win rate from which a tier's strong end is asked, as last used"
+        )
+        self._thresholds: dict[str, float] = {}
+        """What is counted as each tier's threshold by now."""
+        self._gradings = meter.histogram(
+            "wissel.grade.duration",
+            unit="s",
+            description="win rates that were waited for, by tier and result",
             borders=_DECISION_SECONDS,
         )
         self._responses = meter.histogram(
@@ -104,6 +155,10 @@ class Telemetry:
         )
         self._reloads = meter.counter("wissel.config.reloads", description="configurations loaded, by result")
         self._streams = meter.up_down_counter("wissel.streams", description="open ext_proc streams")
+        self.recent: deque[Decided] = deque(maxlen=RECENT)
+        """The latest requests that were let through, oldest first."""
+        self.denied: deque[Decided] = deque(maxlen=RECENT)
+        """The latest that were refused, oldest first; kept apart, so that a flood of one does not hide the other."""
 
     def stream_opened(self) -> None:
         self._streams.add(1)
@@ -114,15 +169,22 @@ class Telemetry:
     def decided(self, decision: Decision, seconds: float) -> None:
         """A request was decided, `seconds` after its body was complete."""
         self._decision_seconds.record(seconds)
+        (self.denied if isinstance(decision, Denied) else self.recent).append(Decided(time(), seconds, decision))
         match decision:
             case Routed():
                 self._decisions.add(1, {"kind": "routed", **_where(decision), "reason": decision.reason})
+                if graded := decision.tier:
+                    self._tier_requests.add(1, {"tier": graded.tier, "end": graded.end, "reason": graded.reason})
+                    moved = graded.threshold - self._thresholds.get(graded.tier, 0.0)
+                    self._tier_thresholds.add(moved, {"tier": graded.tier})
+                    self._thresholds[graded.tier] = graded.threshold
             case Passed():
                 self._decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():
                 self._decisions.add(1, {"kind": "listed"})
             case Denied():
-                self._denials.add(1, {"code": decision.code, "route": decision.route})
+                limit = {"limit": decision.limit_id} if decision.limit_id else {}
+                self._denials.add(1, {"code": decision.code, "route": decision.route, **limit})
         if isinstance(decision, Routed | Denied):
             for rule_id in decision.shadow_ids:
                 self._shadows.add(1, {"rule": rule_id})
@@ -130,6 +192,10 @@ class Telemetry:
     def classified(self, scores: Scores | NoScores, seconds: float) -> None:
         result = scores.reason if isinstance(scores, NoScores) else "scores"
         self._classifications.record(seconds, {"result": result})
+
+    def graded(self, tier: str, rate: WinRate | NoWinRate, seconds: float) -> None:
+        result = rate.reason if isinstance(rate, NoWinRate) else "win_rate"
+        self._gradings.record(seconds, {"tier": tier, "result": result})
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
         """The response to a routed request is over."""
@@ -160,6 +226,33 @@ class Telemetry:
     def reloaded(self, *, ok: bool) -> None:
         self._reloads.add(1, {"result": "ok" if ok else "refused"})
 
+    def traffic(self) -> list[Traffic]:
+        """Every way that requests have gone, by route, model and variant."""
+        ways: dict[tuple[Value, ...], Traffic] = {}
+        for key, count in self._decisions.series.items():
+            if (facts := dict(key)).get("kind") == "routed":
+                _way(ways, facts, _PLACE).decided += int(count)
+        for key, (*counts, seconds) in self._operations.series.items():
+            way, ended = _way(ways, facts := dict(key), _OPERATION_PLACE), int(sum(counts))
+            way.ended += ended
+            way.seconds += seconds
+            way.errors += ended if facts.get("error.type", "hung_up") != "hung_up" else 0
+        for key, (*_, tokens) in self._tokens.series.items():
+            way = _way(ways, facts := dict(key), _OPERATION_PLACE)
+            if facts.get("gen_ai.token.type") == "input":
+                way.input_tokens += int(tokens)
+            else:
+                way.output_tokens += int(tokens)
+        for key, cost in self._cost.series.items():
+            _way(ways, dict(key), _OPERATION_PLACE).cost_usd += cost
+        return list(ways.values())
+
+    def denials(self) -> Iterable[tuple[str, str, int]]:
+        """Code, route and how many requests were refused so."""
+        for key, count in self._denials.series.items():
+            facts = dict(key)
+            yield str(facts.get("code", "")), str(facts.get("route", "")), int(count)
+
     def exposition(self) -> bytes:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
@@ -167,6 +260,16 @@ class Telemetry:
 
 def _where(decision: Routed) -> dict[str, str]:
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
+
+
+_PLACE: Final = ("route", "model", "variant")
+_OPERATION_PLACE: Final = ("wissel.route", "gen_ai.request.model", "feature_flag.result.variant")
+
+
+def _way(ways: dict[tuple[Value, ...], Traffic], facts: Mapping[str, Value], place: tuple[str, str, str]) -> Traffic:
+    """The way that a series belongs to; what exceeds the bound on series is one of its own, without names."""
+    route, model, variant = (str(facts.get(name, "")) for name in place)
+    return ways.setdefault((route, model, variant), Traffic(route, model, variant))
 
 
 def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:

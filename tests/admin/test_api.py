@@ -103,6 +103,7 @@ async def test_a_decision_shows_its_whole_reasoning(client):
         "key": None,
         "bucket": None,
         "unable": [],
+        "tier": None,
         "principal": "ada",
         "revision": "r1",
     }
@@ -177,3 +178,31 @@ async def test_a_foreign_name_that_points_at_loopback_is_refused(client):
 @pytest.mark.parametrize("host", ["localhost", "localhost:8081", "127.0.0.1:8081", "[::1]:8081", "127.1.2.3"])
 async def test_loopback_has_many_names(client, host):
     assert (await client.get("/metrics", headers={"host": host})).status == 200
+
+
+async def test_metrics_are_shown_only_where_they_are_wanted(process):
+    async for silent in client_of(application(process, token=None, prometheus=False)):
+        assert (await silent.get("/metrics")).status == 404
+
+
+# Rollouts, where the configuration has no redis; with one: test_delivery.
+
+
+async def test_without_redis_there_are_no_rollouts_and_no_feedback(client):
+    listed = await (await client.get("/v1/rollouts")).json()
+    one = await client.get("/v1/rollouts/chat")
+    given = await client.post("/v1/feedback", json={"request_id": "wr-1", "score": 1})
+
+    assert (listed, one.status, given.status) == ({"rollouts": []}, 404, 404)
+    assert (await given.json())["error"]["code"] == "feedback_not_kept"
+
+
+@pytest.mark.parametrize("path", ["/v1/feedback", "/v1/rollouts/chat/abort"])
+async def test_a_form_that_a_foreign_page_could_send_is_refused(client, path):
+    answer = await client.post(path, data=b'{"request_id": "wr-1", "score": 1}', headers={"content-type": "text/plain"})
+
+    assert (answer.status, (await answer.json())["error"]["code"]) == (415, "bad_content_type")
+
+
+async def test_an_unknown_verb_is_404(client):
+    assert (await client.post("/v1/rollouts/chat/destroy")).status == 404

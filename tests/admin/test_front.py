@@ -129,6 +129,13 @@ async def test_a_call_goes_to_a_worker_that_is_there_and_its_answer_comes_back_a
     assert {name: heard.headers[name] for name in sent} == sent
 
 
+async def test_the_console_is_one_workers_and_comes_without_the_token(office: Office, stack: AsyncExitStack):
+    client = await client_of(office, stack, token="t0ken")
+    statuses = [(await client.get(path)).status for path in ("/", "/console/console.js", "/v1/activity")]
+
+    assert statuses == [207, 207, 401]
+
+
 async def test_the_admin_token_stays_here(office: Office, stack: AsyncExitStack):
     client = await client_of(office, stack, token="t0ken")
     refused = await client.get("/v1/route")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wissel.config import admin_token, compile_snapshot, host_and_port, load, parse, redis_url, revision
 from wissel.core.access import HeaderMatch, Principal, Rule
-from wissel.core.snapshot import ApiKey, Credential, Passthrough, Price
+from wissel.core.snapshot import ApiKey, Credential, Limit, Passthrough, Price, Rate
 from wissel.core.split import KeySource, Split, Variant
 from wissel.errors import ConfigError
 
@@ -171,3 +171,28 @@ def test_a_config_survives_a_round_trip():
     text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True))
 
     assert parse(text) == config
+
+
+def test_times_compile_into_a_window_of_the_zone():
+    config = parse(
+        MODEL + "access: {rules: [{id: r, effect: permit, when: {days: [mon, sun], hours: '22:00-06:30',"
+        " zone: Europe/Amsterdam, since: 2027-01-31T09:00:00+01:00}}]}"
+    )
+    (rule,) = (compile_snapshot(config).rules or pytest.fail("no rules")).rules
+    window = rule.when or pytest.fail("no window")
+
+    assert (window.days, window.hours, window.since) == ({0, 6}, (22 * 60, 6 * 60 + 30), 1801382400.0)
+    assert (window.zone.offset(1801382400.0), window.zone.offset(1816000000.0)) == (3600, 7200)
+
+
+def test_limits_compile_into_whole_numbers():
+    config = parse(
+        "models: [{name: m, cluster: c, price: {input: 1}}]\n"
+        "access: {limits: [{id: l, per: header:X-Tenant, requests: 600/m, tokens: 5/h, concurrent: 8, usd: 0.5/d}]}"
+    )
+    compiled = compile_snapshot(config)
+
+    assert compiled.limits == (
+        Limit("l", "header", "x-tenant", Rate(600, 60), Rate(5, 3600), 8, Rate(500_000_000, 86_400)),
+    )
+    assert compiled.on_store_failure == "local"

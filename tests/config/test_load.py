@@ -93,7 +93,7 @@ entrypoints: [auto]
         'f:3:12: models[1].name: "coder" already names a model at models[0].name in line 2',
         'f:3:43: models[1].context: should be a whole number, and is "32k"',
         'f:5:17: routes[0].descripton: unknown key "descripton"; did you mean "description"?',
-        'f:5:43: routes[0].target: no model or split or rollout is named "codr"; did you mean "coder"?',
+        'f:5:43: routes[0].target: no model, split, rollout or tier is named "codr"; did you mean "coder"?',
         'f:6:10: intent.fallbck: unknown key "fallbck"; did you mean "fallback"?',
     ]
 
@@ -215,9 +215,13 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "target: half",
             "target: haf",
-            'routes[0].target: no model or split or rollout is named "haf"; did you mean "half"?',
+            'routes[0].target: no model, split, rollout or tier is named "haf"; did you mean "half"?',
         ),
-        ("target: half", "target: auto", 'routes[0].target: "auto" is an entrypoint; here belongs a model or split'),
+        (
+            "target: half",
+            "target: auto",
+            'routes[0].target: "auto" is an entrypoint; here belongs a model, split, rollout or tier',
+        ),
         ("fallback: general", "fallback: genral", 'no route is named "genral"; did you mean "general"?'),
         ("fallback: general", "fallback: small", 'no route is named "small"'),
         ("{fallback: general}", "{deadline_ms: 9}", "intent.fallback: missing; name the route"),
@@ -228,7 +232,7 @@ def test_a_wrong_shape_is_said_with_its_place_and_what_would_be_right(text: str,
         (
             "[auto]",
             "[auto]\naliases: {x: smal}",
-            'aliases.x: no model or split or rollout is named "smal"; did you mean "small"?',
+            'aliases.x: no model, split, rollout or tier is named "smal"; did you mean "small"?',
         ),
         ("{model: large,", "{model: lrge,", 'variants[1].model: no model is named "lrge"; did you mean "large"?'),
         ("{model: large,", "{model: half,", 'variants[1].model: "half" is a split; here belongs a model'),
@@ -410,3 +414,114 @@ def test_any_values_give_a_config_or_a_config_error_and_nothing_else(values: obj
     keys = ["models", "routes", "splits", "access", "envoy", "intent", "aliases", "redis", "listen", "entrypoints"]
 
     assert problems_of(yaml.safe_dump(dict.fromkeys(keys, values), allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("{}", "should have at least one of days, hours, since, until"),
+        ("{days: [friday]}", "should be mon or tue"),
+        ("{hours: 9-17}", 'should be two times of the day, such as "09:00-17:30"'),
+        ("{hours: '25:00-26:00'}", "should be two times of the day"),
+        ("{days: [mon], zone: Europe/Amsterdm}", 'no time zone is named "Europe/Amsterdm"'),
+        ("{days: [mon], zone: ../etc/passwd}", "should be the name of a time zone"),
+        ("{since: 2027-01-31}", "with Z or a distance from UTC"),
+        ("{since: 2027-02-30T00:00:00Z}", '"2027-02-30T00:00:00Z" does not exist'),
+        ("{since: 2027-02-01T00:00:00Z, until: 2027-01-01T00:00:00Z}", "until should come after since"),
+    ],
+)
+def test_a_time_that_cannot_be_is_a_problem(when: str, words: str):
+    assert words in only_problem(models(f"access: {{rules: [{{id: r, effect: permit, when: {when}}}]}}"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("{id: l, per: principal}", "should have at least one of requests, tokens, concurrent, usd"),
+        ("{id: l, per: team, requests: 1/m}", "should be one of principal, group, model, route, header:NAME"),
+        ("{id: l, per: group, requests: 600}", "a number in a time, such as 600/m"),
+        ("{id: l, per: group, requests: 0/m}", "a number in a time, such as 600/m"),
+        ("{id: l, per: group, concurrent: 0}", "should be greater than 0"),
+        ("{id: l, per: group, usd: 5/d}", "no model has a price, so nothing would be counted as spent"),
+        ("{id: l, per: group, usd: 0.0/d}", "dollars in a time"),
+        ("{id: l, per: header:X-Wissel-Tenant, requests: 1/m}", 'a caller\'s "x-wissel-tenant" is always removed'),
+        ("{id: l, per: group, requests: 1/m}, {id: l, per: group, tokens: 1/m}", '"l" already names a limit'),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_a_problem(limit: str, words: str):
+    assert words in only_problem(models(f"access: {{limits: [{limit}]}}"))
+
+
+TIERED = BASE + "tiers:\n  - {name: thrifty, strong: large, weak: half, router: {type: length}, strong_share: 0.3}\n"
+
+
+def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
+    config = parse(TIERED.replace("target: half", "target: thrifty"), "f")
+
+    assert (config.tiers[0].strong, config.tiers[0].weak, config.tiers[0].fallback) == ("large", "half", "strong")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("weak: half", "weak: haf", 'tiers[0].weak: no model, split or rollout is named "haf"; did you mean "half"?'),
+        ("weak: half", "weak: thrifty", 'tiers[0].weak: "thrifty" is a tier; here belongs a model, split or rollout'),
+        ("weak: half", "weak: large", 'tiers[0].weak: "large" is the strong end as well'),
+        ("name: thrifty", "name: half", '"half" already names a split'),
+        ("strong_share: 0.3", "threshold: 0.3, strong_share: 0.3", "should have either strong_share or threshold"),
+        ("strong_share: 0.3", "threshold: 0.3, threshold_min: 0.1", "limits a threshold that moves"),
+        ("strong_share: 0.3", "strong_share: 30", "tiers[0].strong_share"),
+        ("type: length", "type: lenght", 'did you mean "length"?'),
+        ("type: length", "type: similarity", 'the router "similarity" should have path'),
+        ("type: length", "type: length, path: x", 'the router "length" should have no path'),
+    ],
+)
+def test_what_is_wrong_with_a_tier_is_found(before: str, after: str, said: str):
+    assert before in TIERED
+    assert said in only_problem(TIERED.replace(before, after))
+
+
+ROLLOUT = """
+models:
+  - {name: small, cluster: a}
+  - {name: large, cluster: b}
+redis: embedded
+rollouts:
+  - name: next
+    stable: small
+    canary: large
+    steps: [{set_weight: 10}, {pause: {duration: 10m}}, {analysis: {proof: non_inferior}}, {set_weight: 50}]
+    analysis:
+      metrics:
+        - {name: error_rate, max: 0.25, guard: true}
+        - {name: latency_p95, allowed_increase: 10%}
+"""
+
+
+def test_a_rollout_is_read():
+    (rollout,) = parse(ROLLOUT).rollouts
+
+    assert [type(step).__name__ for step in rollout.steps] == ["Weight", "Pause", "AnalysisStep", "Weight"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("redis: embedded\n", "", 'rollouts keep their state in redis; add redis: a URL, or "embedded"'),
+        ("canary: large", "canary: small", "is also stable; there is nothing to roll out"),
+        ("canary: large", "canary: lrage", 'no model is named "lrage"; did you mean "large"?'),
+        ("error_rate, max", "eror_rate, max", 'no built-in metric is named "eror_rate"; did you mean "error_rate"?'),
+        ("guard: true", "guard: true, min: 0", "a guard should have max alone"),
+        (
+            "metrics:\n        - {name: error_rate, max: 0.25,",
+            "prometheus: http://p:9090\n      metrics:\n        - {name: queue, query: avg(q), max: 9,",
+            "a query takes a fixed limit",
+        ),
+        ("duration: 10m", "duration: 10", 'should be a duration such as "150ms"'),
+        ("allowed_increase: 10%", "allowed_increase: 10 %", "should be a number, a share"),
+        ("set_weight: 50", "set_weight: 150", "rollouts[0].steps[3].set_weight"),
+        ("set_weight: 50", "set_wait: 50", 'did you mean "set_weight"?'),
+    ],
+)
+def test_what_is_wrong_with_a_rollout_is_told(before, after, said):
+    assert said in only_problem(ROLLOUT.replace(before, after))

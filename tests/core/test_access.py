@@ -1,8 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import forbid, permit
-from wissel.core.access import Forbid, HeaderMatch, Permit, Principal, Rule, RuleBook, authorize
+from wissel.core.access import Forbid, HeaderMatch, Permit, Principal, Rule, RuleBook, Window, authorize
 
 ada = Principal("ada", frozenset({"eng"}))
 
@@ -70,6 +71,79 @@ def test_a_shadow_rule_that_changes_nothing_is_not_told():
     book = RuleBook([permit("all"), permit("again", models=frozenset({"m"}), shadow=True)])
 
     assert authorize(book, ada, ["m"]) == Permit(("m",), ("all",))
+
+
+class Fixed:
+    """A zone at a constant distance from UTC."""
+
+    def __init__(self, hours: float = 0) -> None:
+        self.seconds = hours * 3600
+
+    def offset(self, now: float) -> float:
+        return self.seconds
+
+
+class Broken:
+    def offset(self, now: float) -> float:
+        raise OverflowError
+
+
+MONDAY = 4 * 86_400  # 1970-01-05
+OFFICE = Window(Fixed(), days=frozenset({0, 1, 2, 3, 4}), hours=(9 * 60, 17 * 60))
+NIGHT = Window(Fixed(), days=frozenset({4}), hours=(22 * 60, 6 * 60))
+
+
+@pytest.mark.parametrize(
+    ("window", "hour", "covered"),
+    [
+        (OFFICE, 8.99, False),
+        (OFFICE, 9, True),
+        (OFFICE, 16.99, True),
+        (OFFICE, 17, False),
+        (OFFICE, 5 * 24 + 12, False),
+        (NIGHT, 4 * 24 + 21.99, False),
+        (NIGHT, 4 * 24 + 22, True),
+        (NIGHT, 5 * 24 + 5.99, True),
+        (NIGHT, 5 * 24 + 6, False),
+        (NIGHT, 5 * 24 + 22, False),
+        (NIGHT, 4 * 24 + 5, False),
+        (Window(Fixed(2), hours=(9 * 60, 17 * 60)), 7, True),
+        (Window(Fixed(-2), hours=(9 * 60, 17 * 60)), 9, False),
+        (Window(Fixed(), since=MONDAY + 3600.0), 0.99, False),
+        (Window(Fixed(), since=MONDAY + 3600.0), 1, True),
+        (Window(Fixed(), until=MONDAY + 3600.0), 1, False),
+    ],
+)
+def test_a_window_covers_its_days_and_hours_in_its_zone(window, hour, covered):
+    assert window.covers(MONDAY + hour * 3600) is covered
+
+
+def test_a_rule_speaks_only_in_its_window():
+    book = RuleBook([permit("all"), forbid("office", when=OFFICE)])
+
+    assert authorize(book, ada, ["m"], now=MONDAY + 12 * 3600) == Forbid(("office",))
+    assert authorize(book, ada, ["m"], now=MONDAY) == Permit(("m",), ("all",))
+
+
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_a_rule_that_cannot_be_evaluated_forbids_every_model(effect):
+    broken = Rule("broken", effect, models=frozenset({"m"}), when=Window(Broken(), hours=(0, 60)))
+    book = RuleBook([permit("all"), broken])
+
+    assert authorize(book, ada, ["m", "n"]) == Forbid(("broken",))
+
+
+def test_a_shadow_rule_that_cannot_be_evaluated_is_told_and_forbids_nothing():
+    broken = forbid("broken", when=Window(Broken(), hours=(0, 60)), shadow=True)
+
+    assert authorize(RuleBook([permit("all"), broken]), ada, ["m"]) == Permit(("m",), ("all",), ("broken",))
+
+
+def test_a_permit_that_cannot_be_evaluated_is_left_to_authorize():
+    book = RuleBook([permit("broken", when=Window(Broken(), hours=(0, 60)))])
+
+    assert book.might_permit(ada, "", {})
+    assert authorize(book, ada, ["m"]) == Forbid(("broken",))
 
 
 names = st.sampled_from(["a", "b", "c"])

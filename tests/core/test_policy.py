@@ -8,9 +8,10 @@ from factories import forbid, model, permit, request, snapshot, split
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
-from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through
+from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through, tier_for
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
+from wissel.core.tier import Grading, NoWinRate, Tier, WinRate
 
 ada = Principal("ada", frozenset({"eng"}))
 code = Scores({"chat": 0.2, "code": 0.9}, threshold=0.5)
@@ -18,8 +19,12 @@ unsure = Scores({"chat": 0.2, "code": 0.4}, threshold=0.5)
 
 
 def verdict(config: Snapshot, asked: Request, caller: Principal = ANONYMOUS, scores=code) -> Routed | Denied:
-    admitted = admit(config, asked, caller)
-    return admitted if isinstance(admitted, Denied) else decide(config, asked, caller, admitted, scores, request_id="r")
+    admitted = admit(config, asked, caller, now=0)
+    return (
+        admitted
+        if isinstance(admitted, Denied)
+        else decide(config, asked, caller, admitted, scores, request_id="r", now=0)
+    )
 
 
 def test_an_entrypoint_goes_where_the_intent_leads():
@@ -87,7 +92,7 @@ def test_a_forbidden_route_is_denied_after_classification():
 def test_who_may_nothing_is_denied_before_classification():
     config = snapshot(rules=(permit("others", groups=frozenset({"sales"})),))
 
-    assert admit(config, request("auto"), ada).status == 403
+    assert admit(config, request("auto"), ada, now=0).status == 403
 
 
 def test_an_arm_that_the_caller_may_not_use_is_never_assigned():
@@ -129,13 +134,13 @@ def test_models_are_listed_as_the_caller_may_use_them():
     config = snapshot(
         rules=(permit("eng-small", groups=frozenset({"eng"}), models=frozenset({"small"})),), aliases={"fast": "small"}
     )
-    listed = list_models(config, Head("models", "GET", "/v1/models", {}), ada)
+    listed = list_models(config, Head("models", "GET", "/v1/models", {}), ada, now=0)
 
     assert listed == Listed(("ab", "auto", "fast", "small"), ada, "r1")
 
 
 def test_without_access_every_name_is_listed():
-    listed = list_models(snapshot(), Head("models", "GET", "/v1/models", {}), ANONYMOUS)
+    listed = list_models(snapshot(), Head("models", "GET", "/v1/models", {}), ANONYMOUS, now=0)
 
     assert listed.names == ("ab", "auto", "large", "pixel", "small")
 
@@ -144,20 +149,20 @@ files = (Passthrough("/v1/files", "openai"),)
 
 
 def test_a_passthrough_goes_to_its_cluster():
-    passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS)
+    passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS, now=0)
 
     assert passed == Passed("openai", ANONYMOUS, "r1")
 
 
 @pytest.mark.parametrize("path", ["/v1/filesystem", "/v1", "/"])
 def test_a_path_beside_a_passthrough_is_not_found(path):
-    assert pass_through(snapshot(passthrough=files), Head("other", "GET", path, {}), ANONYMOUS).status == 404
+    assert pass_through(snapshot(passthrough=files), Head("other", "GET", path, {}), ANONYMOUS, now=0).status == 404
 
 
 def test_a_passthrough_meets_the_same_rules():
     config = snapshot(passthrough=files, rules=(permit("chat", paths=("/v1/chat/*",)),))
 
-    assert pass_through(config, Head("other", "GET", "/v1/files", {}), ada).status == 403
+    assert pass_through(config, Head("other", "GET", "/v1/files", {}), ada, now=0).status == 403
 
 
 names = st.sampled_from(["auto", "small", "large", "pixel", "ab", "nope"])
@@ -196,4 +201,83 @@ def test_the_order_of_routes_never_changes_the_outcome(scores, routes):
 
 
 def test_by_intent_is_said_before_any_scores_exist():
-    assert admit(snapshot(), request("auto"), ANONYMOUS) == ByIntent()
+    assert admit(snapshot(), request("auto"), ANONYMOUS, now=0) == ByIntent()
+
+
+@pytest.mark.parametrize(("asked", "status"), [("small", 200), ("large", 403), ("ab", 403), ("big", 403), ("x", 200)])
+def test_a_model_in_the_query_of_a_passthrough_meets_the_rules(asked, status):
+    config = snapshot(
+        passthrough=(Passthrough("/v1/files", "c"),),
+        aliases={"big": "large"},
+        rules=(permit(), forbid("no-large", models=frozenset({"large"}))),
+    )
+    head = Head("other", "GET", "/v1/files", {}, models=(asked,))
+
+    assert getattr(pass_through(config, head, ada, now=0), "status", 200) == status
+
+
+thrifty = Tier("thrifty", strong="large", weak="ab", policy=0.5)
+hard = Grading(WinRate(0.8, "length"), 0.5)
+easy = Grading(WinRate(0.2, "length"), 0.5)
+
+
+def tiered(grading: Grading | None, asked: Request | None = None, **fields) -> Routed | Denied:
+    config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),), **fields)
+    asked = asked or request("thrifty", headers={"x-session-id": "s"})
+    admitted = admit(config, asked, ada, now=0)
+    return (
+        admitted
+        if isinstance(admitted, Denied)
+        else decide(config, asked, ada, admitted, code, grading, request_id="r", now=0)
+    )
+
+
+def test_a_hard_request_goes_to_the_strong_end_of_a_tier():
+    routed = tiered(hard)
+
+    assert (routed.model.name, routed.target, routed.tier.end, routed.split) == ("large", "thrifty", "strong", None)
+
+
+def test_an_easy_request_goes_to_the_weak_end_whose_split_assigns_it():
+    routed = tiered(easy)
+
+    assert (routed.tier.end, routed.split.name, routed.reason, routed.key.value) == ("weak", "ab", "split", "s")
+
+
+def test_a_route_may_lead_to_a_tier():
+    config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),))
+    admitted = admit(config, request("auto"), ada, now=0)
+
+    assert tier_for(config, admitted, NoScores("empty")) == thrifty
+
+
+def test_no_router_is_asked_where_the_target_is_no_tier():
+    config = snapshot(tiers={"thrifty": thrifty})
+
+    assert tier_for(config, admit(config, request("large"), ada, now=0)) is None
+
+
+def test_access_comes_before_the_tier():
+    routed = tiered(hard, rules=(permit(), forbid("no-large", models=frozenset({"large"}))))
+
+    assert (routed.tier.end, routed.tier.reason, routed.model.name) == ("weak", "only_end", "small")
+
+
+def test_a_router_that_is_late_costs_the_choice_and_never_the_answer():
+    routed = tiered(Grading(NoWinRate("late"), 0.5))
+
+    assert (routed.model.name, routed.tier.reason, routed.reason) == ("large", "late", "error")
+
+
+def test_a_tier_that_nobody_graded_takes_its_fallback():
+    assert tiered(None).tier.reason == "failed"
+
+
+def test_a_tier_of_which_no_end_can_serve_is_refused():
+    denied = tiered(hard, request("thrifty", needs=frozenset({"text", "image"})))
+
+    assert (denied.status, denied.code) == (400, "no_able_model")
+
+
+def test_a_tier_is_listed_among_the_models():
+    assert "thrifty" in snapshot(tiers={"thrifty": thrifty}).names

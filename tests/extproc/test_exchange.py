@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from factories import model, request
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
+from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
-from wissel.core.snapshot import Credential
+from wissel.core.snapshot import Credential, Terms
 from wissel.extproc.exchange import (
     CHUNK_BYTES,
     Decide,
@@ -26,6 +27,7 @@ from wissel.extproc.exchange import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Score,
 )
 
 BUFFERED = Protocol("buffered", "none")
@@ -51,7 +53,7 @@ def begin(
     end_of_stream: bool = False,
     **more: str,
 ) -> tuple[Exchange, list]:
-    exchange = Exchange("wr-1", now=10.0, allow_headers=allow)
+    exchange = Exchange("wr-1", now=10.0, terms=Terms(allow_headers=allow))
     found = headers(**more)
     return exchange, exchange.receive(RequestHeaders(found, end_of_stream), now=10.0, protocol=protocol)
 
@@ -442,6 +444,54 @@ def test_a_duplex_passthrough_that_waits_loses_nothing():
     assert steps[1] == Reply("request_body", chunk=b"data", end_of_stream=True)
 
 
+@pytest.mark.parametrize("protocol", [BUFFERED, DUPLEX])
+def test_a_body_beyond_the_limit_is_413(protocol):
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(max_body_bytes=30))
+    exchange.receive(RequestHeaders(headers()), now=0.0, protocol=protocol)
+    exchange.identified(ANONYMOUS)
+
+    assert refusal(exchange.receive(RequestBody(BODY, end_of_stream=False), now=0.0)) == (413, "request_too_large")
+
+
+def test_what_was_sent_before_a_refusal_arrived_is_let_be():
+    exchange, _ = begin(protocol=DUPLEX)
+    exchange.identified(Denied(401, "no", "authentication_error", "invalid_api_key"))
+
+    assert exchange.receive(RequestBody(BODY, end_of_stream=True), now=0.0) == []
+
+
+def test_a_body_that_does_not_arrive_in_time_is_408():
+    exchange, _ = begin(protocol=DUPLEX)
+    exchange.identified(ANONYMOUS)
+    assert exchange.is_reading
+
+    assert refusal(exchange.late()) == (408, "request_timeout")
+    assert exchange.late() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "listed"), [("/v1/realtime", True), ("/v1/realtimes", False), ("//v1/realtime", False)]
+)
+def test_an_upgrade_goes_on_only_where_a_passthrough_lists_it(path, listed):
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(upgrades=("/v1/realtime",)))
+    steps = exchange.receive(
+        RequestHeaders(headers(path, method="GET", upgrade="websocket")), now=0.0, protocol=Protocol("none", "none")
+    )
+
+    assert isinstance(steps[0], Identify if listed else Refuse)
+
+
+def test_an_upgrade_that_goes_on_asks_for_no_body():
+    exchange = Exchange("wr-1", now=0.0, terms=Terms(upgrades=("/v1/realtime",)))
+    exchange.receive(
+        RequestHeaders(headers("/v1/realtime", method="GET", upgrade="websocket")), now=0.0, protocol=BUFFERED
+    )
+    exchange.identified(ANONYMOUS)
+    (reply,) = exchange.decided(Passed("live", ANONYMOUS, "r1"))
+
+    assert reply.skip_body
+
+
 # Whatever comes, in whatever order.
 
 events = st.one_of(
@@ -475,3 +525,62 @@ def test_no_order_of_messages_forwards_what_is_undecided(story, verdict, protoco
                 assert isinstance(verdict, Routed)
             elif isinstance(step, Refuse | Fail):
                 return
+
+
+@pytest.mark.parametrize("query", ["model=x", "a=1&model=x", "a=1;MODEL=x", "mod%65l=x", "model", "+model=x"])
+def test_a_model_in_the_query_of_a_call_is_refused(query):
+    _, steps = begin(path=f"/v1/chat/completions?{query}")
+
+    assert steps[0].response.status == 400
+    assert b"the query names a model" in steps[0].response.body
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=b", "Multipart/Form-Data", "application/x-www-form-urlencoded", "a/b, c/d"]
+)
+def test_a_form_is_refused_in_place_of_json(kind):
+    _, steps = begin(content_type=kind)
+
+    assert (steps[0].response.status, b"send application/json" in steps[0].response.body) == (400, True)
+
+
+def test_a_query_that_names_no_model_goes_on():
+    _, steps = begin(path="/v1/chat/completions?api-version=2&submodel=x")
+
+    assert isinstance(steps[0], Identify)
+
+
+# Feedback.
+
+
+@pytest.mark.parametrize("protocol", [BUFFERED, DUPLEX])
+def test_feedback_is_scored_and_answered_without_any_model(protocol):
+    exchange = reading(ADA, path="/v1/feedback", protocol=protocol)
+    (step,) = exchange.receive(RequestBody(b'{"request_id": "wr-7", "score": 1}', end_of_stream=True), now=10.1)
+    waits = exchange.is_settled
+    answered = exchange.scored(step.feedback, "accepted")
+
+    assert (step, waits, exchange.is_settled) == (Score(Feedback("wr-7", 1.0)), False, True)
+    assert [each.response.status for each in answered] == [200]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("already_given", 409), ("request_not_found", 404), ("store_away", 503), ("feedback_not_kept", 404)],
+)
+def test_feedback_that_does_not_count_is_told(answer, status):
+    exchange = reading(ADA, path="/v1/feedback")
+    exchange.receive(RequestBody(b'{"request_id": "wr-7", "score": 0.5}', end_of_stream=True), now=10.1)
+
+    assert refusal(exchange.scored(Feedback("wr-7", 0.5), answer)) == (status, answer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"score": 1}', b'{"request_id": "", "score": 1}', b'{"request_id": "wr-7", "score": true}',
+     b'{"request_id": "wr-7", "score": 1.5}', b'{"request_id": "wr-7", "score": NaN}'],
+)  # fmt: skip
+def test_feedback_that_cannot_be_read_is_400(body):
+    exchange = reading(ADA, path="/v1/feedback")
+
+    assert refusal(exchange.receive(RequestBody(body, end_of_stream=True), now=10.1)) == (400, "unreadable_request")

@@ -6,7 +6,11 @@ from typing import Protocol
 
 from aiohttp import web
 
+from wissel.admin import console
+from wissel.admin.activity import activity_view
+from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
+from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, guard
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
@@ -40,15 +44,22 @@ class Host(Protocol):
     def readiness(self) -> Readiness: ...
 
 
-def application(host: Host, *, token: str | None) -> web.Application:
-    """The API over `host`; without `token` it must be served on loopback only."""
+def application(
+    host: Host, *, token: str | None, viewer: str | None = None, prometheus: bool = True
+) -> web.Application:
+    """The API over `host`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
+    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
-    app.router.add_get("/metrics", api.metrics)
+    if prometheus:
+        app.router.add_get("/metrics", api.metrics)
     app.router.add_post("/v1/route", api.route)
+    app.router.add_get("/v1/activity", api.activity)
+    app.router.add_get("/v1/config", api.config)
+    app.router.add_routes(console.routes())
     app.router.add_routes(RolloutsApi(host.fleet).routes())
+    app.router.add_routes(ExperimentsApi(host.fleet).routes())
     return app
 
 
@@ -68,6 +79,12 @@ class _Api:
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._host.telemetry.exposition(), headers={"content-type": PROMETHEUS_CONTENT_TYPE})
+
+    async def activity(self, _: web.Request) -> web.Response:
+        return web.json_response(activity_view(self._host.telemetry))
+
+    async def config(self, _: web.Request) -> web.Response:
+        return web.json_response(configuration_view(self._host.router.snapshot, self._host.readiness().detail))
 
     async def route(self, request: web.Request) -> web.Response:
         """Decide only. `?path=` names the call (default /v1/chat/completions), `?as=` decides for a known principal."""

@@ -77,13 +77,15 @@ async def is_ready(admin: aiohttp.ClientSession) -> bool:
     return told is not None and told["status"] == "ready"
 
 
-def front(workers: Sequence[Worker], pages: Pages, *, token: str | None) -> web.Application:
-    """The API over `workers`; without `token` it must be served on loopback only."""
+def front(
+    workers: Sequence[Worker], pages: Pages, *, token: str | None, viewer: str | None = None, prometheus: bool = True
+) -> web.Application:
+    """The API over `workers`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
     desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token)], client_max_size=BODY_LIMIT)
+    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", desk.healthz)
     app.router.add_get("/readyz", desk.readyz)
-    app.router.add_get("/metrics", desk.metrics)
+    app.router.add_get("/metrics", desk.metrics if prometheus else desk.missing)
     app.router.add_route("*", "/{path:.*}", desk.pass_on)
     return app
 
@@ -97,6 +99,9 @@ class _Front:
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def missing(self, _: web.Request) -> web.Response:
+        raise web.HTTPNotFound
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Ready while one worker is: Envoy's health checks keep its streams from the others."""

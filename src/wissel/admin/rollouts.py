@@ -9,10 +9,12 @@ from wissel.admin.errors import error
 from wissel.controller import Standing, UnknownRolloutError, Verb
 from wissel.core.analysis import Reading
 from wissel.core.evidence import Arm
+from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
+from wissel.core.metrics import Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Pause, Refused, SetWeight, Step
-from wissel.errors import StoreError
+from wissel.errors import StoreError, UnreadableError
 from wissel.fleet import Fleet
-from wissel.store.base import AlreadyGiven, Entry, Served, Unknown
+from wissel.store.base import Entry
 
 View = dict[str, Any]
 
@@ -31,7 +33,7 @@ class RolloutsApi:
             web.get("/v1/rollouts/{name}", _told(self.get)),
             web.get("/v1/rollouts/{name}/history", _told(self.history)),
             web.post("/v1/rollouts/{name}/{verb}", _told(self.act)),
-            web.post("/v1/feedback", _told(self.feedback)),
+            web.post(FEEDBACK_PATH, _told(self.feedback)),
         ]
 
     async def list(self, _: web.Request) -> web.Response:
@@ -54,6 +56,8 @@ class RolloutsApi:
         if verb not in VERBS:
             return error(404, f'"{verb}" is none of {", ".join(sorted(VERBS))}', code="verb_not_found")
         asked = await _json(request)
+        if isinstance(asked, web.Response):
+            return asked
         by = str(asked.get("by") or "admin")
         act: Any = "promote_full" if verb == "promote" and asked.get("full") is True else verb
         fleet = self._known()
@@ -64,21 +68,16 @@ class RolloutsApi:
 
     async def feedback(self, request: web.Request) -> web.Response:
         """`{"request_id": …, "score": 0…1}`, once per request."""
-        asked = await _json(request)
-        request_id, score = asked.get("request_id"), asked.get("score")
-        if not isinstance(request_id, str) or not request_id:
-            return error(400, 'give "request_id": the x-wissel-request-id of the answer', code="bad_feedback")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-            return error(400, 'give "score": a number from 0 to 1', code="bad_feedback")
-        match await self._known().give_feedback(request_id, float(score)):
-            case Served():
-                return web.json_response({"status": "accepted"})
-            case AlreadyGiven():
-                return error(409, f'there is feedback on "{request_id}" already', code="already_given")
-            case Unknown():
-                return error(
-                    404, f'no request of the last 24 hours has the id "{request_id}"', code="request_not_found"
-                )
+        if request.content_type != "application/json":
+            return _bad_type()
+        try:
+            feedback = read_feedback(await request.read())
+        except UnreadableError as problem:
+            return error(400, str(problem), code="bad_feedback")
+        answer = await self._fleet.score(feedback) if self._fleet is not None else "feedback_not_kept"
+        if refusal := refusal_of(answer, feedback.request_id):
+            return error(refusal.status, refusal.message, code=refusal.code)
+        return web.json_response({"status": "accepted"})
 
     def _known(self) -> Fleet:
         if self._fleet is None:
@@ -101,17 +100,24 @@ def _told(handler: Any) -> Any:
     return told
 
 
-async def _json(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request, {} if it has no body. A form that a foreign page could send is refused."""
+async def _json(request: web.Request) -> dict[str, Any] | web.Response:
+    """The JSON object of a request, {} if it has no body; or what is wrong with it."""
     if not request.can_read_body:
         return {}
     if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="send application/json")
+        return _bad_type()
     try:
         body: Any = await request.json()
     except ValueError:
-        raise web.HTTPBadRequest(text="the body is not JSON") from None
-    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        body = None
+    if not isinstance(body, dict):
+        return error(400, "the body is not a JSON object", code="bad_body")
+    return cast("dict[str, Any]", body)
+
+
+def _bad_type() -> web.Response:
+    """Of a form that a foreign web page could send."""
+    return error(415, "send application/json", code="bad_content_type")
 
 
 def standing_view(standing: Standing) -> View:
@@ -120,6 +126,7 @@ def standing_view(standing: Standing) -> View:
     verdict = standing.verdict
     served = {name: arm.served for name, arm in standing.arms.items()}
     total = sum(served.values())
+    moves = total and not (rollout is not None and rollout.is_over)
     return {
         "name": spec.name,
         "stable": spec.stable,
@@ -132,11 +139,11 @@ def standing_view(standing: Standing) -> View:
         "step": rollout.step if rollout else 0,
         "steps": [_step_view(step) for step in spec.steps],
         "set_weight": rollout.weight if rollout else 0,
-        "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if total else None,
-        "arms": {name: _arm_view(arm) for name, arm in standing.arms.items()},
+        "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if moves else None,
+        "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,
-        "metrics": [_reading_view(each) for each in verdict.readings] if verdict else [],
+        "metrics": _metrics_view(standing),
         "sample_ratio_evidence": round(verdict.ln_sample_ratio, 3) if verdict else None,
     }
 
@@ -151,12 +158,34 @@ def _step_view(step: Step) -> View:
             return {"analysis": {"duration": duration, "proof": "non_inferior" if proof else None}}
 
 
-def _arm_view(arm: Arm) -> View:
+def arm_view(arm: Arm) -> View:
     return {"requests": arm.served, "errors": arm.failed, "keys": arm.keys}
 
 
-def _reading_view(reading: Reading) -> View:
-    return {**asdict(reading), "change": list(reading.change)}
+def _metrics_view(standing: Standing) -> list[View]:
+    analysis, verdict = standing.delivery.spec.analysis, standing.verdict
+    # What could not be measured has no readings.
+    if analysis is None or verdict is None or not verdict.readings:
+        return []
+    return [_reading_view(*each) for each in zip(verdict.readings, analysis.metrics, strict=True)]
+
+
+def _reading_view(reading: Reading, metric: Metric) -> View:
+    limit = {"measure": metric.measure, **_limit_view(metric)}
+    return {**asdict(reading), "change": list(reading.change), "limit": limit}
+
+
+def _limit_view(metric: Metric) -> View:
+    """What the canary's own value, or its change from stable's, has to keep within."""
+    match metric:
+        case Guard():
+            return {"of": "canary", "min": None, "max": metric.max}
+        case Limit():
+            return {"of": "canary", "min": metric.min, "max": metric.max}
+        case Comparison(direction="increase"):
+            return {"of": "change", "min": None, "max": metric.allowed}
+        case Comparison():
+            return {"of": "change", "min": -metric.allowed, "max": None}
 
 
 def entry_view(entry: Entry) -> View:

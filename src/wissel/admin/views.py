@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent
+from wissel.core.tier import Graded
 
 View = dict[str, Any]
 
@@ -30,6 +31,7 @@ def decision_view(decision: Decision) -> View:
                 "key": {"source": str(decision.key.source), "value": decision.key.value} if decision.key else None,
                 "bucket": decision.bucket,
                 "unable": _unable_view(decision.unable),
+                "tier": _tier_view(decision.tier),
                 "principal": decision.principal.id,
                 "revision": decision.revision,
             }
@@ -60,6 +62,7 @@ def decision_view(decision: Decision) -> View:
                 "route": decision.route or None,
                 **_intent_view(decision.intent),
                 "rules": list(decision.rule_ids),
+                "limit": decision.limit_id or None,
                 "shadow_rules": list(decision.shadow_ids),
                 "unable": _unable_view(decision.unable),
                 "principal": decision.principal.id if decision.principal else None,
@@ -80,6 +83,20 @@ def _intent_view(intent: Intent | None) -> View:
             "detail": intent.detail or None,
         },
         "scores": {name: _rounded(score) for name, score in ranking},
+    }
+
+
+def _tier_view(graded: Graded | None) -> View | None:
+    if graded is None:
+        return None
+    return {
+        "name": graded.tier,
+        "end": graded.end,
+        "reason": graded.reason,
+        "win_rate": _rounded(graded.win_rate),
+        "threshold": _rounded(graded.threshold),
+        "router": graded.router or None,
+        "detail": graded.detail or None,
     }
 
 

@@ -61,6 +61,13 @@ class Classifiers:
         self._models: dict[_Weights, ArchModel] = {}
         self._connections = Connections()
 
+    async def batcher(self) -> Batcher:
+        """The encoder and its memory, for whoever else reads embeddings. Raises ModelError if it cannot be had."""
+        if self._batcher is None or self._phrasebook is None:
+            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
+            self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
+        return self._batcher
+
     async def build(self, intent: model.Intent, snapshot: Snapshot) -> Classifier:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
 
@@ -96,10 +103,8 @@ class Classifiers:
                 return await self._cascade(section, plan)
 
     async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
-        if self._batcher is None or self._phrasebook is None:
-            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
-            self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
-        batcher, phrasebook = self._batcher, self._phrasebook
+        batcher, phrasebook = await self.batcher(), self._phrasebook
+        assert phrasebook is not None
         return await asyncio.to_thread(
             lambda: EmbeddingClassifier(batcher, phrasebook, plan.routes, threshold=plan.threshold)
         )

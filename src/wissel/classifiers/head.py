@@ -142,7 +142,7 @@ def _fit(vectors: Vectors, owners: Ints, routes: int, start: Floats) -> Floats:
     """Multinomial logistic regression in which every route weighs the same."""
     count, width = vectors.shape
     share = (1 / (routes * np.bincount(owners, minlength=routes).clip(1)))[owners].astype(np.float32)
-    rows = np.arange(count)
+    rows: Ints = np.arange(len(vectors), dtype=np.intp)
     penalty = 1 / (LOOSENESS * count)
 
     def loss(flat: Floats) -> tuple[float, Floats]:

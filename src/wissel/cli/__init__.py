@@ -10,11 +10,14 @@ from typing import Annotated
 import typer
 
 from wissel import __version__
+from wissel.cli import experiment, rollout
+from wissel.cli.access import access_app, audit, keys_app
 from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
 from wissel.cli.eval import evaluate, lint_routes
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
+from wissel.cli.tier import app as tier
 
 app = typer.Typer(
     name="wissel",
@@ -40,10 +43,15 @@ def options(
     pass
 
 
-for command in (serve, check, schema, envoy, explain, doctor, demo):
+for command in (serve, check, schema, envoy, explain, doctor, audit, demo):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("lint-routes")(lint_routes)
+
+for group in (rollout.app, experiment.app, keys_app, access_app):
+    app.add_typer(group)
+
+app.add_typer(tier, name="tier")
 
 
 def main() -> None:

@@ -1,34 +1,88 @@
 """What can be made of a configuration file without serving it: a check, its schema, an Envoy that fits it."""
 
+import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, honest_exits, print_json
-from wissel.errors import ConfigError
+from wissel.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from wissel.config import Config
+    from wissel.core.snapshot import Snapshot
+
+_REDIS_SECONDS: Final = 1.0
 
 
-def check(config: ConfigOption, as_json: JsonOption = False) -> None:
+def check(
+    config: ConfigOption,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask redis where rollouts stand.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
-    from wissel.config import compile_snapshot, load
-
     try:
-        snapshot = compile_snapshot(load(config))
+        loaded, snapshot = _checked(config)
     except ConfigError as error:
         if as_json:
             print_json({"ok": False, "problems": error.problems})
             raise typer.Exit(2) from None
         with honest_exits():
             raise
+    notes = [] if offline else asyncio.run(_notes(loaded))
     if as_json:
-        print_json({"ok": True, "revision": snapshot.revision})
+        print_json({"ok": True, "revision": snapshot.revision, "notes": notes})
         return
     rules = "no access rules" if snapshot.rules is None else f"{len(snapshot.rules.rules)} access rules"
     typer.echo(
         f"{config}: ok, revision {snapshot.revision}: {len(snapshot.models)} models, {len(snapshot.routes)} routes, "
-        f"{len(snapshot.splits)} splits, {rules}"
+        f"{len(snapshot.splits)} splits, {len(snapshot.tiers)} tiers, {rules}"
     )
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+async def _notes(config: "Config") -> list[str]:
+    """What is right and should be done all the same, as far as redis says so."""
+    from wissel.config import compile_rollouts, redis_url
+    from wissel.store.base import Record
+    from wissel.store.connection import Connection
+    from wissel.store.keys import Keys
+    from wissel.store.records import Records
+
+    deliveries = compile_rollouts(config)
+    if not deliveries or config.redis == "embedded" or (url := redis_url(config)) is None:
+        return []
+    notes: list[str] = []
+    connection = Connection(url, deadline=_REDIS_SECONDS)
+    try:
+        records = Records(connection, Keys(config.namespace))
+        for spec in (delivery.spec for delivery in deliveries):
+            match await records.get(spec.name):
+                case Record(rollout) if rollout.is_promoted and rollout.revision == spec.revision:
+                    notes.append(
+                        f'rollout "{spec.name}" is promoted: make "{spec.canary}" its stable model, or point what '
+                        "names it there and remove it; until then only its record in redis keeps it at 100 %"
+                    )
+                case _:
+                    pass
+    except StoreError as error:
+        notes.append(f"where rollouts stand is not known: {error}")
+    finally:
+        await connection.close()
+    return notes
+
+
+def _checked(path: Path) -> "tuple[Config, Snapshot]":
+    from wissel.config import compile_snapshot, load
+    from wissel.quality.serving import router_problems
+
+    config = load(path)
+    snapshot = compile_snapshot(config)
+    if problems := router_problems(config.tiers):
+        raise ConfigError(problems)
+    return config, snapshot
 
 
 def schema() -> None:

@@ -66,7 +66,8 @@ def _show_decision(view: dict[str, Any]) -> None:
         table.add_row("refused", f"{view['status']} {error['code']}: {error['message']}")
     shown: list[tuple[str, Callable[[Any], str]]] = [
         ("principal", str), ("route", str), ("intent", _intent_line), ("scores", _scores_line),
-        ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("split", str), ("key", _key_line),
+        ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("tier", _tier_line),
+        ("split", str), ("key", _key_line),
         ("bucket", str), ("variant", str), ("reason", str), ("model", str), ("upstream_model", str),
         ("cluster", str), ("unable", _unable_line), ("models", ", ".join), ("revision", str),
     ]  # fmt: skip
@@ -80,6 +81,11 @@ def _show_decision(view: dict[str, Any]) -> None:
 def _intent_line(intent: dict[str, Any]) -> str:
     score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
     return f"{intent['reason']}{score}{': ' + intent['detail'] if intent['detail'] else ''}"
+
+
+def _tier_line(tier: dict[str, Any]) -> str:
+    rate = "no win rate" if tier["win_rate"] is None else f"win rate {tier['win_rate']}"
+    return f"{tier['name']} -> {tier['end']} ({tier['reason']}): {rate} against threshold {tier['threshold']}"
 
 
 def _scores_line(scores: dict[str, float]) -> str:

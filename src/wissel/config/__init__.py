@@ -8,7 +8,15 @@ A new section is a class in `model`, its names in `references`, and what the
 decision needs of it in `compile`.
 """
 
-from wissel.config.compile import admin_token, classifier_keys, compile_rollouts, compile_snapshot, redis_url, revision
+from wissel.config.compile import (
+    admin_token,
+    classifier_keys,
+    compile_rollouts,
+    compile_snapshot,
+    redis_url,
+    revision,
+    viewer_token,
+)
 from wissel.config.load import load, parse
 from wissel.config.model import Config, host_and_port, json_schema, worker_address
 
@@ -24,5 +32,6 @@ __all__ = [
     "parse",
     "redis_url",
     "revision",
+    "viewer_token",
     "worker_address",
 ]

@@ -12,14 +12,34 @@ from pathlib import Path
 from typing import Literal
 
 from wissel.config import model
-from wissel.core.access import HeaderMatch, Principal, Rule, RuleBook
+from wissel.config.compile_access import (
+    compile_issuer,
+    compile_limit,
+    compile_rule,
+    compile_spiffe,
+    compile_verified,
+    header_match,
+)
+from wissel.core.access import HeaderMatch, Principal, RuleBook
 from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
-from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot
+from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
+from wissel.core.tier import Budget, Tier
 from wissel.errors import ConfigError
 
-DECIDING = {"models", "entrypoints", "passthrough", "aliases", "intent", "routes", "splits", "rollouts", "access"}
+DECIDING = {
+    "models",
+    "entrypoints",
+    "passthrough",
+    "aliases",
+    "intent",
+    "routes",
+    "splits",
+    "rollouts",
+    "tiers",
+    "access",
+}
 """The sections that a decision depends on; replicas may differ in the others."""
 
 
@@ -30,6 +50,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     """
     secrets = _Secrets(environ)
     secrets.find("admin.token", config.admin.token)
+    secrets.find("admin.viewer_token", config.admin.viewer_token)
     secrets.find("redis.url", config.redis.url if isinstance(config.redis, model.Redis) else None)
     for place, secret in _classifier_secrets(config.intent.classifier):
         secrets.find(place, secret)
@@ -44,19 +65,29 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
             **{each.name: _split(each) for each in config.splits},
             **{each.name: _rollout_split(each) for each in config.rollouts},
         },
+        tiers={each.name: _tier(each) for each in config.tiers},
         routes={each.name: _route(each) for each in config.routes},
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
         passthrough=tuple(
-            Passthrough(each.path_prefix, each.cluster)
+            Passthrough(each.path_prefix, each.cluster, each.upgrade)
             for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
         ),
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access
         else {},
-        rules=RuleBook(_rule(each) for each in access.rules) if access else None,
-        allow_headers=access.allow_headers if access else frozenset(),
+        rules=RuleBook(compile_rule(each) for each in access.rules) if access else None,
+        issuers=tuple(compile_issuer(each) for each in access.jwt) if access else (),
+        spiffe=compile_spiffe(access.spiffe) if access else "",
+        verified=compile_verified(access.envoy_identity) if access and access.envoy_identity else None,
+        limits=tuple(compile_limit(each) for each in access.limits) if access else (),
+        on_store_failure=access.on_store_failure if access else "local",
+        terms=Terms(
+            allow_headers=access.allow_headers if access else frozenset(),
+            upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
+            max_body_bytes=config.listen.max_body_bytes,
+        ),
     )
 
 
@@ -74,6 +105,11 @@ def revision(config: model.Config) -> str:
 def admin_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
     """What callers of the admin API must send; None if they need nothing. Raises ConfigError."""
     return _fetch("admin.token", config.admin.token, environ)
+
+
+def viewer_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
+    """What those who only look may send instead; None if there is no such token. Raises ConfigError."""
+    return _fetch("admin.viewer_token", config.admin.viewer_token, environ)
 
 
 def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -290,9 +326,23 @@ def _amount(written: str) -> tuple[float, bool]:
 
 def _match(each: model.Target) -> Match:
     def conditions(written: Mapping[str, model.HeaderCondition] | None) -> tuple[HeaderMatch, ...]:
-        return tuple(_header_match(name, condition) for name, condition in (written or {}).items())
+        return tuple(header_match(name, condition) for name, condition in (written or {}).items())
 
     return Match(conditions(each.headers), conditions(each.claims))
+
+
+_FIRST_STEP = 0.01
+"""Of a threshold whose router nobody calibrated: win rates lie between 0 and 1."""
+
+
+def _tier(each: model.Tier) -> Tier:
+    if each.threshold is not None:
+        policy = each.threshold
+    else:
+        share = each.strong_share or 0.0
+        start = min(max(1 - share, each.threshold_min), each.threshold_max)
+        policy = Budget(share, start, _FIRST_STEP, each.threshold_min, each.threshold_max)
+    return Tier(each.name, each.strong, each.weak, policy, each.fallback, each.deadline_ms / 1000)
 
 
 _KINDS: dict[str, KeyKind] = {
@@ -307,25 +357,3 @@ _KINDS: dict[str, KeyKind] = {
 def _key_source(written: str) -> KeySource:
     kind, _, name = written.partition(":")
     return KeySource(_KINDS[kind], name)
-
-
-def _rule(each: model.Rule) -> Rule:
-    return Rule(
-        id=each.id,
-        effect=each.effect,
-        principals=each.principals or frozenset(),
-        groups=each.groups or frozenset(),
-        models=each.models or frozenset(),
-        routes=each.routes or frozenset(),
-        paths=each.paths or (),
-        headers=tuple(_header_match(name, condition) for name, condition in (each.headers or {}).items()),
-        shadow=each.shadow,
-    )
-
-
-def _header_match(name: str, condition: model.HeaderCondition) -> HeaderMatch:
-    if condition.exact is not None:
-        return HeaderMatch(name, "exact", condition.exact)
-    if condition.prefix is not None:
-        return HeaderMatch(name, "prefix", condition.prefix)
-    return HeaderMatch(name, "suffix", condition.suffix or "")

@@ -8,8 +8,10 @@ is its description in the JSON Schema, so it speaks to the operator.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +35,8 @@ from wissel.core.request import Api, Modality
 T = TypeVar("T")
 
 SECRET_HINT = "a secret is never written here: give {env: NAME} or {file: PATH}"  # noqa: S105  # a message
+UNTRAINED = frozenset({"random", "length", "always_strong", "always_weak"})
+"""Routers of tiers that learn nothing, and so have no folder."""
 LOOPBACK_ADMIN = "127.0.0.1:8081"
 
 
@@ -86,6 +90,27 @@ def _lower_header(source: str) -> str:
 
 def _path_prefix(path: str) -> str:
     return path.lower().rstrip("/") or "/"
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"no time zone is named {quote(name)}") from None
+    return name
+
+
+def unix_time(timestamp: str) -> float:
+    """Of a `Timestamp`. Raises ValueError for a day or an hour that does not exist."""
+    return datetime.fromisoformat(timestamp.upper()).timestamp()
+
+
+def _timestamp(text: str) -> str:
+    try:
+        unix_time(text)
+    except ValueError as error:
+        raise ValueError(f"{quote(text)} does not exist: {error}") from None
+    return text
 
 
 def _no_password(url: str) -> str:
@@ -157,6 +182,41 @@ RedisUrl = Annotated[
     ),
     AfterValidator(_no_password),
 ]
+LimitedPer = Annotated[
+    str,
+    Form(
+        r"principal|group|model|route|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+",
+        "one of principal, group, model, route, header:NAME",
+    ),
+    AfterValidator(_lower_header),
+]
+WholeRate = Annotated[str, Form(r"[1-9][0-9]{0,11}/[smhd]", "a number in a time, such as 600/m (s, m, h or d)")]
+MoneyRate = Annotated[
+    str,
+    Form(
+        r"(?:[1-9][0-9]{0,6}(?:\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9])/[smhd]",
+        "dollars in a time, such as 500/d or 0.50/h (s, m, h or d)",
+    ),
+]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Hours = Annotated[
+    str,
+    Form(
+        r"(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)",
+        'two times of the day, such as "09:00-17:30"',
+    ),
+]
+ZoneName = Annotated[
+    str, Form(r"[A-Za-z0-9_+/-]{1,64}", "the name of a time zone, such as Europe/Amsterdam"), AfterValidator(_zone)
+]
+Timestamp = Annotated[
+    str,
+    Form(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
+        'a time such as "2027-01-31T09:00:00Z", with Z or a distance from UTC',
+    ),
+    AfterValidator(_timestamp),
+]
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -173,12 +233,17 @@ def _duration(value: Any) -> Any:  # whatever stands in the file
 Duration = Annotated[
     float,
     BeforeValidator(_duration),
+    PlainSerializer(lambda seconds: f"{seconds}s"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}),
 ]
 """Written with its unit, read in seconds."""
 
+_AMOUNT = r"^\d+(\.\d+)?(%|ms|s)?$"
+
 Amount = Annotated[
-    str, Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"')
+    str,
+    Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"'),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _AMOUNT}]}),
 ]
 
 SetOf = Annotated[
@@ -270,6 +335,8 @@ class Listen(Section):
     """Address of the admin API and the console; beyond loopback it needs `admin.token`."""
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
+    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
 
 
 class Admin(Section):
@@ -277,6 +344,14 @@ class Admin(Section):
 
     token: SecretRef | None = None
     """What callers of the admin API must send as bearer token; required if `listen.admin` is not loopback."""
+    viewer_token: SecretRef | None = None
+    """A token for those who only look: it reads everything and changes nothing; it needs `token` beside it."""
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.viewer_token is not None and self.token is None:
+            raise ValueError("viewer_token needs token beside it: without one everybody here may do everything")
+        return self
 
 
 class Redis(Section):
@@ -323,6 +398,8 @@ class Passthrough(Section):
     """Paths that are this one or lie below it."""
     cluster: ClusterName
     """The Envoy cluster that serves them."""
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""
 
 
 def _auto_or(least: int) -> Callable[[Any], Any]:
@@ -453,7 +530,7 @@ class Route(Section):
     name: Name
     """What metrics, rules and headers call it."""
     target: Name
-    """The model, split or rollout that serves it."""
+    """The model, split, rollout or tier that serves it."""
     description: Text | None = None
     """What requests of this intent are about; the classifier reads it."""
     domain: Text | None = None
@@ -486,6 +563,68 @@ class Split(Section):
     """The arms; a request without a key gets the first."""
 
 
+class QualityRouter(Section):
+    """What predicts how often the strong model answers better."""
+
+    type: Literal[
+        "similarity",
+        "factorization",
+        "neighbours",
+        "intent",
+        "encoder",
+        "causal",
+        "random",
+        "length",
+        "always_strong",
+        "always_weak",
+    ]
+    """Which kind of router; the last four learn nothing."""
+    path: Text | None = None
+    """The folder that `wissel tier train` wrote, relative to the working directory."""
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if (self.path is None) != (self.type in UNTRAINED):
+            wrong = "no path: it learns nothing" if self.path else "path: the folder that `wissel tier train` wrote"
+            raise ValueError(f"the router {quote(self.type)} should have {wrong}")
+        return self
+
+
+class Tier(Section):
+    """A strong and a weak target, between which each request's predicted difficulty decides."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of("strong_share", "threshold"))
+
+    name: Name
+    """What routes, aliases and callers name."""
+    strong: Name
+    """The model, split or rollout for hard requests."""
+    weak: Name
+    """The model, split or rollout for the others."""
+    router: QualityRouter
+    """What predicts the win rate of the strong end."""
+    strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The part of the requests that the strong end may have; the threshold moves to hold it."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A fixed win rate at or above which the strong end is asked."""
+    threshold_min: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The lowest that a moving threshold may get, whatever the share is then."""
+    threshold_max: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The highest."""
+    fallback: Literal["strong", "weak"] = "strong"
+    """The end for requests without text, and for a router that is late or fails."""
+    deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
+    """Milliseconds that a request waits for the router; after them it takes the fallback."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.strong_share is None) == (self.threshold is None):
+            raise ValueError("should have either strong_share or threshold")
+        if self.threshold_min > self.threshold_max:
+            raise ValueError("threshold_min should be at most threshold_max")
+        return self
+
+
 class HeaderCondition(Section):
     """What a header's value must be."""
 
@@ -502,6 +641,67 @@ class HeaderCondition(Section):
     def _one(self) -> Self:
         if sum(value is not None for value in (self.exact, self.prefix, self.suffix)) != 1:
             raise ValueError("should have exactly one of exact, prefix, suffix")
+        return self
+
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
+"""Of signatures by a private key: what a public key verifies, nobody can sign with it."""
+
+
+class Jwt(Section):
+    """An issuer whose JSON Web Tokens are taken as bearer tokens."""
+
+    issuer: Text
+    """What the token's `iss` must be."""
+    audience: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """What the token's `aud` must name one of."""
+    jwks: Text
+    """Where the issuer's public keys are: an https:// URL, or a file."""
+    algorithms: SetOf[Algorithm] = frozenset(("RS256", "ES256"))
+    """The signatures that are taken."""
+    principal_claim: Text = "sub"
+    """The claim that names the caller; a path such as user.id."""
+    groups_claim: Text = "groups"
+    """The claim that lists the caller's groups; a path such as realm_access.roles."""
+    prefix: str = "jwt:"
+    """Put before the caller's name, so that no token can speak for an API key; rules name it with the prefix."""
+
+
+class EnvoyIdentity(Section):
+    """An identity that another filter of Envoy's has verified before."""
+
+    namespace: Text = "envoy.filters.http.jwt_authn"
+    """The namespace of the dynamic metadata that it is left in; Envoy must be told to forward it to wissel."""
+    principal_claim: Text = "payload.sub"
+    """Where the caller's name is."""
+    groups_claim: Text = "payload.groups"
+    """Where the caller's groups are."""
+    prefix: str = "envoy:"
+    """Put before the caller's name, as in `jwt`."""
+
+
+class When(Section):
+    """Times; all that is given must hold."""
+
+    days: Annotated[SetOf[Day], Field(min_length=1)] | None = None
+    """Days of the week; a window that goes past midnight belongs to the day on which it begins."""
+    hours: Hours | None = None
+    """From one time of the day until before another, such as "09:00-17:30"; "22:00-06:00" ends on the next day."""
+    zone: ZoneName = "UTC"
+    """The time zone of days and hours, such as Europe/Amsterdam."""
+    since: Timestamp | None = None
+    """The first moment, as RFC 3339 with its distance from UTC, such as 2027-01-31T09:00:00Z."""
+    until: Timestamp | None = None
+    """The moment at which it is over, as in `since`."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.days is None and self.hours is None and self.since is None and self.until is None:
+            raise ValueError("should have at least one of days, hours, since, until")
+        if self.since is not None and self.until is not None and unix_time(self.since) >= unix_time(self.until):
+            raise ValueError("until should come after since")
         return self
 
 
@@ -587,6 +787,8 @@ class Metric(Section):
             raise ValueError("should have either max or min, or one of allowed_increase and allowed_decrease")
         if self.guard and (self.max is None or self.min is not None):
             raise ValueError("a guard should have max alone")
+        if self.guard and self.query:
+            raise ValueError("a guard looks at requests; a query takes a fixed limit without guard")
         if comparisons and (self.failure_limit or self.min_requests or self.query):
             raise ValueError("a comparison takes neither failure_limit nor min_requests nor query")
         return self
@@ -692,17 +894,52 @@ class Rule(Section):
     """Shell patterns of request paths, such as "/v1/*"; letter case does not matter."""
     headers: Annotated[dict[HeaderName, HeaderCondition], Field(min_length=1)] | None = None
     """Conditions on request headers; all of them must hold."""
+    when: When | None = None
+    """When the rule speaks; always if not given."""
     shadow: bool = False
     """Count what the rule would change, and change nothing."""
+
+
+class Limit(Section):
+    """How much may be used; everything that is given applies at once."""
+
+    id: Name
+    """What refusals, logs and metrics call it."""
+    per: LimitedPer
+    """Whom it counts apart: each principal, group, model or route, or each value of a header (header:NAME)."""
+    requests: WholeRate | None = None
+    """Requests in a time, such as 600/m; all of them may come at once, and they come back evenly."""
+    tokens: WholeRate | None = None
+    """Tokens of input and output in a time, such as 200000/m; estimated before, and settled by what was used."""
+    concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    """Requests at the same time."""
+    usd: MoneyRate | None = None
+    """Dollars in a second, minute, hour or day (UTC), such as 500/d, by the prices of the models."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.requests is None and self.tokens is None and self.concurrent is None and self.usd is None:
+            raise ValueError("should have at least one of requests, tokens, concurrent, usd")
+        return self
 
 
 class Access(Section):
     """Who may use what: a forbid wins, and what no rule permits is forbidden."""
 
     keys: tuple[Key, ...] = ()
-    """API keys of callers."""
+    """API keys of callers; `wissel keys` makes more of them while serving."""
+    jwt: tuple[Jwt, ...] = ()
+    """Issuers of JSON Web Tokens."""
+    spiffe: bool | Literal["x-forwarded-client-cert"] = False
+    """Take a peer's SPIFFE id as its identity: true for Envoy's attributes, or the header, which Envoy must set."""
+    envoy_identity: EnvoyIdentity | None = None
+    """Take an identity that Envoy has verified itself, such as with jwt_authn."""
     rules: tuple[Rule, ...] = ()
     """The policy."""
+    limits: tuple[Limit, ...] = ()
+    """How much callers may use, over all replicas; a request must fit into every limit that speaks of it."""
+    on_store_failure: Literal["local", "permit", "forbid"] = "local"
+    """What limits do while Redis is away: each replica counts its part, all pass, or all are refused."""
     allow_headers: Annotated[
         frozenset[OwnHeader],
         PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # as above
@@ -770,7 +1007,7 @@ class Config(Section):
     passthrough: tuple[Passthrough, ...] = ()
     """Paths that are no LLM calls and go on under the same access rules; any other path is refused."""
     aliases: dict[Name, Name] = Field(default_factory=dict)
-    """Other names that clients may ask for, each for a model, split or rollout."""
+    """Other names that clients may ask for, each for a model, split, rollout or tier."""
     intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
@@ -779,6 +1016,8 @@ class Config(Section):
     """Experiments: names behind which several models share the traffic."""
     rollouts: tuple[Rollout, ...] = ()
     """Models that take over step by step, judged on evidence; they need `redis`."""
+    tiers: tuple[Tier, ...] = ()
+    """Names behind which a strong and a weak target share the traffic by difficulty."""
     access: Access | None = None
     """Who may use what; without it everyone may use everything."""
     telemetry: Telemetry = Field(default_factory=Telemetry)

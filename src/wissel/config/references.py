@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
+from urllib.parse import urlsplit
 
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
 from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
@@ -53,12 +54,13 @@ def reference_problems(root: Place) -> list[Problem]:
     """Everything that does not fit together."""
     models, splits = _named("model", root["models"]), _named("split", root["splits"])
     rollouts = _named("rollout", root["rollouts"])
+    tiers = _named("tier", root["tiers"])
     routes = _named("route", root["routes"])
     entrypoints = _listed("entrypoint", root["entrypoints"])
     aliases = _keys_of("alias", root["aliases"])
     return list(
         chain(
-            _doubles((models, splits, rollouts, entrypoints, aliases), "callers say them all in one field"),
+            _doubles((models, splits, rollouts, tiers, entrypoints, aliases), "callers say them all in one field"),
             *(
                 _doubles((names,))
                 for names in (
@@ -66,19 +68,24 @@ def reference_problems(root: Place) -> list[Problem]:
                     _named("cluster", root["envoy"]["clusters"]),
                     _named("rule", root["access"]["rules"], "id"),
                     _named("key", root["access"]["keys"], "id"),
+                    _named("issuer", root["access"]["jwt"], "issuer"),
+                    _named("limit", root["access"]["limits"], "id"),
                     _named("path prefix", root["passthrough"], "path_prefix"),
                 )
             ),
-            _targets(root, (models, splits, rollouts), (entrypoints, aliases)),
-            _splits(root, models, (splits, rollouts, entrypoints, aliases)),
-            _rollouts(root, models, (splits, rollouts, entrypoints, aliases)),
+            _targets(root, (models, splits, rollouts, tiers), (entrypoints, aliases)),
+            _splits(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _rollouts(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
+            _tiers(root, (models, splits, rollouts), (tiers, entrypoints, aliases)),
             _routes(root, routes),
             _intents(root, routes, entrypoints),
             _clusters(root),
             _passthrough(root),
-            _rules(root, models, routes, (splits, rollouts, entrypoints, aliases)),
+            _rules(root, models, routes, (splits, rollouts, tiers, entrypoints, aliases)),
             _keys(root),
             _own_headers(root),
+            _budgets(root),
+            _key_sources(root),
             _listeners(root),
         )
     )
@@ -125,7 +132,8 @@ def _unknown(place: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...
     name = place.text
     if name is None or any(name in names for names in wanted):
         return
-    kinds = " or ".join(names.kind for names in wanted)
+    *others_kinds, last = (names.kind for names in wanted)
+    kinds = f"{', '.join(others_kinds)} or {last}" if others_kinds else last
     confused = next((names.kind for names in others if name in names), None)
     if confused:
         yield place.problem(f"{quote(name)} is {_a(confused)}; here belongs a {kinds}")
@@ -144,6 +152,17 @@ def _targets(root: Place, servers: tuple[_Names, ...], others: tuple[_Names, ...
         yield from _unknown(route["target"], servers, others)
     for _, target in root["aliases"].entries():
         yield from _unknown(target, servers, others)
+
+
+def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:
+    for tier in root["tiers"].items():
+        for end in ("strong", "weak"):
+            yield from _unknown(tier[end], wanted, others)
+        if tier["weak"].text is not None and tier["weak"].text == tier["strong"].text:
+            yield tier["weak"].problem(f"{quote(tier['weak'].text)} is the strong end as well")
+        for limit in ("threshold_min", "threshold_max"):
+            if tier["threshold"].present and tier[limit].present:
+                yield tier[limit].problem("limits a threshold that moves, and this one is fixed")
 
 
 def _splits(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
@@ -277,11 +296,33 @@ def _own_headers(root: Place) -> Iterator[Problem]:
             seen.add(folded)
             if folded.startswith("x-wissel-") and folded not in allowed:
                 yield place.key_problem(_removed(folded))
+    for limit in root["access"]["limits"].items():
+        kind, _, name = (limit["per"].text or "").partition(":")
+        if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
+            yield limit["per"].problem(_removed(name.lower()))
     for split in chain(root["splits"].items(), root["rollouts"].items()):
         for source in split["key"].items():
             kind, _, name = (source.text or "").partition(":")
             if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
                 yield source.problem(_removed(name.lower()))
+
+
+def _budgets(root: Place) -> Iterator[Problem]:
+    """A budget of dollars where no model has a price would never be used up."""
+    if any(each["price"].present for each in root["models"].items()):
+        return
+    for limit in root["access"]["limits"].items():
+        if limit["usd"].present:
+            yield limit["usd"].problem("no model has a price, so nothing would be counted as spent")
+
+
+def _key_sources(root: Place) -> Iterator[Problem]:
+    """Keys that come in plain text could be anyone's."""
+    for issuer in root["access"]["jwt"].items():
+        place = issuer["jwks"]
+        url = urlsplit(place.text or "")
+        if url.scheme == "http" and not _is_loopback(f"{url.hostname}:0"):
+            yield place.problem(f"{quote(place.text or '')} is not encrypted; use https, or a file")
 
 
 def _removed(header: str) -> str:

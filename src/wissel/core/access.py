@@ -3,7 +3,8 @@
 Rules permit or forbid. A forbid wins over any permit, and what no rule permits
 is forbidden. A rule that leaves a field out says nothing about it and matches
 everything there; what a rule does name must be known of the request to match,
-so a permit for some routes does not permit naming a model directly.
+so a permit for some routes does not permit naming a model directly. A rule
+whose conditions cannot be evaluated forbids, whatever its effect says.
 
 Rules are filed under the most selective thing that they name (a principal, a
 group, a model, a route), so the cost of a decision depends on the rules that
@@ -11,11 +12,13 @@ concern the request and not on how many there are.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 ANYTHING = "*"
+
+_MINUTES: Final = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,44 @@ class HeaderMatch:
                 return found.endswith(self.value)
 
 
+class Zone(Protocol):
+    """A time zone; summer time makes its distance from UTC depend on the time."""
+
+    def offset(self, now: float) -> float:
+        """Seconds to add to Unix time for the time that local clocks show."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a rule speaks; what is left out is always."""
+
+    zone: Zone
+    days: frozenset[int] = frozenset()
+    """Of the week, Monday is 0; a night belongs to the day on which it begins. Empty: all."""
+    hours: tuple[int, int] | None = None
+    """Minutes of the day, the second excluded; where it is not the larger, the window ends on the next day."""
+    since: float | None = None
+    """Unix time, included."""
+    until: float | None = None
+    """Unix time, excluded."""
+
+    def covers(self, now: float) -> bool:
+        if (self.since is not None and now < self.since) or (self.until is not None and now >= self.until):
+            return False
+        minutes = int((now + self.zone.offset(now)) // 60)
+        minute = minutes % _MINUTES
+        # The Unix epoch was a Thursday.
+        day = (minutes // _MINUTES + 3) % 7
+        begin, end = self.hours or (0, _MINUTES)
+        if begin < end:
+            return begin <= minute < end and self._on(day)
+        return (minute >= begin and self._on(day)) or (minute < end and self._on((day - 1) % 7))
+
+    def _on(self, day: int) -> bool:
+        return not self.days or day in self.days
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One line of the policy; an empty field matches everything."""
@@ -66,20 +107,24 @@ class Rule:
     paths: tuple[str, ...] = ()
     """Shell patterns over the normalised path."""
     headers: tuple[HeaderMatch, ...] = ()
+    when: Window | None = None
     shadow: bool = False
     """Counted, never enforced."""
 
-    def concerns(self, caller: Principal, route: str | None, path: str, headers: Mapping[str, str]) -> bool:
+    def concerns(
+        self, caller: Principal, route: str | None, path: str, headers: Mapping[str, str], now: float = 0.0
+    ) -> bool:
         """Whether everything but the model matches."""
-        return _named(self.routes, route) and self.fits(caller, path, headers)
+        return _named(self.routes, route) and self.fits(caller, path, headers, now)
 
-    def fits(self, caller: Principal, path: str, headers: Mapping[str, str]) -> bool:
+    def fits(self, caller: Principal, path: str, headers: Mapping[str, str], now: float = 0.0) -> bool:
         """Whether everything but the model and the route matches."""
         return (
             _named(self.principals, caller.id)
             and (not self.groups or ANYTHING in self.groups or not self.groups.isdisjoint(caller.groups))
             and (not self.paths or any(fnmatchcase(path, pattern) for pattern in self.paths))
             and all(condition.matches(headers) for condition in self.headers)
+            and (self.when is None or self.when.covers(now))
         )
 
     def covers(self, model: str) -> bool:
@@ -150,16 +195,19 @@ class RuleBook:
             found += self._by_route.get(route, ())
         return list({rule.id: rule for rule in found}.values())
 
-    def might_permit(self, caller: Principal, path: str, headers: Mapping[str, str]) -> bool:
+    def might_permit(self, caller: Principal, path: str, headers: Mapping[str, str], now: float = 0.0) -> bool:
         """Whether some enforced permit fits the caller, whatever the model and route; False is final."""
+
+        def fits(rule: Rule) -> bool:
+            try:
+                return rule.fits(caller, path, headers, now)
+            except Exception:  # noqa: BLE001  # `authorize` reads the rule again, and then it forbids
+                return True
+
         shelves = [self._everywhere, self._by_principal.get(caller.id, [])]
         shelves += [self._by_group.get(group, []) for group in caller.groups]
         shelves += [self._open_permits]
-        return any(
-            rule.effect == "permit" and not rule.shadow and rule.fits(caller, path, headers)
-            for shelf in shelves
-            for rule in shelf
-        )
+        return any(rule.effect == "permit" and not rule.shadow and fits(rule) for shelf in shelves for rule in shelf)
 
 
 def authorize(
@@ -170,10 +218,17 @@ def authorize(
     route: str | None = None,
     path: str = "",
     headers: Mapping[str, str] | None = None,
+    now: float = 0.0,
 ) -> Permit | Forbid:
-    """Which of `models` the caller may use here; the rules that said so come with the answer."""
+    """Which of `models` the caller may use here at Unix time `now`; the rules that said so come with the answer."""
     asked = tuple(models)
-    concerned = [rule for rule in book.about(caller, route, asked) if rule.concerns(caller, route, path, headers or {})]
+    concerned: list[Rule] = []
+    for rule in book.about(caller, route, asked):
+        try:
+            if rule.concerns(caller, route, path, headers or {}, now):
+                concerned.append(rule)
+        except Exception:  # noqa: BLE001  # whatever is wrong with a rule must not become a permission
+            concerned.append(replace(rule, effect="forbid", models=frozenset()))
     enforced = [rule for rule in concerned if not rule.shadow]
     answer = _weigh(enforced, asked)
     if len(enforced) == len(concerned):

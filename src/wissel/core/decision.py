@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from wissel.core.access import Principal
 from wissel.core.intent import Intent
+from wissel.core.limits import Reservation
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, Split, TargetingKey
+from wissel.core.tier import Graded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Routed:
     rule_ids: tuple[str, ...] = ()
     shadow_ids: tuple[str, ...] = ()
     unable: tuple[Unable, ...] = ()
+    reserved: Reservation | None = None
+    """What it drew from limits, to be settled when it is over."""
+    tier: Graded | None = None
+    """Strong or weak, and why; None where the target is no tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Passed:
     principal: Principal
     revision: str
     rule_ids: tuple[str, ...] = ()
+    reserved: Reservation | None = None
+    """As in `Routed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,8 @@ class Denied:
     route: str = ""
     intent: Intent | None = None
     rule_ids: tuple[str, ...] = ()
+    limit_id: str = ""
+    """The limit that is used up."""
     shadow_ids: tuple[str, ...] = ()
     unable: tuple[Unable, ...] = ()
     revision: str = ""

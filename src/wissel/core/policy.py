@@ -1,6 +1,6 @@
 """One request, one snapshot, one verdict.
 
-    name what is asked for -> choose route -> authorize -> able models -> assign variant
+    name what is asked for -> choose route -> authorize -> able models -> [strong or weak] -> assign variant
 
 Access comes before the split, so a model that a caller may not use is never
 assigned to it; so does ability, so an image never reaches a text model.
@@ -18,6 +18,7 @@ from wissel.core.intent import Intent, NoScores, Scores, choose_route
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
+from wissel.core.tier import Grading, NoWinRate, Strength, Tier, begin, grade
 
 NO_MODEL = ""
 """What rules are asked about where a request has no model: only rules that name none, or all, speak of it."""
@@ -36,20 +37,32 @@ class ByIntent:
     """The caller left the choice to us."""
 
 
-def admit(snapshot: Snapshot, request: Request, caller: Principal) -> Named | ByIntent | Denied:
-    """What can be said before the intent is known: the name exists, and the caller may use some of it."""
+def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float) -> Named | ByIntent | Denied:
+    """What can be said before the intent is known: the name exists, and the caller may use some of it.
+
+    `now` is Unix time, here and below: rules may speak at some times only.
+    """
     if request.model in snapshot.entrypoints:
-        if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers):
+        if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers, now):
             return _forbidden(Forbid(), request, caller, snapshot)
         return ByIntent()
     target = snapshot.aliases.get(request.model, request.model)
-    if target not in snapshot.models and target not in snapshot.splits:
+    if not any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers)):
         return _unknown_model(snapshot, request, caller)
-    match _permitted(snapshot, request, caller, target, route=None):
+    match _permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
             return _forbidden(forbid, request, caller, snapshot)
         case Permit() as permit:
             return Named(target, permit)
+
+
+def tier_for(snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | None = None) -> Tier | None:
+    """The tier whose router must be asked before `decide` is; None where the target is no tier."""
+    match admitted:
+        case Named(target):
+            return snapshot.tiers.get(target)
+        case ByIntent():
+            return snapshot.tiers.get(snapshot.routes[_intent(snapshot, scores).route].target)
 
 
 def decide(
@@ -58,20 +71,29 @@ def decide(
     caller: Principal,
     admitted: Named | ByIntent,
     scores: Scores | NoScores | None = None,
+    grading: Grading | None = None,
     *,
     request_id: str,
+    now: float,
 ) -> Routed | Denied:
-    """The verdict on an admitted request; `scores` is read only where it is routed by intent."""
+    """The verdict on an admitted request.
+
+    `scores` is read only where it is routed by intent, `grading` only where its target is a tier.
+    """
     match admitted:
         case Named(target, permit):
-            return _serve(snapshot, request, caller, target, permit, None, request_id)
+            return _serve(snapshot, request, caller, target, permit, None, grading, request_id)
         case ByIntent():
-            intent = choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
+            intent = _intent(snapshot, scores)
             target = snapshot.routes[intent.route].target
-            answer = _permitted(snapshot, request, caller, target, route=intent.route)
+            answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return _forbidden(answer, request, caller, snapshot, intent)
-            return _serve(snapshot, request, caller, target, answer, intent, request_id)
+            return _serve(snapshot, request, caller, target, answer, intent, grading, request_id)
+
+
+def _intent(snapshot: Snapshot, scores: Scores | NoScores | None) -> Intent:
+    return choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
 
 
 def _serve(
@@ -81,16 +103,25 @@ def _serve(
     target: str,
     permit: Permit,
     intent: Intent | None,
+    grading: Grading | None,
     request_id: str,
 ) -> Routed | Denied:
     unable = tuple(
         Unable(name, why) for name in permit.models if (why := inability(snapshot.models[name], request)) is not None
     )
     able = frozenset(permit.models) - {each.model for each in unable}
-    assigned = _assign(snapshot, request, caller, target, able, request_id)
-    if assigned is None:
+    tier = snapshot.tiers.get(target)
+    ends: tuple[tuple[Strength, str], ...] = tier.ends if tier else (("strong", target),)
+    assignments: dict[Strength, tuple[str, Assignment]] = {
+        end: (name, assigned)
+        for end, name in ends
+        if (assigned := _assign(snapshot, request, caller, name, able, request_id)) is not None
+    }
+    if not assignments:
         return _no_model_left(snapshot, caller, target, intent, unable)
-    broken = intent is not None and intent.reason in {"late", "failed"}
+    graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
+    served, assigned = assignments[graded.end if graded else "strong"]
+    broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
     return Routed(
         model=snapshot.models[assigned.variant.model],
         target=target,
@@ -100,13 +131,18 @@ def _serve(
         revision=snapshot.revision,
         route=intent.route if intent else "",
         intent=intent,
-        split=snapshot.splits.get(target),
+        split=snapshot.splits.get(served),
         key=assigned.key,
         bucket=assigned.bucket,
         rule_ids=permit.rule_ids,
         shadow_ids=permit.shadow_ids,
         unable=unable,
+        tier=graded,
     )
+
+
+def _ungraded(tier: Tier) -> Grading:
+    return Grading(NoWinRate("failed", "not graded"), begin(tier).threshold)
 
 
 def _assign(
@@ -120,18 +156,29 @@ def _assign(
     return assign(split, key, able=able, headers=request.headers, claims=caller.claims)
 
 
-def pass_through(snapshot: Snapshot, head: Head, caller: Principal) -> Passed | Denied:
+def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: float) -> Passed | Denied:
     """The verdict on a request that is no LLM call: 404 unless a passthrough lists its path."""
     found = passthrough_for(snapshot.passthrough, head.path)
     if found is None:
         return not_found(head.method, head.path)
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
-    match authorize(snapshot.rules, caller, (NO_MODEL,), path=head.path, headers=head.headers):
-        case Permit(rule_ids=rule_ids):
-            return Passed(found.cluster, caller, snapshot.revision, rule_ids)
-        case Forbid() as forbid:
-            return _denied_by(forbid, f'the path "{head.path}"', caller, snapshot, param=None)
+    rule_ids: list[str] = []
+    for model in _models_in_query(snapshot, head):
+        match authorize(snapshot.rules, caller, (model,), path=head.path, headers=head.headers, now=now):
+            case Permit() as permit:
+                rule_ids += permit.rule_ids
+            case Forbid() as forbid:
+                what = f'the path "{head.path}"' + (f' with the model "{model}"' if model else "")
+                return _denied_by(forbid, what, caller, snapshot, param=None)
+    return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
+
+
+def _models_in_query(snapshot: Snapshot, head: Head) -> list[str]:
+    """Every model of ours that the query could mean, after the one that stands for none."""
+    targets = (snapshot.aliases.get(name, name) for name in head.models)
+    known = (target for target in targets if target in snapshot.models or target in snapshot.splits)
+    return [NO_MODEL, *(model for target in known for model in _models(snapshot, target))]
 
 
 def not_found(method: str, path: str) -> Denied:
@@ -140,20 +187,21 @@ def not_found(method: str, path: str) -> Denied:
 
 
 def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
-    """The first entry whose prefix covers `path` at a segment border."""
-    for entry in entries:
-        prefix = entry.path_prefix.rstrip("/")
-        if path == prefix or path.startswith(prefix + "/"):
-            return entry
-    return None
+    """The first entry that covers `path`."""
+    return next((entry for entry in entries if lies_below(path, (entry.path_prefix,))), None)
 
 
-def list_models(snapshot: Snapshot, head: Head, caller: Principal) -> Listed:
+def lies_below(path: str, prefixes: Iterable[str]) -> bool:
+    """Whether a prefix covers `path` at the border of a segment."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in (each.rstrip("/") for each in prefixes))
+
+
+def list_models(snapshot: Snapshot, head: Head, caller: Principal, *, now: float) -> Listed:
     """Every name that the caller may put into `model`, sorted."""
     if snapshot.rules is None:
         return Listed(snapshot.names, caller, snapshot.revision)
-    by_intent = _some_route_is_open(snapshot, snapshot.rules, head, caller)
-    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=head.path, headers=head.headers)
+    by_intent = _some_route_is_open(snapshot, snapshot.rules, head, caller, now)
+    direct = authorize(snapshot.rules, caller, tuple(snapshot.models), path=head.path, headers=head.headers, now=now)
     named = frozenset(direct.models) if isinstance(direct, Permit) else frozenset[str]()
 
     def usable(name: str) -> bool:
@@ -177,18 +225,18 @@ def inability(model: Model, request: Request) -> str | None:
 
 
 def _permitted(
-    snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None
+    snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None, now: float
 ) -> Permit | Forbid:
     models = _models(snapshot, target)
     if snapshot.rules is None:
         return Permit(models, ())
-    return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers)
+    return authorize(snapshot.rules, caller, models, route=route, path=request.path, headers=request.headers, now=now)
 
 
-def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal) -> bool:
+def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal, now: float) -> bool:
     def is_open(route: Route) -> bool:
         models = _models(snapshot, route.target)
-        answer = authorize(rules, caller, models, route=route.name, path=head.path, headers=head.headers)
+        answer = authorize(rules, caller, models, route=route.name, path=head.path, headers=head.headers, now=now)
         return isinstance(answer, Permit)
 
     return any(is_open(route) for route in snapshot.routes.values())

@@ -31,7 +31,7 @@ def load(record: Mapping[str, Any]) -> Rollout:
     if record.get("layout") != LAYOUT:
         raise StoreError(f'a rollout record has layout "{record.get("layout")}", this version reads {LAYOUT}')
     try:
-        return cast("Rollout", _decode(Rollout, record))
+        return cast("Rollout", decode(Rollout, record))
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise StoreError(f"a rollout record cannot be read: {problem!r}") from problem
 
@@ -85,7 +85,11 @@ def _tagged() -> frozenset[type]:
     return frozenset(found)
 
 
-def _decode(hint: Any, value: Any) -> Any:
+def decode(hint: Any, value: Any) -> Any:
+    """What `encode` made of a value of this type.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for anything else.
+    """
     origin = get_origin(hint)
     if arms := _arms(hint):
         if value is None or not isinstance(value, Mapping):
@@ -93,13 +97,13 @@ def _decode(hint: Any, value: Any) -> Any:
         classes = cast("list[type]", [arm for arm in arms if is_dataclass(arm)])
         named = {each.__name__: each for each in classes}
         chosen = classes[0] if len(classes) == 1 else named[cast("Mapping[str, str]", value)[_KIND]]
-        return _decode(chosen, value)
+        return decode(chosen, value)
     if is_dataclass(hint):
         hints = _hints(cast("type", hint))
-        return cast("Any", hint)(**{name: _decode(hints[name], value[name]) for name in hints if name in value})
+        return cast("Any", hint)(**{name: decode(hints[name], value[name]) for name in hints if name in value})
     if origin is tuple:
-        return tuple(_decode(get_args(hint)[0], item) for item in value)
+        return tuple(decode(get_args(hint)[0], item) for item in value)
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         key, item = get_args(hint)
-        return {(int(k) if key is int else k): _decode(item, v) for k, v in value.items()}
+        return {(int(k) if key is int else k): decode(item, v) for k, v in value.items()}
     return value

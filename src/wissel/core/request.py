@@ -6,7 +6,7 @@ nobody looks at JSON again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
 """The LLM calls that are understood, by the last part of their paths."""
@@ -57,8 +57,8 @@ class Conversation:
 class Head:
     """A request before its body: enough to know who calls and what for."""
 
-    kind: Literal["llm", "models", "other"]
-    """An LLM call, the list of models, or something that only a passthrough may let on."""
+    kind: Literal["llm", "models", "feedback", "other"]
+    """An LLM call, the list of models, a score for an answer, or something that only a passthrough may let on."""
     method: str
     path: str
     """Normalised: lower case, single slashes, no query, no trailing slash."""
@@ -66,6 +66,12 @@ class Head:
     """Lower-cased names; of repeated headers the values joined by a comma."""
     api: Api | None = None
     """Of an LLM call."""
+    models: tuple[str, ...] = ()
+    """What the query of another call says in `model`."""
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of Envoy's, about the connection."""
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """What Envoy's other filters have left, by namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Literal
 from wissel.core.access import Principal, RuleBook
 from wissel.core.request import Api, Modality
 from wissel.core.split import Split, Variant
+from wissel.core.tier import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,20 @@ class Passthrough:
 
     path_prefix: str
     cluster: str
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What Envoy's edge must know before a request is decided."""
+
+    allow_headers: frozenset[str] = frozenset()
+    """`x-wissel-*` headers that callers may set themselves."""
+    upgrades: tuple[str, ...] = ()
+    """Path prefixes where a connection may be upgraded."""
+    max_body_bytes: int = 32 * 1024 * 1024
+    """A larger body of a call is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,87 @@ class ApiKey:
     principal: Principal
     sha256: str
     """Hex, of the whole secret as the caller sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedKey:
+    """A key that was made while serving; `wsl-<id>-<secret>` to its caller."""
+
+    id: str
+    """Public: it may be logged."""
+    principal: Principal
+    sha256: str
+    """As of `ApiKey`."""
+    expires: float | None = None
+    """Unix time."""
+    previous_sha256: str = ""
+    """Of the secret before the last rotation; it goes on for a while."""
+    previous_until: float = 0.0
+
+    def hashes(self, now: float) -> tuple[str, ...]:
+        """Of the secrets that are taken now."""
+        return (self.sha256, self.previous_sha256) if now < self.previous_until else (self.sha256,)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Who may sign JSON Web Tokens, and how they are read."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    """One of them must be the token's."""
+    jwks: str
+    """URL or path of the public keys."""
+    algorithms: frozenset[str]
+    principal_claim: str = "sub"
+    groups_claim: str = "groups"
+    prefix: str = "jwt:"
+    """Before the principal's id, so that no token speaks for a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedIdentity:
+    """Where another filter of Envoy's leaves an identity that it has verified."""
+
+    namespace: str
+    """Of the dynamic metadata."""
+    principal_claim: str
+    groups_claim: str
+    prefix: str
+
+
+SpiffeSource = Literal["", "attributes", "x-forwarded-client-cert"]
+"""Where the mesh identity of a peer is read; "" for nowhere."""
+
+
+Per = Literal["principal", "group", "header", "model", "route"]
+"""Whom a limit counts apart."""
+
+OnStoreFailure = Literal["local", "permit", "forbid"]
+"""What limits do without Redis: count in each replica its part, let pass, or refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much in so many seconds."""
+
+    amount: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One line of `access.limits`: everything that it names applies at once."""
+
+    id: str
+    per: Per
+    header: str = ""
+    """Whose values are counted apart, where `per` is header."""
+    requests: Rate | None = None
+    tokens: Rate | None = None
+    concurrent: int | None = None
+    usd: Rate | None = None
+    """In nano-USD."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +195,24 @@ class Snapshot:
     """By the SHA-256 of the secret, in hex."""
     rules: RuleBook | None = None
     """None where `access` is not configured: then everyone may use everything."""
-    allow_headers: frozenset[str] = frozenset()
-    """`x-wissel-*` headers that callers may set themselves."""
+    managed: Mapping[str, ManagedKey] = field(default_factory=dict[str, ManagedKey])
+    """By their public ids, as they are in the store now; a revocation makes another snapshot."""
+    issuers: tuple[TokenIssuer, ...] = ()
+    spiffe: SpiffeSource = ""
+    verified: VerifiedIdentity | None = None
+    limits: tuple[Limit, ...] = ()
+    """All of them apply to each request."""
+    on_store_failure: OnStoreFailure = "local"
+    terms: Terms = Terms()
+    tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
 
     def arms(self, target: str) -> tuple[Variant, ...]:
-        """What can serve `target`: a split's variants, or the model as its only one.
+        """What can serve `target`: a split's variants, the model as its only one, or those of a tier's both ends.
 
-        Raises KeyError for a name that is neither; a compiled snapshot has none in its routes.
+        Raises KeyError for a name that is none of these; a compiled snapshot has none in its routes.
         """
+        if tier := self.tiers.get(target):
+            return tuple(arm for _, end in tier.ends for arm in self.arms(end))
         if split := self.splits.get(target):
             return split.variants
         model = self.models[target]
@@ -115,7 +221,11 @@ class Snapshot:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Every name that a caller may put into `model`, sorted."""
-        return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits}))
+        return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits, *self.tiers}))
+
+    def with_tiers(self, calibrated: Mapping[str, Tier]) -> "Snapshot":
+        """The same configuration with what the tiers' routers know of their win rates."""
+        return replace(self, tiers={**self.tiers, **calibrated})
 
     def with_splits(self, moved: Mapping[str, Split]) -> "Snapshot":
         """The same configuration after rollouts have moved."""

@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from wissel.demo.delivery import Delivered, deliver, sum_up
 from wissel.demo.parts import Envoy
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
@@ -92,7 +93,7 @@ STORY: Final = (
 
 
 async def tell(*, once: bool, as_json: bool) -> bool:
-    """Run the story; whether every request was served by the model that was decided."""
+    """Run the story; whether every request was served by the model that was decided, and every rollout ended well."""
     console = Console(stderr=as_json)
     document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
     with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
@@ -103,13 +104,16 @@ async def tell(*, once: bool, as_json: bool) -> bool:
 
 async def _tell_on(stage: Stage, console: Console, *, once: bool, as_json: bool) -> bool:
     told = await _play(stage, console, quiet=as_json)
-    if as_json:
-        print(json.dumps(_summary(told), indent=2))
-    else:
+    if not as_json:
         _sum_up(told, console)
+    delivered = await deliver(stage, console, key=ENGINEERING, quiet=as_json)
+    if as_json:
+        print(json.dumps(_summary(told, delivered), indent=2))
+    else:
+        sum_up(delivered, console)
     if not once:
         await _stay(stage, console)
-    return all(each.as_decided for each in told)
+    return all(each.as_decided for each in told) and all(each.is_as_expected for each in delivered)
 
 
 async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
@@ -185,12 +189,13 @@ def added_ms(state: str) -> float | None:
     return round(sum(micros) / 1000, 2) if micros else None
 
 
-def _summary(told: list[Told]) -> dict[str, Any]:
+def _summary(told: list[Told], delivered: list[Delivered]) -> dict[str, Any]:
     """For programs: what `wissel demo --once --json` prints."""
     return {
         "requests": len(told),
         "failures": sum(not each.as_decided for each in told),
         "decisions": [asdict(each) for each in told],
+        "rollouts": [asdict(each) for each in delivered],
     }
 
 
@@ -242,7 +247,8 @@ async def _stay(stage: Stage, console: Console) -> None:
     console.print(
         f"  curl -si {stage.envoy.url}/v1/chat/completions -H 'content-type: application/json' \\\n"
         f"    -H 'authorization: Bearer {ENGINEERING}' -d '{body}'\n\n"
-        f"  curl -s {stage.admin}/v1/route?as=engineering -d '{body}'      # why",
+        f"  curl -s {stage.admin}/v1/route?as=engineering -d '{body}'      # why\n\n"
+        f"  wissel rollout history chat-cheap --admin {stage.admin}      # who took it back, and on what evidence",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -69,6 +69,14 @@ class Upstream:
     """`host:port` while it runs."""
     served: int = 0
     """Requests so far."""
+    site: web.TCPSite | None = None
+    """Where it listens while it runs."""
+
+    async def go_down(self) -> None:
+        """Refuse connections from now on, until the end."""
+        if self.site is not None:
+            await self.site.stop()
+            self.site = None
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_MAX_BODY)
@@ -133,7 +141,8 @@ async def running_upstream(
     runner = web.AppRunner(upstream.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        upstream.site = web.TCPSite(runner, host, port, ssl_context=tls)
+        await upstream.site.start()
         upstream.address = f"{host}:{runner.addresses[0][1]}"
         yield upstream
     finally:

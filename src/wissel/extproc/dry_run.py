@@ -7,8 +7,8 @@ end: what this says is what Envoy would have been told.
 from collections.abc import Mapping
 
 from wissel.core.access import Principal
-from wissel.core.decision import Decision
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders
+from wissel.core.decision import Decision, Denied
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders, Score
 from wissel.router import Router
 
 
@@ -19,7 +19,8 @@ async def dry_run(
 
     With `caller` the request is decided as theirs, whatever credential it shows.
     """
-    exchange = Exchange(request_id, now=0.0, allow_headers=router.snapshot.allow_headers)
+    router = router.uncounted()
+    exchange = Exchange(request_id, now=0.0, terms=router.snapshot.terms)
     steps = exchange.receive(RequestHeaders(headers, end_of_stream=not body), now=0.0)
     while exchange.decision is None:
         match steps.pop() if steps else None:
@@ -28,6 +29,8 @@ async def dry_run(
             case Decide(subject, who):
                 answer = router.decide(subject, who, request_id)
                 exchange.decided(answer if isinstance(answer, Decision) else await answer)
+            case Score():
+                return Denied(400, "feedback is no call that is decided", "invalid_request_error", "not_a_call")
             case Fail(why):
                 raise AssertionError(why)
             case _:

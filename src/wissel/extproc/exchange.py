@@ -15,13 +15,15 @@ response to a routed request has a state of its own, `response.Response`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
 from wissel.core.outcome import Outcome
-from wissel.core.policy import not_found
+from wissel.core.policy import lies_below, not_found
 from wissel.core.request import Api, Head, Request
+from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
 from wissel.extproc.mutation import (
@@ -34,9 +36,21 @@ from wissel.extproc.mutation import (
     for_listed,
     for_passed,
     for_routed,
+    for_scored,
     metadata_of,
 )
-from wissel.extproc.openai import MODELS_PATH, PATHS, Body, Splice, is_plain, normalise_path, read_body, understand
+from wissel.extproc.openai import (
+    MODELS_PATH,
+    PATHS,
+    Body,
+    Splice,
+    ambiguity,
+    is_plain,
+    named_in_query,
+    normalise_path,
+    read_body,
+    understand,
+)
 from wissel.extproc.response import Response
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
@@ -65,6 +79,8 @@ class RequestHeaders:
     """Lower-cased, pseudo headers included; of repeated ones the values joined by a comma."""
     end_of_stream: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Dynamic metadata that Envoy is configured to forward, by namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,13 @@ class Decide:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
+
+    feedback: Feedback
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer one message."""
 
@@ -149,7 +172,7 @@ class Fail:
     why: str
 
 
-Step = Identify | Decide | Reply | Refuse | Fail
+Step = Identify | Decide | Score | Reply | Refuse | Fail
 
 
 _State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
@@ -159,7 +182,6 @@ class Exchange:
     """The state of one request. `now` is any clock's time in seconds that never goes back."""
 
     __slots__ = (
-        "_allow",
         "_began",
         "_body",
         "_caller",
@@ -170,15 +192,17 @@ class Exchange:
         "_request_id",
         "_response",
         "_response_mode",
+        "_size",
         "_state",
         "_streams",
+        "_terms",
         "_trailers",
         "decision",
     )
 
-    def __init__(self, request_id: str, *, now: float, allow_headers: frozenset[str] = frozenset()) -> None:
+    def __init__(self, request_id: str, *, now: float, terms: Terms = Terms()) -> None:  # noqa: B008 - it is frozen
         self._request_id = request_id
-        self._allow = allow_headers
+        self._terms = terms
         self._began = now
         self._state: _State = "new"
         self._mode: BodyMode = "buffered"
@@ -187,6 +211,7 @@ class Exchange:
         self._caller: Principal | None = None
         self._body: Body | None = None
         self._chunks: list[bytes] = []
+        self._size = 0
         self._ended = False
         self._trailers = False
         self._streams = False
@@ -202,6 +227,11 @@ class Exchange:
     def is_settled(self) -> bool:
         """Whether the request was decided and answered; until then the stream must not end cleanly."""
         return self._state in {"forwarded", "refused"}
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a FULL_DUPLEX_STREAMED body is on its way, with no clock of Envoy's on it."""
+        return self._state == "reading" and self._mode == "full_duplex_streamed"
 
     @property
     def is_deciding(self) -> bool:
@@ -235,11 +265,15 @@ class Exchange:
             return self._refuse(answer)
         head = self._known_head()
         self._caller = answer
-        if head.kind != "llm":
+        if head.kind not in {"llm", "feedback"}:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
         return [] if self._mode == "full_duplex_streamed" else [Reply("request_headers")]
+
+    def late(self) -> list[Step]:
+        """The body took too long; nothing to do if it is all there by now."""
+        return self._refuse(_LATE) if self._state == "reading" else []
 
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
@@ -255,6 +289,14 @@ class Exchange:
                 return self._forward_untouched(decision)
             case Routed():
                 return self._forward(decision)
+
+    def scored(self, feedback: Feedback, answer: ScoreAnswer) -> list[Step]:
+        """Tell the caller what became of its feedback; no model hears of it."""
+        if refusal := refusal_of(answer, feedback.request_id):
+            return self._refuse(refusal)
+        self._state = "refused"
+        assert self._caller is not None
+        return [Refuse(for_scored(request_id=self._request_id), {"principal": self._caller.id})]
 
     @property
     def override_worked(self) -> bool:
@@ -279,21 +321,29 @@ class Exchange:
         raw_path = headers.get(":path", "")
         method = headers.get(":method", "")
         path = normalise_path(raw_path)
-        if "upgrade" in headers or method == "CONNECT":
+        wants_upgrade = "upgrade" in headers or method == "CONNECT"
+        if wants_upgrade and not (is_plain(raw_path) and lies_below(path, self._terms.upgrades)):
             return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
-        if complaint := _complaint(self._mode, self._response_mode):
+        if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
             return self._refuse(_misconfigured(complaint))
-        api = PATHS.get(path) if method == "POST" else None
+        api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
+            if unclear := ambiguity(raw_path, headers.get("content-type", "")):
+                return self._refuse(_unreadable(unclear))
+            if event.end_of_stream:
+                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+        elif method == "POST" and path == FEEDBACK_PATH:
+            self._head = Head("feedback", method, path, headers)
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
             self._head = Head("models", method, path, headers)
         elif is_plain(raw_path):
-            self._head = Head("other", method, path, headers)
+            self._head = Head("other", method, path, headers, models=tuple(named_in_query(raw_path)))
         else:
             return self._refuse(not_found(method, path))
+        self._head = replace(self._head, attributes=event.attributes, metadata=event.metadata)
         self._state = "identifying"
         return [Identify(self._head)]
 
@@ -303,16 +353,22 @@ class Exchange:
                 return self._hand_back(data, end_of_stream=end_of_stream)
             case "forwarded", _:
                 return [Reply("request_body")]
-            case "reading", "full_duplex_streamed":
-                self._chunks.append(data)
-                return self._on_whole_body() if end_of_stream else []
             case "reading", _:
+                self._size += len(data)
+                if self._size > self._terms.max_body_bytes:
+                    self._chunks.clear()
+                    return self._refuse(_too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
-                return self._on_whole_body()
+                # Only a FULL_DUPLEX_STREAMED body comes in pieces.
+                is_whole = end_of_stream or self._mode != "full_duplex_streamed"
+                return self._on_whole_body() if is_whole else []
             case "deciding", "full_duplex_streamed":
                 # A passthrough that is still being decided: its body waits.
                 self._chunks.append(data)
                 self._ended = end_of_stream
+                return []
+            case "refused", "full_duplex_streamed":
+                # Sent before the refusal arrived.
                 return []
             case _:
                 return [Fail(f"a request body came while {self._state}")]
@@ -331,11 +387,14 @@ class Exchange:
 
     def _on_whole_body(self) -> list[Step]:
         head = self._known_head()
-        assert head.api is not None
         if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
             unsupported = f'the content-encoding "{encoding}" is not supported; send the body as it is'
             return self._refuse(_unreadable(UnreadableError(unsupported)))
         try:
+            if head.kind == "feedback":
+                self._state = "deciding"
+                return [Score(read_feedback(b"".join(self._chunks)))]
+            assert head.api is not None
             self._body = read_body(b"".join(self._chunks))
             request = understand(head.api, head.path, head.headers, self._body)
         except UnreadableError as error:
@@ -351,7 +410,7 @@ class Exchange:
         assert body is not None
         assert head.api is not None
         self._state = "forwarded"
-        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._allow)
+        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
         splices = self._expect_response(decision, head.api, body)
         if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
             readable = asked_away(accepted, stream=self._streams)
@@ -393,7 +452,7 @@ class Exchange:
 
     def _forward_untouched(self, decision: Passed) -> list[Step]:
         self._state = "forwarded"
-        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._allow)
+        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
         if self._chunks:
             waiting = b"".join(self._chunks)
@@ -474,6 +533,13 @@ def _misconfigured(complaint: str) -> Denied:
 
 def _bad_request(message: str, *, code: str, param: str | None = None) -> Denied:
     return Denied(400, message, "invalid_request_error", code, param)
+
+
+def _too_large(limit: int) -> Denied:
+    return Denied(413, f"the body is larger than {limit} bytes", "invalid_request_error", "request_too_large")
+
+
+_LATE: Final = Denied(408, "the body did not arrive in time", "invalid_request_error", "request_timeout")
 
 
 def _unreadable(error: UnreadableError) -> Denied:

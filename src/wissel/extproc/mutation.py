@@ -12,6 +12,7 @@ from typing import Final
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.core.tier import Graded
 from wissel.extproc.openai import MODELS_PATH, error_body, model_object, models_body
 
 PREFIX: Final = "x-wissel-"
@@ -101,6 +102,7 @@ def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
                 "reason": decision.reason,
                 "principal": decision.principal.id,
                 "revision": decision.revision,
+                **_tier_metadata(decision.tier),
             }
         case Passed() | Listed():
             return {"principal": decision.principal.id, "revision": decision.revision}
@@ -112,6 +114,13 @@ def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
                 "revision": decision.revision,
             }
             return {name: value for name, value in named.items() if value}
+
+
+def _tier_metadata(graded: Graded | None) -> Metadata:
+    if graded is None:
+        return {}
+    rate = {} if graded.win_rate is None else {"win_rate": graded.win_rate}
+    return {"tier": graded.tier, "tier_end": graded.end, "threshold": graded.threshold, **rate}
 
 
 def for_denied(decision: Denied, *, request_id: str) -> ImmediateResponse:
@@ -137,6 +146,12 @@ def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResp
         f'no model is named "{name}"', kind="invalid_request_error", code="model_not_found", param="model"
     )
     return ImmediateResponse(404, missing, _json_headers(request_id), "wissel_model_not_found")
+
+
+def for_scored(*, request_id: str) -> ImmediateResponse:
+    """The caller's feedback was accepted."""
+    body = json.dumps({"status": "accepted"}).encode()
+    return ImmediateResponse(200, body, _json_headers(request_id), "wissel_feedback")
 
 
 def _json_headers(request_id: str) -> dict[str, str]:

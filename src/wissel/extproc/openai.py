@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from wissel.core.request import Api, Conversation, Modality, Request, Role, Turn, estimate_tokens
 from wissel.errors import UnreadableError
@@ -28,6 +28,9 @@ PATHS: Final[Mapping[str, Api]] = {
 """The calls that are understood; each is a POST."""
 
 MODELS_PATH: Final = "/v1/models"
+
+_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
+"""Bodies that name things in a way that is not JSON's; some servers read JSON sent so as a form."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -113,6 +116,22 @@ def is_plain(path: str) -> bool:
     """Whether every server would read `path` the same way: no encoded, empty or dot segments."""
     bare = path.partition("?")[0].lower()
     return not any(trick in bare for trick in ("//", "/.", "%2f", "%2e", "%5c", "\\", "%00", "#"))
+
+
+def ambiguity(path: str, content_type: str) -> UnreadableError | None:
+    """What in an LLM call's head lets another reader see another model than the body's `model`; None if nothing."""
+    if named_in_query(path):
+        return UnreadableError("the query names a model; name it in the body alone", param="model")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in _FORMS or "," in content_type:
+        return UnreadableError(f'the content-type is "{content_type}"; send application/json')
+    return None
+
+
+def named_in_query(path: str) -> list[str]:
+    """The models that a query asks for, in any spelling of `model`."""
+    query = path.partition("?")[2].replace(";", "&")
+    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.strip().lower() == "model"]
 
 
 def read_body(data: bytes) -> Body:

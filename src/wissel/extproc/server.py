@@ -15,10 +15,11 @@ from typing import Final, Protocol
 
 import structlog
 
-from wissel.core.decision import Decision, Passed, Routed
+from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Step
+from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Score, Step
 from wissel.extproc.transport import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry import Telemetry
@@ -35,6 +36,10 @@ class Ledger(Protocol):
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """A request goes to its model; what to call at its end, if its end matters."""
+        ...
+
+    async def score(self, feedback: Feedback) -> ScoreAnswer:
+        """Count a caller's feedback, once for each request."""
         ...
 
 
@@ -63,6 +68,7 @@ class Session:
     __slots__ = (
         "_asked_at",
         "_call",
+        "_clock",
         "_ended",
         "_exchange",
         "_failed",
@@ -86,8 +92,9 @@ class Session:
         self._ledger = ledger
         self._ended: Ended | None = None
         self._request_id = new_request_id()
-        self._exchange = Exchange(self._request_id, now=perf_counter(), allow_headers=router.snapshot.allow_headers)
+        self._exchange = Exchange(self._request_id, now=perf_counter(), terms=router.snapshot.terms)
         self._task: asyncio.Task[None] | None = None
+        self._clock: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
         self._over = False
         self._failed = False
@@ -124,6 +131,8 @@ class Session:
         self._over = True
         if self._task is not None:
             self._task.cancel()
+        if self._clock is not None:
+            self._clock.cancel()
         if not self._failed:
             self._peer.override_works = self._peer.override_works or self._exchange.override_worked
             self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
@@ -132,6 +141,7 @@ class Session:
             self._telemetry.ended(decision, outcome)
         if self._ended is not None:
             self._ended(outcome)
+        self._router.settle(decision, outcome)
         self._telemetry.stream_closed()
 
     def _perform(self, steps: list[Step]) -> None:
@@ -144,6 +154,8 @@ class Session:
                     self._count_decision()
                 case Identify(head):
                     self._perform(self._exchange.identified(self._router.identify(head)))
+                    if self._exchange.is_reading:
+                        self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
                 case Decide(subject, caller):
                     self._asked_at = perf_counter()
                     answer = self._router.decide(subject, caller, self._request_id)
@@ -151,8 +163,25 @@ class Session:
                         self._decided(answer)
                     else:
                         self._task = asyncio.get_running_loop().create_task(self._wait_for(answer))
+                case Score(feedback):
+                    self._task = asyncio.get_running_loop().create_task(self._score(feedback))
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _late(self) -> None:
+        self._perform(self._exchange.late())
+
+    async def _score(self, feedback: Feedback) -> None:
+        try:
+            answer = await self._ledger.score(feedback) if self._ledger is not None else "feedback_not_kept"
+            self._perform(self._exchange.scored(feedback, answer))
+            if self._half_closed:
+                self.half_closed()
+        except Exception:
+            log.exception("feedback_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
+        finally:
+            self._task = None
 
     async def _wait_for(self, answer: Awaitable[Decision]) -> None:
         try:
@@ -177,6 +206,9 @@ class Session:
         decision = self._exchange.decision
         if decision is not None:
             self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+            self._router.served(decision)
+        if isinstance(decision, Denied):
+            self._router.refused(decision, self._request_id)
 
     def _fail(self, reason: str, why: str) -> None:
         if self._over:
@@ -192,6 +224,9 @@ def new_request_id() -> str:
     """Names one request for feedback and support: 96 random bits."""
     return f"wr-{secrets.token_hex(12)}"
 
+
+BODY_SECONDS: Final = 120.0
+"""For a call's whole body: Envoy has no clock of its own for one that is FULL_DUPLEX_STREAMED."""
 
 PROCESSOR: Final = wire.SERVICE
 """The name under which health checks ask for the processor."""

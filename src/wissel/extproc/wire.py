@@ -16,6 +16,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from wissel.extproc.exchange import (
@@ -70,7 +71,9 @@ def _event(message: Any) -> Event:
     match message.WhichOneof("request"):
         case "request_headers":
             found = message.request_headers
-            return RequestHeaders(_headers(found.headers), found.end_of_stream, _attributes(message))
+            return RequestHeaders(
+                _headers(found.headers), found.end_of_stream, _attributes(message), _forwarded_metadata(message)
+            )
         case "request_body":
             return RequestBody(message.request_body.body, message.request_body.end_of_stream)
         case "request_trailers":
@@ -99,10 +102,19 @@ def _headers(found: Any) -> dict[str, str]:
 def _attributes(message: Any) -> dict[str, str]:
     if _ATTRIBUTES not in message.attributes:
         return {}
-    return {
-        name: value.string_value if value.WhichOneof("kind") == "string_value" else str(value.number_value)
-        for name, value in message.attributes[_ATTRIBUTES].fields.items()
-    }
+    return {name: _text(value) for name, value in message.attributes[_ATTRIBUTES].fields.items()}
+
+
+def _text(value: Any) -> str:
+    kind = value.WhichOneof("kind")
+    return value.string_value if kind == "string_value" else str(getattr(value, kind)) if kind else ""
+
+
+def _forwarded_metadata(message: Any) -> dict[str, dict[str, Any]]:
+    if not message.HasField("metadata_context"):
+        return {}
+    read: Any = MessageToDict
+    return {name: read(fields) for name, fields in message.metadata_context.filter_metadata.items()}
 
 
 def encode(step: Reply | Refuse) -> bytes:

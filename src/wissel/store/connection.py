@@ -55,6 +55,8 @@ class Connection:
                 decode_responses=True,
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
+                # Its own timeout is `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation.
+                socket_timeout=None,
             )
         except ValueError as error:
             raise StoreError(f"redis: {error}") from error

@@ -13,9 +13,13 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from wissel.child import running
 from wissel.errors import StoreError, WorldError
+
+_URL_FILE: Final = "redis.url"
+"""Where the URL is noted while a server runs, for commands."""
 
 
 @asynccontextmanager
@@ -44,7 +48,27 @@ async def embedded_redis(directory: Path) -> AsyncGenerator[str]:
                 await stack.enter_async_context(server)
             except WorldError as error:
                 raise StoreError(f"embedded redis: {error}") from error
+            note = directory / _URL_FILE
+            note.write_text(f"unix://{path}")
+            stack.callback(note.unlink, missing_ok=True)
             yield f"unix://{path}"
+
+
+@asynccontextmanager
+async def joined_redis(directory: Path) -> AsyncGenerator[str]:
+    """The server of `directory` for a short while: the one that runs already, or one that is started for it.
+
+    Raises StoreError as `embedded_redis` does.
+    """
+    try:
+        url = (directory / _URL_FILE).read_text()
+    except OSError:
+        url = ""
+    if url and await _answers(url.removeprefix("unix://")):
+        yield url
+        return
+    async with embedded_redis(directory) as started:
+        yield started
 
 
 def redis_binary() -> str:

@@ -11,6 +11,7 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS}:lease`                   | string | the controller that holds it                 | 5 seconds   |
 | `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
 | `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
+| `wissel:{NS}:looks:SPLIT`             | string | what a split's tests have seen, JSON         | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → when it was last heard, or `folded` | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:from:SOURCE` | hash   | what one source counted, cumulative          | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
@@ -18,6 +19,12 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
 | `wissel:{NS/request/ID}:served`       | string | which arm served a request, JSON             | 24 hours    |
 | `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
+| `wissel:{NS}:api-keys`                | hash   | public id → managed key, JSON                | for ever    |
+| `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
+| `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
+| (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
+| `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 1 minute    |
+| `wissel:{NS/limits}:replicas`         | zset   | replica → when it last asked                 | 1 minute    |
 
 NS is the configuration's namespace. SCOPE is `REVISION:ATTEMPT:STEP`. SOURCE is
 `REPLICA.BOOT.N`: one life of one replica, and the N-th time that it took up
@@ -25,6 +32,7 @@ this scope. Counters live from the last write on. What lives for ever must never
 evicted: `maxmemory-policy` is to be `noeviction` or `volatile-*`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -77,10 +85,25 @@ class Keys:
         self.lease: Final = f"{control}:lease"
         self.fence: Final = f"{control}:fence"
         self.audit: Final = f"{control}:audit"
+        self.managed: Final = f"{control}:api-keys"
+        self.managed_version: Final = f"{control}:api-keys:version"
         self._record = f"{control}:rollout:"
+        self._looks = f"{control}:looks:"
+
+        self._limits = f"wissel:{{{self._namespace}/limits}}"
+        self.replicas: Final = f"{self._limits}:replicas"
+
+    def meter(self, name: Sequence[str]) -> str:
+        return ":".join([self._limits, *(quote(part, safe="/") for part in name)])
+
+    def settled(self, drawn: str) -> str:
+        return f"{self._limits}:settled:{drawn}"
 
     def record(self, rollout: str) -> str:
         return self._record + quote(rollout, safe="")
+
+    def looks(self, split: str) -> str:
+        return self._looks + quote(split, safe="")
 
     def scope(self, scope: Scope) -> ScopeKeys:
         tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"

@@ -1,0 +1,205 @@
+"""Strong or weak: the routers of tiers, from labels to figures."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from wissel.cli._output import JsonOption, err, honest_exits, out, print_json
+from wissel.errors import ConfigError
+
+app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
+
+DataOption = Annotated[
+    list[str], typer.Option("--data", help="A file of labels, or FILE:WEIGHT; may be repeated.", show_default=False)
+]
+RouterOption = Annotated[Path, typer.Option("--router", help="The folder of a trained router.", show_default=False)]
+StrongOption = Annotated[list[str] | None, typer.Option("--strong", help="In battles: the strong model; repeatable.")]
+WeakOption = Annotated[list[str] | None, typer.Option("--weak", help="In battles: the weak model; repeatable.")]
+
+
+@app.command("train")
+def tier_train(
+    data: DataOption,
+    out_folder: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+    router: Annotated[str, typer.Option(help="Which kind of router.")] = "similarity",
+    strong: StrongOption = None,
+    weak: WeakOption = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same router.")] = 0,
+    base: Annotated[Path | None, typer.Option(help="Of encoder and causal: a folder of transformers.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of encoder and causal.", min=1)] = None,
+    limit: Annotated[float, typer.Option(help="Of encoder and causal: seconds of training at most.")] = float("inf"),
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from labels which prompts need the strong model; the figures are of labels that were held out."""
+    from wissel.classifiers.export import find_source
+    from wissel.quality.artifact import KINDS
+    from wissel.quality.data import Source
+    from wissel.quality.train import Recipe, train
+
+    if router not in KINDS:
+        raise typer.BadParameter(f'--router is "{router}"; it should be one of {", ".join(KINDS)}')
+    with honest_exits():
+        start = base or (find_source() if router == "encoder" else None)
+        recipe = Recipe(router, **_sides(strong, weak), seed=seed, base=start, epochs=epochs, limit_s=limit)
+        sources = [Source.parse(each) for each in data]
+        card = train(recipe, sources, out_folder, encode=_encode, progress=lambda line: err.print(line, markup=False))
+    if as_json:
+        print_json({"kind": card.kind, "out": str(out_folder), "data": card.data, "validation": card.validation})
+        return
+    typer.echo(f"{out_folder}: {card.kind}, learned from {sum(each['rows'] for each in card.data)} rows")
+    for name, found in card.validation.items():
+        figures = {key: each for key, each in found.items() if key != "rows"}
+        typer.echo(f"{name}, {found['rows']} rows held out:")
+        _show_figures(figures)
+
+
+@app.command("label")
+def tier_label(
+    prompts: Annotated[Path, typer.Option(help="A file of rows with a prompt.", show_default=False)],
+    out_file: Annotated[Path, typer.Option("--out", help="Labels are appended to it.", show_default=False)],
+    strong: Annotated[str, typer.Option(help="MODEL@URL of an OpenAI-compatible server.", show_default=False)],
+    weak: Annotated[str, typer.Option(help="The same.", show_default=False)],
+    judge: Annotated[str, typer.Option(help="The same, of who compares their answers.", show_default=False)],
+    key_env: Annotated[str, typer.Option(help="The environment variable with the key; unset: none is sent.")] = (
+        "OPENAI_API_KEY"
+    ),
+    price: Annotated[
+        list[str] | None, typer.Option(help="MODEL=INPUT/OUTPUT, USD per million tokens; repeatable.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Calls a second at most.", min=0.01)] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask both models and a judge; a run that was stopped goes on. Exit 1 if some prompts failed."""
+    from dataclasses import asdict
+
+    from wissel.quality.data import read_prompts
+    from wissel.quality.label import Endpoint, Pair, label
+
+    prices = dict(_price(each) for each in price or ())
+    with honest_exits():
+        ends = [Endpoint.parse(each, key=os.environ.get(key_env, "")) for each in (strong, weak, judge)]
+        pair = Pair(*(Endpoint(each.model, each.url, each.key, prices.get(each.model, (0.0, 0.0))) for each in ends))
+        wanted = read_prompts(prompts)
+        tally = asyncio.run(
+            label(wanted, out_file, pair, rate=rate, progress=lambda line: err.print(line, markup=False))
+        )
+    if as_json:
+        print_json(asdict(tally))
+    else:
+        typer.echo(f"{out_file}: {tally}")
+    raise typer.Exit(1 if tally.failed else 0)
+
+
+def _price(written: str) -> tuple[str, tuple[float, float]]:
+    model, _, both = written.rpartition("=")
+    try:
+        paid, earned = map(float, both.split("/"))
+    except ValueError:
+        raise typer.BadParameter(f'--price "{written}" should be MODEL=INPUT/OUTPUT') from None
+    return model, (paid, earned)
+
+
+@app.command("calibrate")
+def tier_calibrate(
+    router: RouterOption,
+    strong_share: Annotated[float, typer.Option(help="Between 0 and 1.", show_default=False)],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Prompts like the traffic's; rows as for train.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which threshold sends a share of the prompts to the strong model."""
+    import numpy as np
+
+    from wissel.quality.artifact import load, threshold_for
+    from wissel.quality.data import Source, read_prompts
+    from wissel.quality.train import embedder
+
+    if not 0 < strong_share < 1:
+        raise typer.BadParameter(f"--strong-share is {strong_share}; it should lie between 0 and 1")
+    with honest_exits():
+        loaded, card = load(router)
+        embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
+        prompts = [text for each in data or () for text in read_prompts(Source.parse(each).path)]
+        win_rates = loaded.win_rates(embed(prompts)) if prompts else np.array(card.quantiles)
+        if not len(win_rates):
+            raise ConfigError([f'--data: missing; the card of "{router}" knows no win rates'])
+    threshold = threshold_for(win_rates, strong_share)
+    realised = float((win_rates >= threshold).mean())
+    found = {"threshold": threshold, "strong_share": strong_share, "realised": realised, "prompts": len(prompts)}
+    if as_json:
+        print_json(found)
+        return
+    source = f"{len(prompts)} prompts" if prompts else "the labels held out in training"
+    typer.echo(f"threshold: {threshold:.6f}  # {100 * realised:.1f} % strong on {source}")
+
+
+@app.command("eval")
+def tier_eval(
+    router: RouterOption,
+    data: DataOption,
+    strong: StrongOption = None,
+    weak: WeakOption = None,
+    price: Annotated[tuple[float, float] | None, typer.Option(help="Per call: strong and weak.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a trained router on labels that it has not seen, baselines and oracle beside it."""
+    from wissel.evaluation.quality_report import assess, page
+    from wissel.quality.artifact import load
+    from wissel.quality.base import join
+    from wissel.quality.data import Source, read
+    from wissel.quality.train import embedder
+
+    with honest_exits():
+        loaded, card = load(router)
+        embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
+        sources = [Source.parse(each) for each in data]
+        battles = join([read(source, embed) for source in sources]).between(**_sides(strong, weak))
+        learned = {each["sha256"] for each in card.data}
+        for source in sources:
+            if source.digest() in learned:
+                err.print(f"warning: the router learned from {source.path}, so its figures there prove nothing")
+        if not len(battles) or battles.graded.gap <= 0:
+            raise ConfigError([f"--data: {len(battles)} rows compare the two, and the strong one is not better"])
+        found = assess(loaded, card, battles, seed=seed, prices=price)
+        if report is not None:
+            try:
+                report.write_text(page(found, title=f"{card.kind} on {', '.join(data)}"), encoding="utf-8")
+            except OSError as error:
+                raise ConfigError([f'--report: cannot write "{report}": {error.strerror}']) from error
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{len(battles)} prompts")
+    _show_figures({card.kind: found, **found["baselines"]})
+    for each in found["budgets"]:
+        typer.echo(
+            f"budget {100 * each['target']:.0f} %: {100 * each['fixed']:.1f} % with the calibrated threshold, "
+            f"{100 * each['held']:.1f} % held online"
+        )
+
+
+def _sides(strong: list[str] | None, weak: list[str] | None) -> dict[str, tuple[str, ...]]:
+    return {side: tuple(names) for side, names in (("strong", strong), ("weak", weak)) if names}
+
+
+def _encode(texts: Any) -> Any:
+    from wissel.classifiers.encoder import Encoder
+    from wissel.classifiers.export import ensure
+
+    return Encoder.load(ensure(), threads=os.cpu_count() or 1).encode(texts)
+
+
+def _show_figures(rows: dict[str, dict[str, Any]]) -> None:
+    table = Table("router", "APGR", "95 %", "ten bins", "CPT 20 / 50 / 80 %", box=None, pad_edge=False)
+    for name, each in rows.items():
+        low, high = each["interval"]
+        cpt = " / ".join(f"{100 * share:.1f}" for share in each["cpt"].values())
+        table.add_row(name, f"{each['apgr']:.3f}", f"{low:.3f} to {high:.3f}", f"{each['apgr_ten_bins']:.3f}", cpt)
+    out.print(table, highlight=False)

@@ -1,0 +1,60 @@
+"""What a caller thinks of an answer: one score for one request, the same over the admin API and through Envoy.
+
+Any caller who may call at all may score any request whose id it knows: the id
+is 96 random bits, and only whoever got the answer was told.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from wissel.core.decision import Denied
+from wissel.errors import UnreadableError
+
+FEEDBACK_PATH: Final = "/v1/feedback"
+
+ScoreAnswer = Literal["accepted", "already_given", "request_not_found", "store_away", "feedback_not_kept"]
+"""What became of it; only an accepted score counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    request_id: str
+    """The answer's `x-wissel-request-id`."""
+    score: float
+    """From 0 to 1, the best."""
+
+
+def read_feedback(data: bytes) -> Feedback:
+    """`{"request_id": …, "score": 0…1}`; UnreadableError says what is wrong with it."""
+    try:
+        body: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        raise UnreadableError("the body is not JSON") from None
+    asked = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    request_id, score = asked.get("request_id"), asked.get("score")
+    if not isinstance(request_id, str) or not request_id:
+        raise UnreadableError('give "request_id": the x-wissel-request-id of the answer', param="request_id")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise UnreadableError('give "score": a number from 0 to 1', param="score")
+    return Feedback(request_id, float(score))
+
+
+def refusal_of(answer: ScoreAnswer, request_id: str) -> Denied | None:
+    """What the caller is told of a score that was not accepted."""
+    match answer:
+        case "accepted":
+            return None
+        case "already_given":
+            return _denied(409, answer, f'there is feedback on "{request_id}" already')
+        case "request_not_found":
+            return _denied(404, answer, f'no request of the last 24 hours has the id "{request_id}"')
+        case "store_away":
+            return _denied(503, answer, "feedback cannot be taken right now; try again")
+        case "feedback_not_kept":
+            return _denied(404, answer, "no feedback is kept here: the configuration has no redis")
+
+
+def _denied(status: int, code: str, message: str) -> Denied:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return Denied(status, message, kind, code, "request_id" if status in {404, 409} else None)

@@ -1,0 +1,113 @@
+"""The second half of the demo: two new models are rolled out, one good and one that fails too often.
+
+Callers' requests come through Envoy all the while, and what is shown is what
+the admin API says: nobody tells the rollouts which model is which.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import aiohttp
+from rich.console import Console
+from rich.live import Live
+
+from wissel.admin.terminal import side_by_side
+from wissel.core.rollout import Phase
+from wissel.demo.stage import Stage
+
+GOOD: Final = "chat-next"
+BAD: Final = "chat-cheap"
+EXPECTED: Final[dict[str, Phase]] = {GOOD: "healthy", BAD: "degraded"}
+ERROR_RATE: Final = 0.3
+"""Of the bad one."""
+
+SECONDS: Final = 50.0
+"""After which the demo does not wait for them any longer."""
+
+_AT_ONCE: Final = 4
+_BETWEEN: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """How one rollout ended."""
+
+    name: str
+    phase: Phase
+    canary_requests: int
+    """That the new model's server got."""
+    reason: str
+
+    @property
+    def is_as_expected(self) -> bool:
+        return self.phase == EXPECTED[self.name]
+
+
+async def deliver(stage: Stage, console: Console, *, key: str, quiet: bool) -> list[Delivered]:
+    """Send requests until both rollouts are over, and show them."""
+    stage.upstreams[_cluster(stage, BAD)].behaviour.error_rate = ERROR_RATE
+    began = perf_counter()
+    async with aiohttp.ClientSession() as session:
+        standings = await _standings(stage, session)
+        if not quiet:
+            console.print("\nTwo new models take over from gpt-4o-mini, if what they answer is good enough:\n")
+        async with _load(stage, session, key):
+            with Live(side_by_side(standings), console=console, auto_refresh=False, transient=quiet) as live:
+                while perf_counter() - began < SECONDS and not all(_is_over(each) for each in standings):
+                    await asyncio.sleep(0.5)
+                    standings = await _standings(stage, session)
+                    live.update(side_by_side(standings), refresh=True)
+    return [
+        Delivered(each["name"], each["phase"], stage.upstreams[_cluster(stage, each["name"])].served, each["reason"])
+        for each in standings
+    ]
+
+
+def sum_up(delivered: list[Delivered], console: Console) -> None:
+    """A line for each."""
+    for each in delivered:
+        did = {"healthy": "promoted", "degraded": "rolled back"}.get(each.phase, each.phase)
+        colour = "green" if each.is_as_expected else "red"
+        console.print(f"[{colour}]{each.name}[/] {did} after {each.canary_requests} canary requests: {each.reason}")
+
+
+@asynccontextmanager
+async def _load(stage: Stage, session: aiohttp.ClientSession, key: str) -> AsyncGenerator[None]:
+    """Callers of every rollout, as long as the block runs."""
+    tasks = [asyncio.create_task(_call(stage, session, name, key)) for name in EXPECTED]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _call(stage: Stage, session: aiohttp.ClientSession, name: str, key: str) -> None:
+    while True:
+        await asyncio.gather(*(_ask(stage, session, name, key) for _ in range(_AT_ONCE)), asyncio.sleep(_BETWEEN))
+
+
+async def _ask(stage: Stage, session: aiohttp.ClientSession, name: str, key: str) -> None:
+    body = {"model": name, "messages": [{"role": "user", "content": "What is new?"}]}
+    headers = {"authorization": f"Bearer {key}"}
+    async with session.post(f"{stage.envoy.url}/v1/chat/completions", json=body, headers=headers) as response:
+        await response.read()
+
+
+async def _standings(stage: Stage, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+    async with session.get(f"{stage.admin}/v1/rollouts") as response:
+        return (await response.json())["rollouts"]
+
+
+def _is_over(standing: dict[str, Any]) -> bool:
+    return standing["phase"] in {"healthy", "degraded"}
+
+
+def _cluster(stage: Stage, name: str) -> str:
+    canary = next(each.canary for each in stage.config.rollouts if each.name == name)
+    return stage.cluster_of[canary]

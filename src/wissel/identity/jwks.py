@@ -1,0 +1,138 @@
+"""The keys that an issuer signs with, kept fresh beside the request path.
+
+No request ever waits for an issuer's server: it is asked when wissel starts,
+every few minutes, and soon after a token came whose key is not known. While it
+is down or slow, the keys it gave last stay.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, cast
+
+import aiohttp
+import structlog
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from wissel.errors import UpstreamError
+
+log = structlog.get_logger(__name__)
+
+DEADLINE: Final = 3.0
+"""Seconds that an issuer's server may take."""
+
+REFRESH_SECONDS: Final = 300.0
+
+HURRY_SECONDS: Final = 5.0
+"""Between two looks for keys that are not known: tokens can be made up faster than any server answers."""
+
+_MOST_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key."""
+
+    key: Any
+    """As the cryptography package has it."""
+    algorithm: str | None
+    """The only one that it may be used with; None where the issuer does not say."""
+
+
+class KeySet:
+    """The public keys at `source`, a URL or the path of a file, by their ids."""
+
+    def __init__(self, source: str, *, clock: Callable[[], float] = monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._keys: Mapping[str, SigningKey] = {}
+        self._wanted = asyncio.Event()
+        self._asked_at = -HURRY_SECONDS
+
+    def find(self, kid: str | None) -> SigningKey | None:
+        """The key of this id; without one, the only key there is. A key that is not there is looked for soon."""
+        if kid is None:
+            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+        found = self._keys.get(kid)
+        if found is None:
+            self._wanted.set()
+        return found
+
+    async def start(self) -> None:
+        """Read the keys once; without them every token is refused until they are there."""
+        try:
+            await self.refresh()
+        except UpstreamError as error:
+            log.warning("jwks_not_read", source=self._source, error=str(error), kept=len(self._keys))
+
+    async def run(self) -> None:
+        """Keep the keys fresh, for ever."""
+        while True:
+            await self._until_wanted()
+            await self.start()
+
+    async def _until_wanted(self) -> None:
+        """A while from now, or a few seconds after the last time if an unknown key is wanted."""
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+        self._wanted.clear()
+        await asyncio.sleep(max(0.0, self._asked_at + HURRY_SECONDS - self._clock()))
+
+    async def refresh(self) -> None:
+        """Read the keys now. Raises UpstreamError, and then those that were known stay."""
+        self._asked_at = self._clock()
+        raw = await (self._fetch() if self._source.startswith(("https://", "http://")) else self._read())
+        self._keys = keys_of(raw, self._source)
+
+    async def _fetch(self) -> bytes:
+        limit = aiohttp.ClientTimeout(total=DEADLINE)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=limit) as session,
+                session.get(self._source, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise UpstreamError(f'"{self._source}" answered {response.status}')
+                raw = await response.content.read(_MOST_BYTES + 1)
+                while len(raw) <= _MOST_BYTES and (more := await response.content.read(_MOST_BYTES)):
+                    raw += more
+        except TimeoutError as error:
+            raise UpstreamError(f'"{self._source}" did not answer within {DEADLINE:g} seconds') from error
+        except aiohttp.ClientError as error:
+            raise UpstreamError(f'"{self._source}": {error}') from error
+        if len(raw) > _MOST_BYTES:
+            raise UpstreamError(f'"{self._source}" is larger than {_MOST_BYTES} bytes')
+        return raw
+
+    async def _read(self) -> bytes:
+        try:
+            return await asyncio.to_thread(Path(self._source).read_bytes)
+        except OSError as error:
+            raise UpstreamError(f'"{self._source}" cannot be read: {error.strerror}') from error
+
+
+def keys_of(raw: bytes, source: str) -> dict[str, SigningKey]:
+    """The signing keys of a JWK set; secrets and what is not understood are left out. Raises UpstreamError."""
+    try:
+        members: Any = json.loads(raw)
+        listed = cast("list[Any]", members["keys"])
+        entries = [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UpstreamError(f'"{source}" is no JWK set') from error
+    keys: dict[str, SigningKey] = {}
+    for entry in entries:
+        # A symmetric key in a public place would let everyone sign.
+        if entry.get("kty") == "oct" or entry.get("use", "sig") != "sig":
+            continue
+        try:
+            keys[str(entry.get("kid", ""))] = SigningKey(PyJWK(entry).key, entry.get("alg"))
+        except (PyJWTError, ValueError, TypeError) as error:
+            log.info("jwk_left_out", source=source, kid=str(entry.get("kid", "")), error=str(error))
+    return keys

@@ -1,0 +1,108 @@
+"""From a JSON Web Token to the caller it speaks for, or to why it is refused.
+
+Which algorithm verifies is the operator's choice and the key's, never the
+token's. Issuer and audience are always checked, and a token without an end is
+no token. Checking needs no I/O: the keys are there, or the token is refused.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jwt
+from jwt.exceptions import (
+    ExpiredSignatureError,
+    ImmatureSignatureError,
+    InvalidAudienceError,
+    InvalidSignatureError,
+    MissingRequiredClaimError,
+    PyJWTError,
+)
+
+from wissel.core.access import Principal
+from wissel.core.identity import flatten, groups_at, text_at
+from wissel.core.snapshot import TokenIssuer
+from wissel.identity.jwks import KeySet
+
+MOST_BYTES: Final = 16 * 1024
+"""Of a token; a longer one is not even looked at."""
+
+LEEWAY_SECONDS: Final = 5.0
+"""That clocks may differ."""
+
+
+_REASONS: Final[Mapping[type[Exception], str]] = {
+    ExpiredSignatureError: "the token has expired",
+    ImmatureSignatureError: "the token is not valid yet",
+    InvalidAudienceError: "the token is for another audience",
+    InvalidSignatureError: "the token's signature is wrong",
+}
+
+
+class Tokens:
+    """Checks the tokens of the configured issuers."""
+
+    def __init__(self, issuers: tuple[TokenIssuer, ...], key_sets: Mapping[str, KeySet]) -> None:
+        self._issuers = {issuer.issuer: issuer for issuer in issuers}
+        self._key_sets = key_sets
+
+    def verify(self, token: str) -> Principal | str:
+        """The caller, or why the token is refused; the reason repeats nothing of the token."""
+        if len(token) > MOST_BYTES:
+            return f"the token is longer than {MOST_BYTES} bytes"
+        try:
+            header = jwt.get_unverified_header(token)
+            unverified: Any = jwt.decode(token, options={"verify_signature": False})
+            issuer = self._issuers.get(unverified.get("iss"))
+            if issuer is None:
+                return "the token's issuer is not known here"
+            return self._verify(token, header, issuer)
+        except MissingRequiredClaimError as error:
+            return f'the token has no "{error.claim}"'
+        except (PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            return _REASONS.get(type(error), "the token cannot be read")
+
+    def _verify(self, token: str, header: Mapping[str, Any], issuer: TokenIssuer) -> Principal | str:
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in issuer.algorithms:
+            return "the token's algorithm is not allowed"
+        key = self._key_sets[issuer.jwks].find(kid)
+        if key is None:
+            return "the token's key is not known"
+        if key.algorithm not in {None, algorithm}:
+            return "the token's algorithm is not its key's"
+        claims = jwt.decode(
+            token,
+            key.key,
+            algorithms=[algorithm],
+            audience=list(issuer.audiences),
+            issuer=issuer.issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": ["exp", "iss", "aud"]},
+        )
+        name = text_at(claims, issuer.principal_claim)
+        if not name:
+            return f'the token has no "{issuer.principal_claim}"'
+        return Principal(issuer.prefix + name, groups_at(claims, issuer.groups_claim), flatten(claims))
+
+
+class KeySets:
+    """One `KeySet` for each source, over all reloads; a new one is read before it is asked."""
+
+    def __init__(self) -> None:
+        self._sets: dict[str, KeySet] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def tokens(self, issuers: tuple[TokenIssuer, ...]) -> Tokens | None:
+        """What checks the tokens of `issuers`; None where there are none."""
+        new = {issuer.jwks: KeySet(issuer.jwks) for issuer in issuers if issuer.jwks not in self._sets}
+        await asyncio.gather(*(key_set.start() for key_set in new.values()))
+        self._tasks += [asyncio.create_task(key_set.run()) for key_set in new.values()]
+        self._sets.update(new)
+        return Tokens(issuers, self._sets) if issuers else None
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

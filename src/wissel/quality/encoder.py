@@ -1,0 +1,136 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportPrivateImportUsage=false
+"""A BERT-class classifier: the whole prompt is read with the one question in mind.
+
+RouteLLM (arXiv 2406.18665, section 4.1) puts a linear layer on BERT's CLS
+token and asks for one of three labels: the strong model wins, a tie, the weak
+one wins. Here any encoder of transformers will do; its tokens are averaged, as
+sentence encoders are trained to be read, and features of the text stand beside
+them, for a prompt is cut where the encoder stops reading. The lower layers
+stay as they are: they know words, the upper ones learn difficulty, and
+training takes minutes on one core.
+
+torch and transformers are loaded when a router is made, not before.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from wissel.errors import ModelError
+from wissel.quality.base import Battles, Prompts
+from wissel.quality.features import NAMES, features
+from wissel.quality.finetune import Progress, finetune, libraries, win_rates_of
+from wissel.quality.metrics import Floats
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TOKENS = 96
+EPOCHS = 2
+TRAINED_LAYERS = 2
+RATE = 1e-4
+HEAD_RATE = 2e-3
+
+_HEAD_FILE = "head.safetensors"
+_MODEL_FOLDER = "encoder"
+
+
+class EncoderRouter:
+    """An encoder of transformers and a head of three labels."""
+
+    KIND: ClassVar[str] = "encoder"
+    NEEDS_VECTORS: ClassVar[bool] = False
+    BATCH: ClassVar[int] = 32
+
+    def __init__(self, folder: Path) -> None:
+        """Reads weights and tokenizer in the form of transformers; raises ModelError."""
+        torch, transformers = libraries()
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
+            self._encoder = transformers.AutoModel.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise ModelError(f'no encoder can be read from "{folder}": {error}') from error
+        self._head = torch.nn.Linear(self._encoder.config.hidden_size + len(NAMES), 3)
+        torch.nn.init.zeros_(self._head.weight)
+        torch.nn.init.zeros_(self._head.bias)
+        self._mean = torch.zeros(len(NAMES))
+        self._deviation = torch.ones(len(NAMES))
+        self._encoder.eval()
+
+    @classmethod
+    def fit(
+        cls,
+        battles: Battles,
+        base: Path,
+        *,
+        seed: int = 0,
+        trained_layers: int = TRAINED_LAYERS,
+        epochs: int = EPOCHS,
+        limit_s: float = float("inf"),
+        progress: Progress | None = None,
+    ) -> "EncoderRouter":
+        """From battles with the strong model as a; only the upper `trained_layers` and the head change.
+
+        Ends after `epochs`, or at the first look after `limit_s` seconds.
+        """
+        torch, _ = libraries()
+        torch.manual_seed(seed)
+        router = cls(base)
+        seen = features(battles.prompts.texts)
+        router._mean = torch.tensor(seen.mean(axis=0), dtype=torch.float32)
+        router._deviation = torch.tensor(seen.std(axis=0) + 1e-6, dtype=torch.float32)
+        router._freeze(trained_layers)
+        finetune(router, battles, seed=seed, epochs=epochs, limit_s=limit_s, progress=progress)
+        return router
+
+    def win_rates(self, prompts: Prompts) -> Floats:
+        return win_rates_of(self, prompts.texts)
+
+    def logits(self, texts: Sequence[str]) -> "torch.Tensor":
+        """(n, 3): win, tie, loss."""
+        torch, _ = libraries()
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        hidden = self._encoder(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        pooled = torch.nn.functional.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1))
+        measured = (torch.tensor(features(texts), dtype=torch.float32) - self._mean) / self._deviation
+        # As in `space`: a standard deviation of a feature weighs a fifth of the embedding, and at most three count.
+        return self._head(torch.cat([pooled, 0.2 * measured.clamp(-3, 3)], dim=1))
+
+    def groups(self) -> list[dict[str, Any]]:
+        body = [each for each in self._encoder.parameters() if each.requires_grad]
+        found = [{"params": body, "lr": RATE}, {"params": list(self._head.parameters()), "lr": HEAD_RATE}]
+        return [group for group in found if group["params"]]
+
+    def set_training(self, training: bool) -> None:
+        self._encoder.train(training)
+
+    def save(self, folder: Path) -> None:
+        """Weights as safetensors, the tokenizer as transformers has it."""
+        from safetensors.torch import save_file  # noqa: PLC0415 - with torch
+
+        self._encoder.save_pretrained(folder / _MODEL_FOLDER)
+        self._tokenizer.save_pretrained(folder / _MODEL_FOLDER)
+        head = {f"head.{name}": tensor.contiguous() for name, tensor in self._head.state_dict().items()}
+        save_file({**head, "mean": self._mean, "deviation": self._deviation}, folder / _HEAD_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "EncoderRouter":
+        """What `save` wrote. Raises ModelError."""
+        from safetensors.torch import load_file  # noqa: PLC0415 - with torch
+
+        router = cls(folder / _MODEL_FOLDER)
+        try:
+            tensors = load_file(folder / _HEAD_FILE)
+            router._head.load_state_dict({name: tensors[f"head.{name}"] for name in ("weight", "bias")})
+            router._mean, router._deviation = tensors["mean"], tensors["deviation"]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise ModelError(f'the head in "{folder}" cannot be read: {error}') from error
+        return router
+
+    def _freeze(self, trained_layers: int) -> None:
+        layers = self._encoder.config.num_hidden_layers
+        upper = {f".{at}." for at in range(max(0, layers - trained_layers), layers)}
+        for name, each in self._encoder.named_parameters():
+            each.requires_grad = any(f"layer{at}" in name or f"layers{at}" in name for at in upper)

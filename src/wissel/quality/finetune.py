@@ -1,0 +1,181 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportPrivateImportUsage=false
+"""Teaching a torch model to tell win, tie and loss: one loop for encoders and causal models.
+
+AdamW with a linear warm-up and descent of the rate. Some labels are held out
+and looked at a few times an epoch; the parameters of the best look are kept,
+so training longer never makes the router worse on what it has not seen.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wissel.errors import ModelError
+from wissel.quality.base import Battles
+from wissel.quality.metrics import Floats
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[str], None]
+
+WIN, TIE, LOSS = range(3)
+"""The labels, by their column."""
+
+DECAY = 0.01
+WARM_UP = 0.1
+HELD_OUT = 0.1
+LOOKS_PER_EPOCH = 2
+
+
+class Trainee(Protocol):
+    """What is trained."""
+
+    BATCH: ClassVar[int]
+
+    def logits(self, texts: Sequence[str]) -> "torch.Tensor":
+        """(n, 3): win, tie, loss."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameters that may change, with their rates, as torch's optimizers take them."""
+        ...
+
+    def set_training(self, training: bool) -> None:
+        """Dropout on or off."""
+        ...
+
+
+def finetune(
+    trainee: Trainee,
+    battles: Battles,
+    *,
+    seed: int,
+    epochs: int,
+    limit_s: float = float("inf"),
+    progress: Progress | None = None,
+) -> None:
+    """Trains in place, for `epochs` or until the first look after `limit_s` seconds."""
+    order = np.random.default_rng(seed).permutation(len(battles))
+    held, rest = np.split(order, [max(1, int(HELD_OUT * len(battles)))])
+    _Training(trainee, battles.take(rest), battles.take(held), seed, epochs, limit_s, progress).run()
+
+
+def win_rates_of(trainee: Trainee, texts: Sequence[str]) -> Floats:
+    """(n,): P(win) + P(tie) / 2; texts of about one length are read together."""
+    torch, _ = libraries()
+    found = np.empty(len(texts))
+    order: list[int] = np.argsort([len(text) for text in texts], kind="stable").tolist()
+    with torch.inference_mode():
+        for at in range(0, len(order), trainee.BATCH):
+            rows = order[at : at + trainee.BATCH]
+            shares = trainee.logits([texts[row] for row in rows]).double().softmax(dim=-1)
+            found[rows] = (shares[:, WIN] + shares[:, TIE] / 2).numpy()
+    return found
+
+
+class _Training:
+    """One run: AdamW, a linear warm-up and descent of the rate, the best look kept."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        rest: Battles,
+        held: Battles,
+        seed: int,
+        epochs: int,
+        limit_s: float,
+        progress: Progress | None,
+    ) -> None:
+        torch, _ = libraries()
+        self._trainee, self._rest, self._held = trainee, rest, held
+        self._rng = np.random.default_rng(seed)
+        self._epochs, self._until, self._progress = epochs, monotonic() + limit_s, progress
+        groups = trainee.groups()
+        self._parameters: list[Any] = [each for group in groups for each in group["params"]]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
+        batches = -(-len(rest) // trainee.BATCH)
+        self._steps = epochs * batches
+        self._look_every = max(1, batches // LOOKS_PER_EPOCH)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._pace)
+        self._best: tuple[float, list[Any]] = (float("inf"), [])
+
+    def run(self) -> None:
+        torch, _ = libraries()
+        for step, rows in enumerate(self._batches(), start=1):
+            self._trainee.set_training(True)
+            loss = self._loss(self._rest.take(rows))
+            self._optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+            self._schedule.step()
+            if (step % self._look_every == 0 or step == self._steps) and not self._look(step):
+                break
+        self._trainee.set_training(False)
+        with torch.no_grad():
+            for parameter, kept in zip(self._parameters, self._best[1], strict=True):
+                parameter.copy_(kept)
+
+    def _look(self, step: int) -> bool:
+        """Whether there is time to go on."""
+        torch, _ = libraries()
+        self._trainee.set_training(False)
+        losses: list[float] = []
+        with torch.inference_mode():
+            for at in range(0, len(self._held), self._trainee.BATCH):
+                rows = np.arange(at, min(at + self._trainee.BATCH, len(self._held)))
+                losses.append(float(self._loss(self._held.take(rows))) * len(rows))
+        loss = sum(losses) / max(1, len(self._held))
+        if self._progress is not None:
+            self._progress(f"step {step} of {self._steps}: validation loss {loss:.4f}")
+        if loss < self._best[0] or not self._best[1]:
+            self._best = loss, [each.detach().clone() for each in self._parameters]
+        return monotonic() < self._until
+
+    def _pace(self, step: int) -> float:
+        warm = max(1, int(WARM_UP * self._steps))
+        return (step + 1) / warm if step < warm else max(0.0, (self._steps - step) / max(1, self._steps - warm))
+
+    def _batches(self) -> Iterator[NDArray[np.intp]]:
+        """Of all epochs, in random order, but prompts of about one length together: padding costs as much as text."""
+        size = 16 * self._trainee.BATCH
+        for _ in range(self._epochs):
+            shuffled = self._rng.permutation(len(self._rest))
+            groups = [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
+            batches = [batch for group in groups for batch in self._cut(group)]
+            for at in self._rng.permutation(len(batches)):
+                yield batches[at]
+
+    def _cut(self, group: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        ordered = group[np.argsort([len(self._rest.prompts.texts[row]) for row in group])]
+        return [ordered[at : at + self._trainee.BATCH] for at in range(0, len(ordered), self._trainee.BATCH)]
+
+    def _loss(self, battles: Battles) -> "torch.Tensor":
+        torch, _ = libraries()
+        logits = self._trainee.logits(battles.prompts.texts)
+        each = -(torch.tensor(label_shares(battles.outcomes)) * logits.log_softmax(dim=-1)).sum(dim=1)
+        weights = torch.tensor(battles.weights)
+        return (each * weights).sum() / weights.sum()
+
+
+def label_shares(outcomes: Floats) -> NDArray[np.float64]:
+    """(n,) -> (n, 3): how much of win, tie and loss there is in each; 1, 0.5 and 0 are the pure ones."""
+    shares = np.zeros((len(outcomes), 3))
+    shares[:, WIN] = np.maximum(0, 2 * outcomes - 1)
+    shares[:, LOSS] = np.maximum(0, 1 - 2 * outcomes)
+    shares[:, TIE] = 1 - shares[:, WIN] - shares[:, LOSS]
+    return shares
+
+
+def libraries():
+    try:
+        import torch  # noqa: PLC0415 - a gigabyte that only this router needs
+        import transformers  # noqa: PLC0415
+    except ImportError as error:
+        raise ModelError(f'this router needs {error.name}; install it with: pip install "wissel[torch]"') from error
+    return torch, transformers

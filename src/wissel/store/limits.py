@@ -1,0 +1,358 @@
+"""Limits that hold over all replicas: the meters of `core.limits`, kept in Redis.
+
+One script draws all charges or none, by the server's clock; the same script
+settles. A request waits for one round trip and never longer than the deadline.
+A charge that was refused is refused here for as long as it cannot fit, up to a
+second, so a caller that hammers does not reach Redis.
+
+While Redis is away one request in `RETRY_SECONDS` finds out whether it is back,
+and the others do at once what `on_store_failure` says. Settlements wait until
+it is; what a crashed replica had estimated stands.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from time import monotonic, time
+from typing import Final
+
+import structlog
+
+from wissel.core.limits import (
+    LEASE_US,
+    RETRY_CONCURRENT_US,
+    Charge,
+    Drawn,
+    Exceeded,
+    Meters,
+    Reading,
+    Unchecked,
+    Used,
+    draw,
+    is_spent,
+    settle,
+    settlement,
+    spared,
+)
+from wissel.core.snapshot import OnStoreFailure
+from wissel.errors import StoreError
+from wissel.store.batch import Batch
+from wissel.store.connection import Connection, Script, Word
+from wissel.store.keys import Keys
+
+log = structlog.get_logger(__name__)
+
+DEADLINE: Final = 0.1
+"""Seconds that a request waits for its limits."""
+
+FAILURES_TO_LOSE: Final = 3
+"""Draws in a row that fail until Redis counts as lost; one late answer is that request's own affair."""
+
+RETRY_SECONDS: Final = 1.0
+"""Between two questions whether a lost Redis is back."""
+
+HOT_SECONDS: Final = 1.0
+"""For how long at most a refusal is given without asking: others may put back what they had reserved."""
+
+CENSUS_SECONDS: Final = 5.0
+"""Between two times that a replica is counted."""
+
+MOST_HOT: Final = 10_000
+MOST_METERS: Final = 100_000
+"""Meters that a process without Redis keeps; beyond that those that are full again are forgotten."""
+MOST_UNSETTLED: Final = 50_000
+"""Settlements that wait for Redis; beyond that the oldest estimates stand."""
+
+_BATCH: Final = 64
+
+# KEYS: one for each charge; with a draw, last the replicas; with a settlement, last its mark.
+# ARGV: draw or settle, id, microseconds of a lease, then
+#       of a draw the replica (or nothing), of a settlement when it was drawn,
+#       and for each charge: kind, amount, microseconds of its period, cost.
+# A bucket's units are period microseconds of debt that melt by `amount` a microsecond: whole numbers, as in core.
+SCRIPT: Final = Script(
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local drawing, id, lease = ARGV[1] == 'draw', ARGV[2], tonumber(ARGV[3])
+local count = #KEYS - 1
+local answer = {now, 0}
+if drawing then
+  if ARGV[4] ~= '' then
+    redis.call('ZADD', KEYS[#KEYS], now, ARGV[4])
+    redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
+    redis.call('PEXPIRE', KEYS[#KEYS], 60000)
+    answer[2] = redis.call('ZCARD', KEYS[#KEYS])
+  end
+elseif not redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', 60000) then
+  return answer
+end
+local fits, after = true, {}
+for i = 1, count do
+  local key, at = KEYS[i], i * 4 + 1
+  local kind, amount, period, cost = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local free, reset, retry = 0, 0, 0
+  if kind == 'concurrent' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    free = amount - redis.call('ZCARD', key)
+    if free < cost then retry = RETRY_CONCURRENT end
+  else
+    local value, since = 0, now
+    local stored = redis.call('GET', key)
+    if stored then
+      local split = string.find(stored, ' ', 1, true)
+      value, since = tonumber(string.sub(stored, 1, split - 1)), tonumber(string.sub(stored, split + 1))
+    end
+    if kind == 'usd' then
+      local number = math.floor(now / period)
+      if not stored or since ~= number then value = 0 end
+      local left = period - now % period
+      free = amount - value
+      if value > 0 then reset = left end
+      if value + cost > amount or value >= amount then retry = left end
+      if drawing or cost > 0 or math.floor(tonumber(ARGV[4]) / period) == number then
+        after[i] = {math.max(0, value + cost), number, left}
+      end
+    else
+      value = math.max(0, value - math.max(0, now - since) * amount)
+      local room = amount * period - value
+      free = math.floor(math.max(0, room) / period)
+      reset = math.ceil(value / amount)
+      if cost * period > room then retry = math.ceil((cost * period - room) / amount) end
+      local debt = math.max(0, value + cost * period)
+      after[i] = {debt, now, debt / amount}
+    end
+  end
+  if retry > 0 then fits = false end
+  answer[i * 3], answer[i * 3 + 1], answer[i * 3 + 2] = math.max(0, free), reset, retry
+end
+if drawing and not fits then return answer end
+for i = 1, count do
+  if ARGV[i * 4 + 1] ~= 'concurrent' then
+    local to = after[i]
+    if to then
+      redis.call('SET', KEYS[i], string.format('%.0f %.0f', to[1], to[2]), 'PX', math.ceil(to[3] / 1000) + 1000)
+    end
+  elseif drawing then
+    redis.call('ZADD', KEYS[i], now + lease, id)
+    redis.call('PEXPIRE', KEYS[i], math.ceil(lease / 1000) + 1000)
+  else
+    redis.call('ZREM', KEYS[i], id)
+  end
+end
+return answer
+""".replace("RETRY_CONCURRENT", str(RETRY_CONCURRENT_US))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A charge that did not fit, and until when that is certain."""
+
+    cost: int
+    until: float
+    """When Redis is asked again."""
+    retry: float
+    """When it may fit."""
+    reset: float
+    free: int
+
+
+class Limiter:
+    """The limits as one replica meets them; without a connection its own meters are all there are."""
+
+    def __init__(
+        self,
+        connection: Connection | None,
+        keys: Keys,
+        replica: str,
+        *,
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._batch = Batch(connection, SCRIPT, deadline=DEADLINE) if connection else None
+        self._keys = keys
+        self._replica = replica
+        self._clock = clock
+        self._wall = wall
+        self._hot: dict[tuple[str, ...], _Refused] = {}
+        self._meters: Meters = {}
+        self._last_charge: dict[tuple[str, ...], Charge] = {}
+        self._forget_beyond = MOST_METERS
+        self._unsettled: deque[tuple[Drawn, Used | None]] = deque(maxlen=MOST_UNSETTLED)
+        self._woken = asyncio.Event()
+        self._failures = 0
+        self._retry_at = 0.0
+        self._census_at = 0.0
+        self.replicas = 1
+        """How many were there when Redis last answered."""
+        self.is_lost = False
+
+    async def draw(
+        self, charges: tuple[Charge, ...], *, otherwise: OnStoreFailure
+    ) -> Drawn | Exceeded | Unchecked | None:
+        """Draw all charges or none; None where nothing was drawn and the request may go on all the same."""
+        if self._batch is None:
+            return self._draw_here(charges)
+        if (hot := self._known_to_exceed(charges)) is not None:
+            return hot
+        if not self.is_lost or self._clock() >= self._retry_at:
+            try:
+                # One request asks; should Redis be away, the others must not wait for that too.
+                self._retry_at = self._clock() + RETRY_SECONDS
+                return await self._draw_there(self._batch, charges)
+            except StoreError as error:
+                self._failures += 1
+                if not self.is_lost and self._failures >= FAILURES_TO_LOSE:
+                    log.warning("limits_without_store", error=str(error), otherwise=otherwise)
+                    self.is_lost = True
+        match otherwise:
+            case "local":
+                return self._draw_here(tuple(spared(charge, self.replicas) for charge in charges))
+            case "permit":
+                return None
+            case "forbid":
+                return Unchecked()
+
+    def settle(self, drawn: Drawn, used: Used | None) -> None:
+        """Put right what was estimated, soon; `used` is None for a request that never went on."""
+        for charge in drawn.charges:
+            self._hot.pop(charge.key, None)
+        if drawn.is_local:
+            settle(self._meters, drawn, used, now_us=self._now_us())
+        elif used is None or any(charge.kind == "concurrent" or settlement(charge, used) for charge in drawn.charges):
+            self._unsettled.append((drawn, used))
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Bring settlements to Redis, for ever."""
+        while True:
+            await self._woken.wait()
+            if not await self.flush():
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """Settle what can be settled, and stop."""
+        await self.flush()
+        if self._batch is not None:
+            await self._batch.close()
+
+    async def flush(self) -> bool:
+        """Settle what waits; False if Redis is away."""
+        self._woken.clear()
+        while self._unsettled and self._batch is not None:
+            batch = [self._unsettled.popleft() for _ in range(min(_BATCH, len(self._unsettled)))]
+            try:
+                await asyncio.gather(*(self._settle_there(self._batch, *each) for each in batch))
+            except StoreError:
+                # A settlement that did arrive left its mark, so all of them may be sent again.
+                self._unsettled.extendleft(reversed(batch))
+                self._woken.set()
+                return False
+        return True
+
+    async def _draw_there(self, batch: Batch, charges: tuple[Charge, ...]) -> Drawn | Exceeded:
+        drawn_id = secrets.token_hex(12)
+        now = self._clock()
+        counted = self._replica if now >= self._census_at else ""
+        names = [*(self._keys.meter(charge.key) for charge in charges), self._keys.replicas]
+        words: list[Word] = ["draw", drawn_id, LEASE_US, counted]
+        for charge in charges:
+            words += (charge.kind, charge.amount, charge.period_us, charge.cost)
+        try:
+            answer: list[int] = await batch.call(names, words)
+        except StoreError:
+            self._free_places(charges, drawn_id)
+            raise
+        if self.is_lost:
+            log.info("limits_with_store_again")
+        self.is_lost, self._failures = False, 0
+        if counted:
+            self.replicas = max(1, answer[1])
+            self._census_at = now + CENSUS_SECONDS
+        readings = tuple(Reading(*answer[at : at + 3]) for at in range(2, len(answer), 3))
+        if not any(reading.retry_us for reading in readings):
+            return Drawn(charges, drawn_id, answer[0])
+        exceeded = Exceeded(charges, readings)
+        self._remember(exceeded)
+        return exceeded
+
+    async def _settle_there(self, batch: Batch, drawn: Drawn, used: Used | None) -> None:
+        names = [*(self._keys.meter(charge.key) for charge in drawn.charges), self._keys.settled(drawn.id)]
+        words: list[Word] = ["settle", drawn.id, LEASE_US, drawn.at_us]
+        for charge in drawn.charges:
+            words += (charge.kind, charge.amount, charge.period_us, settlement(charge, used))
+        await batch.call(names, words)
+
+    def _free_places(self, charges: tuple[Charge, ...], drawn_id: str) -> None:
+        """Nobody knows whether a draw without an answer was made; a place can be freed without knowing."""
+        places = tuple(charge for charge in charges if charge.kind == "concurrent")
+        if places:
+            self._unsettled.append((Drawn(places, drawn_id, 0), None))
+            self._woken.set()
+
+    def _known_to_exceed(self, charges: tuple[Charge, ...]) -> Exceeded | None:
+        now = self._clock()
+        found: list[tuple[Charge, Reading]] = []
+        for charge in charges:
+            known = self._hot.get(charge.key)
+            if known is None or charge.cost < known.cost:
+                continue
+            if known.until <= now:
+                del self._hot[charge.key]
+                continue
+            wait, reset = (max(1, round((then - now) * 1_000_000)) for then in (known.retry, known.reset))
+            found.append((charge, Reading(known.free, max(wait, reset), wait)))
+        if not found:
+            return None
+        hot_charges, readings = zip(*found, strict=True)
+        return Exceeded(hot_charges, readings)
+
+    def _remember(self, exceeded: Exceeded) -> None:
+        now = self._clock()
+        if len(self._hot) >= MOST_HOT:
+            self._hot = {key: known for key, known in self._hot.items() if known.until > now}
+        for charge, reading in zip(exceeded.charges, exceeded.readings, strict=True):
+            if reading.retry_us and charge.kind != "concurrent" and len(self._hot) < MOST_HOT:
+                retry = now + reading.retry_us / 1_000_000
+                reset = now + reading.reset_us / 1_000_000
+                until = min(retry, now + HOT_SECONDS)
+                self._hot[charge.key] = _Refused(charge.cost, until, retry, reset, reading.free)
+
+    def _draw_here(self, charges: tuple[Charge, ...]) -> Drawn | Exceeded:
+        now_us = self._now_us()
+        found = draw(self._meters, charges, id=secrets.token_hex(12), now_us=now_us)
+        if isinstance(found, Exceeded):
+            return found
+        self._last_charge.update((charge.key, charge) for charge in charges)
+        if len(self._meters) > self._forget_beyond:
+            self._forget(now_us)
+        return replace(found, is_local=True)
+
+    def _forget(self, now_us: int) -> None:
+        """Drop meters that are full again; the work for it is spread over as many draws as there are meters."""
+        for key, charge in list(self._last_charge.items()):
+            if is_spent(self._meters[key], charge, now_us):
+                del self._meters[key], self._last_charge[key]
+        self._forget_beyond = max(MOST_METERS, 2 * len(self._meters))
+
+    def _now_us(self) -> int:
+        return int(self._wall() * 1_000_000)
+
+
+@asynccontextmanager
+async def running_limiter(url: str | None, keys: Keys, replica: str) -> AsyncGenerator[Limiter]:
+    """A limiter with its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
+    async with AsyncExitStack() as stack:
+        connection = None
+        if url is not None:
+            connection = Connection(url, deadline=DEADLINE)
+            stack.push_async_callback(connection.close)
+        limiter = Limiter(connection, keys, replica)
+        stack.push_async_callback(limiter.close)
+        settling = asyncio.create_task(limiter.run())
+        stack.callback(settling.cancel)
+        yield limiter

@@ -1,0 +1,38 @@
+"""What the tests of a plain split have seen so far, kept as long as its counters."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from wissel.core import record
+from wissel.core.analysis import Analysis
+from wissel.errors import StoreError
+from wissel.store.connection import Connection
+from wissel.store.keys import COUNTERS_TTL, Keys
+
+
+class Looks:
+    """The memories of one configuration namespace. Every method raises StoreError while Redis is away."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def get(self, split: str, revision: str) -> Mapping[str, Analysis]:
+        """By variant; empty if nothing was seen yet, or of another revision. StoreError for what cannot be read."""
+        text = await self._connection.run("GET", self._keys.looks(split))
+        if text is None:
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(text)
+            if found["revision"] != revision:
+                return {}
+            return {name: record.decode(Analysis, seen) for name, seen in found["variants"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise StoreError(f'redis: what was seen of split "{split}" cannot be read: {problem!r}') from problem
+
+    async def put(self, split: str, revision: str, variants: Mapping[str, Analysis]) -> None:
+        """Remember this instead."""
+        seen = {name: record.encode(analysis) for name, analysis in variants.items()}
+        text = json.dumps({"revision": revision, "variants": seen}, separators=(",", ":"))
+        await self._connection.run("SET", self._keys.looks(split), text, "EX", COUNTERS_TTL)

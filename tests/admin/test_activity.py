@@ -1,0 +1,125 @@
+from dataclasses import replace
+
+import pytest
+
+from factories import model, split
+from wissel.admin.activity import activity_view
+from wissel.core.access import ANONYMOUS
+from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.outcome import Outcome, Usage
+from wissel.core.split import KeySource, TargetingKey
+from wissel.telemetry import RECENT, Telemetry
+
+ROUTED = Routed(
+    model("small"),
+    "ab",
+    "canary",
+    "split",
+    ANONYMOUS,
+    "r1",
+    route="talk",
+    split=split(small=50, large=50),
+    key=TargetingKey(KeySource("header", "x-session-id"), "ada-1815"),
+    bucket=7,
+)
+DENIED = Denied(403, "no", "invalid_request_error", "forbidden", route="talk")
+FULL = Outcome(200, 9.0, "chat", usage=Usage(100, 7), cost_usd=0.5)
+
+
+def test_sums_are_told_by_route_model_and_variant():
+    telemetry = Telemetry()
+    for outcome in (FULL, replace(FULL, status=503, duration=1.0, usage=None, cost_usd=None)):
+        telemetry.decided(ROUTED, 0.001)
+        telemetry.ended(ROUTED, outcome)
+
+    assert activity_view(telemetry)["traffic"] == [
+        {
+            "route": "talk",
+            "model": "small",
+            "variant": "canary",
+            "decided": 2,
+            "ended": 2,
+            "errors": 1,
+            "seconds": 10.0,
+            "input_tokens": 100,
+            "output_tokens": 7,
+            "cost_usd": 0.5,
+        }
+    ]
+
+
+def test_a_request_under_way_is_decided_and_not_ended():
+    telemetry = Telemetry()
+    telemetry.decided(ROUTED, 0.001)
+    (way,) = activity_view(telemetry)["traffic"]
+
+    assert (way["decided"], way["ended"]) == (1, 0)
+
+
+def test_who_hangs_up_makes_no_error():
+    telemetry = Telemetry()
+    telemetry.ended(ROUTED, Outcome(0, 3.0, "chat", hung_up=True))
+    (way,) = activity_view(telemetry)["traffic"]
+
+    assert (way["ended"], way["errors"]) == (1, 0)
+
+
+def test_ways_without_a_route_have_none():
+    telemetry = Telemetry()
+    telemetry.decided(replace(ROUTED, route=""), 0.001)
+
+    assert activity_view(telemetry)["traffic"][0]["route"] is None
+
+
+def test_denials_are_counted_by_code_and_route():
+    telemetry = Telemetry()
+    for _ in range(2):
+        telemetry.decided(DENIED, 0.0)
+
+    assert activity_view(telemetry)["denials"] == [{"code": "forbidden", "route": "talk", "count": 2}]
+
+
+def test_the_latest_comes_first_and_only_so_many_are_kept():
+    telemetry = Telemetry()
+    for number in range(RECENT + 3):
+        telemetry.decided(replace(ROUTED, bucket=number), 0.001)
+    buckets = [each["bucket"] for each in activity_view(telemetry)["recent"]]
+
+    assert buckets == list(range(RECENT + 2, 2, -1))
+
+
+def test_a_flood_of_decisions_hides_no_denial():
+    telemetry = Telemetry()
+    telemetry.decided(DENIED, 0.0)
+    for _ in range(RECENT):
+        telemetry.decided(ROUTED, 0.001)
+
+    assert [each["error"]["code"] for each in activity_view(telemetry)["denied"]] == ["forbidden"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "kind"),
+    [(ROUTED, "routed"), (Passed("files", ANONYMOUS, "r1"), "passed"), (Listed(("m",), ANONYMOUS, "r1"), "listed")],
+)
+def test_each_says_what_kind_it_is(decision: Decision, kind: str):
+    telemetry = Telemetry()
+    telemetry.decided(decision, 0.25)
+    (told,) = activity_view(telemetry)["recent"]
+
+    assert (told["kind"], told["seconds"]) == (kind, 0.25)
+
+
+def test_whose_key_it_was_is_not_told():
+    telemetry = Telemetry()
+    telemetry.decided(ROUTED, 0.001)
+    view = activity_view(telemetry)
+
+    assert view["recent"][0]["key"] == "header:x-session-id"
+    assert "1815" not in str(view)
+
+
+def test_what_a_caller_wrote_is_cut_short():
+    telemetry = Telemetry()
+    telemetry.decided(replace(DENIED, message="no model " + "x" * 10_000), 0.0)
+
+    assert len(activity_view(telemetry)["denied"][0]["error"]["message"]) == 300

@@ -1,0 +1,296 @@
+"""Identity x path x naming x rule through a real Envoy: no combination of them is a way around.
+
+One model is kept in a vault, a cluster of its own, so whatever arrives there
+has passed. Each request says which combination it is; the oracle below is
+written without the code that it judges.
+"""
+
+import asyncio
+import io
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+from yarl import URL
+
+from real import needs_encoder, needs_envoy, needs_redis
+from wissel.core.access import Principal
+from wissel.demo.stage import Stage, running_stage
+from wissel.store.connection import Connection
+from wissel.store.embedded import joined_redis
+from wissel.store.keys import Keys
+from wissel.store.managed_keys import ManagedKeys
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy, needs_encoder, needs_redis,
+]  # fmt: skip
+
+CANARY = "c4n4ry"
+"""In every secret of this file; it must turn up nowhere."""
+
+SIGNER, FORGER = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+NAMES = ("eng", "sales", "intern", "batch", "night", "pathy", "guest", "shadowed", "star")
+
+
+def secret_of(name: str) -> str:
+    return f"{CANARY}-{name}"
+
+
+def document(jwks: str) -> dict[str, Any]:
+    groups = {"intern": ["staff", "interns"], "guest": ["guests"]}
+    return {
+        "redis": "embedded",
+        "models": [
+            {"name": "secret", "cluster": "vault", "apis": ["chat", "completions", "messages"]},
+            {"name": "open", "cluster": "street", "apis": ["chat", "completions", "messages"]},
+        ],
+        "entrypoints": ["auto"],
+        "aliases": {"vip": "secret"},
+        "intent": {"fallback": "talk", "deadline_ms": 5000},
+        "splits": [{"name": "safe", "variants": [{"model": "secret", "weight": 1}]}],
+        "routes": [{"name": "talk", "description": "anything at all", "target": "safe"}],
+        "access": {
+            "keys": [
+                {"id": name, "sha256": sha256(secret_of(name).encode()).hexdigest(),
+                 "groups": groups.get(name, ["staff"])}
+                for name in NAMES
+            ],
+            "jwt": [{"issuer": "https://id", "audience": ["wissel"], "jwks": jwks, "algorithms": ["RS256"]}],
+            "rules": [
+                {"id": "staff", "effect": "permit", "groups": ["staff"]},
+                {"id": "guests", "effect": "permit", "groups": ["guests"], "models": ["open"]},
+                {"id": "no-sales", "effect": "forbid", "principals": ["sales", "jwt:bob"], "models": ["secret"]},
+                {"id": "no-interns", "effect": "forbid", "groups": ["interns"], "models": ["secret"]},
+                {"id": "no-batch", "effect": "forbid", "models": ["secret"],
+                 "headers": {"x-client": {"prefix": "batch-"}}},
+                {"id": "no-night", "effect": "forbid", "principals": ["night"], "models": ["secret"],
+                 "when": {"since": "2020-01-01T00:00:00Z"}},
+                {"id": "no-paths", "effect": "forbid", "principals": ["pathy"],
+                 "paths": ["/v1/chat/*", "/v1/completions", "/v1/messages"]},
+                {"id": "no-star", "effect": "forbid", "principals": ["star"], "models": ["*"]},
+                {"id": "only-shown", "effect": "forbid", "principals": ["shadowed"], "shadow": True},
+            ],
+        },
+    }  # fmt: skip
+
+
+def token(key: rsa.RSAPrivateKey = SIGNER, **claims: Any) -> str:
+    payload = {"iss": "https://id", "aud": "wissel", "sub": "ada", "groups": ["staff"], "exp": time.time() + 600}
+    return jwt.encode({**payload, **claims, "note": CANARY}, key, "RS256", headers={"kid": "k"})
+
+
+@dataclass(frozen=True)
+class Who:
+    """A caller, and what is right for it where nothing else is wrong with the request."""
+
+    name: str
+    credential: str
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def unsigned() -> str:
+    head, payload, _ = token().split(".")
+    head = jwt.utils.base64url_encode(b'{"alg":"none","kid":"k"}').decode()
+    return f"{head}.{payload}."
+
+
+WHO = [
+    Who("eng", secret_of("eng"), 200),
+    Who("shadowed", secret_of("shadowed"), 200),
+    Who("jwt ada", token(), 200),
+    Who("managed", "managed", 200),
+    Who("sales", secret_of("sales"), 403),
+    Who("intern", secret_of("intern"), 403),
+    Who("batch", secret_of("batch"), 403, (("x-client", "batch-7"),)),
+    Who("night", secret_of("night"), 403),
+    Who("pathy", secret_of("pathy"), 403),
+    Who("guest", secret_of("guest"), 403),
+    Who("star", secret_of("star"), 403),
+    Who("jwt bob", token(sub="bob"), 403),
+    Who("sales in disguise", secret_of("sales"), 403, (("x-wissel-model", "open"), ("x-wissel-cluster", "vault"))),
+    Who("nobody", "", 401),
+    Who("wrong key", secret_of("eng") + "x", 401),
+    Who("hash as key", sha256(secret_of("eng").encode()).hexdigest(), 401),
+    Who("revoked", "revoked", 401),
+    Who("expired", "expired", 401),
+    Who("jwt none", unsigned(), 401),
+    Who("jwt forged", token(FORGER), 401),
+    Who("jwt late", token(exp=time.time() - 60), 401),
+    Who("jwt elsewhere", token(aud="other"), 401),
+]
+
+CHAT = "/v1/chat/completions"
+PATHS = {
+    CHAT: None,
+    "/v1/chat/completions/": None,
+    "//v1//chat//completions": None,
+    "/V1/Chat/COMPLETIONS": None,
+    "/v1/chat%2Fcompletions": None,
+    "/v1/chat/%63ompletions": None,
+    "/v1/./chat/x/../completions": None,
+    "/v1/chat/completions?api-version=1": None,
+    "/v1/completions": None,
+    "/v1/messages": None,
+    "/v1/chat/completions?model=open": 400,
+    "/v1/chat/completions?MODEL=open": 400,
+    "/v1/chat/completions%3Fmodel=open": 404,
+    "/v1/chat/completions;model=open": 404,
+}
+"""Spellings of calls, and the status that one has whoever asks; None where it is a call like any other."""
+
+SAYS = b'"messages":[{"role":"user","content":"hello"}],"prompt":"hello","max_tokens":9'
+NAMINGS = {
+    "concrete": (b'{"model":"secret",%b}' % SAYS, None),
+    "alias": (b'{"model":"vip",%b}' % SAYS, None),
+    "split": (b'{"model":"safe",%b}' % SAYS, None),
+    "entrypoint": (b'{"model":"auto",%b}' % SAYS, None),
+    "escaped value": (b'{"model":"s\\u0065cret",%b}' % SAYS, None),
+    "escaped name": (b'{"mod\\u0065l":"secret",%b}' % SAYS, None),
+    "decoy inside": (b'{"x":{"model":"open"},"model":"secret",%b}' % SAYS, None),
+    "decoy last": (b'{"model":"secret",%b,"Model":"open"}' % SAYS, None),
+    "twice": (b'{"model":"open","model":"secret",%b}' % SAYS, 400),
+    "twice, escaped": (b'{"model":"open","mod\\u0065l":"secret",%b}' % SAYS, 400),
+    "upper case": (b'{"model":"SECRET",%b}' % SAYS, 404),
+    "spaces": (b'{"model":" secret",%b}' % SAYS, 404),
+}
+"""Ways to ask for the model in the vault, and the status that one has for every caller who is known."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    who: Who
+    path: str
+    naming: str
+
+    @property
+    def expected(self) -> int:
+        wrong_path = PATHS[self.path]
+        _, wrong_name = NAMINGS[self.naming]
+        if wrong_path == 400:
+            return 400
+        if self.who.status == 401:
+            return 401
+        if wrong_path is not None:
+            return wrong_path
+        return wrong_name or self.who.status
+
+
+COMBINATIONS = [Combination(*each) for each in product(WHO, PATHS, NAMINGS)]
+
+
+@dataclass
+class Scene:
+    stage: Stage
+    managed: dict[str, str]
+    redis: str
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
+    home = tmp_path_factory.mktemp("matrix")
+    public = {**RSAAlgorithm.to_jwk(SIGNER.public_key(), as_dict=True), "kid": "k"}
+    (home / "jwks.json").write_text(json.dumps({"keys": [public]}))
+    async with running_stage(document(str(home / "jwks.json")), home) as stage, joined_redis(home / "redis") as url:
+        connection = Connection(url)
+        keys, staff = ManagedKeys(connection, Keys(stage.config.namespace)), frozenset({"staff"})
+        made = {
+            name: await keys.create(Principal(name, staff), by="test", now=time.time(), expires=ends)
+            for name, ends in (("managed", None), ("revoked", None), ("expired", time.time() - 1))
+        }
+        await accepted(stage, made["revoked"][1])
+        await keys.revoke(made["revoked"][0].key.id, by="test", reason="leaked")
+        began = time.monotonic()
+        await accepted(stage, made["revoked"][1], status=401)
+        assert time.monotonic() - began < 2
+        await connection.close()
+        yield Scene(stage, {name: secret for name, (_, secret) in made.items()}, url)
+
+
+async def accepted(stage: Stage, secret: str, *, status: int = 200) -> None:
+    """Wait until the key is taken, or no longer taken."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(100):
+            headers = {"authorization": f"Bearer {secret}"}
+            async with session.get(f"{stage.envoy.url}/v1/models", headers=headers) as response:
+                if response.status == status:
+                    return
+            await asyncio.sleep(0.03)
+    pytest.fail(f"the key is not answered with {status}")
+
+
+async def ask(session: aiohttp.ClientSession, scene: Scene, each: Combination, tag: int) -> int:
+    headers = {"x-tag": str(tag), "content-type": "application/json", **dict(each.who.headers)}
+    if each.who.credential:
+        name = "x-api-key" if tag % 3 == 0 else "authorization"
+        secret = scene.managed.get(each.who.credential, each.who.credential)
+        headers[name] = secret if name == "x-api-key" else f"Bearer {secret}"
+    url = URL(scene.stage.envoy.url + each.path, encoded=True)
+    body, _ = NAMINGS[each.naming]
+    async with session.post(url, data=io.BytesIO(body), headers=headers) as response:
+        await response.read()
+        return response.status
+
+
+async def test_no_combination_is_a_way_around(scene):
+    vault = scene.stage.upstreams["vault"]
+    vault.requests = deque()
+    answers: dict[int, int] = {}
+    waiting = iter(enumerate(COMBINATIONS))
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        for tag, each in waiting:
+            answers[tag] = await ask(session, scene, each, tag)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
+        await asyncio.gather(*(client(session) for _ in range(16)))
+    wrong = [
+        (each.who.name, each.path, each.naming, answers[tag], each.expected)
+        for tag, each in enumerate(COMBINATIONS)
+        if answers[tag] != each.expected
+    ]
+    arrived = {int(request.headers["x-tag"]) for request in vault.requests}
+
+    assert len(COMBINATIONS) >= 500
+    assert wrong == []
+    assert arrived == {tag for tag, each in enumerate(COMBINATIONS) if each.expected == 200}
+    assert all(request.json["model"] == "secret" for request in vault.requests)
+
+
+async def test_a_secret_turns_up_nowhere(scene):
+    """After the matrix: not in a log, a metric, an answer of the admin API, the store, or a model's request."""
+    stage = scene.stage
+    secrets = [CANARY, *(secret.rpartition("-")[2] for secret in scene.managed.values()), token().rpartition(".")[0]]
+    pages: dict[str, str] = {}
+    async with aiohttp.ClientSession() as session:
+        for page in ("metrics", "readyz"):
+            async with session.get(f"{stage.admin}/{page}") as response:
+                pages[page] = await response.text()
+        for name in ("eng", "sales", "wrong"):
+            headers = {"authorization": f"Bearer {secret_of(name)}"}
+            async with session.post(f"{stage.admin}/v1/route", data=NAMINGS["alias"][0], headers=headers) as response:
+                pages[f"explain {name}"] = await response.text()
+            async with session.post(f"{stage.envoy.url}{CHAT}", data=b"{", headers=headers) as response:
+                pages[f"error {name}"] = await response.text()
+    for path in (stage.log, stage.envoy.log, stage.envoy.access_log, *(stage.path.parent / "redis").rglob("*")):
+        if path.is_file():
+            pages[str(path)] = path.read_bytes().decode("utf-8", "replace")
+    for name, upstream in stage.upstreams.items():
+        pages[f"model {name}"] = str([(request.headers, request.body, request.path) for request in upstream.requests])
+    found = [(place, secret) for place, text in pages.items() for secret in secrets if secret in text]
+
+    assert "denied" in pages[str(stage.log)]
+    assert "wissel_denials" in pages["metrics"]
+    assert any("no-sales" in text for place, text in pages.items() if "aof" in place)
+    assert found == []

@@ -1,0 +1,148 @@
+"""The router with limits: what is drawn when, and what goes back."""
+
+import asyncio
+
+import pytest
+
+from factories import model, permit, request, snapshot
+from real import until
+from wissel.core.access import Principal
+from wissel.core.decision import Denied, Passed, Routed
+from wissel.core.intent import Scores
+from wissel.core.limits import Charge, Drawn, Used
+from wissel.core.outcome import Outcome, Usage
+from wissel.core.request import Head
+from wissel.core.snapshot import Limit, Passthrough, Price, Rate
+from wissel.router import Router
+from wissel.store.keys import Keys
+from wissel.store.limits import Limiter
+from wissel.telemetry import Telemetry
+
+ada = Principal("ada", frozenset({"eng"}))
+ONE = Rate(1, 86_400)
+
+
+class Slow:
+    """Finds everything to be code, once it is let."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may = asyncio.Event()
+
+    def recall(self, conversation):
+        return None
+
+    async def classify(self, conversation):
+        self.asked += 1
+        await self.may.wait()
+        return Scores({"chat": 0.2, "code": 0.9}, threshold=0.5)
+
+
+class Watched(Limiter):
+    """A replica without Redis that tells what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Keys("test"), "r")
+        self.held: dict[str, Drawn] = {}
+        self.settled: list[Used | None] = []
+
+    async def draw(self, charges: tuple[Charge, ...], *, otherwise):
+        found = await super().draw(charges, otherwise=otherwise)
+        if isinstance(found, Drawn):
+            self.held[found.id] = found
+        return found
+
+    def settle(self, drawn: Drawn, used: Used | None) -> None:
+        del self.held[drawn.id]
+        self.settled.append(used)
+        super().settle(drawn, used)
+
+
+def router(*limits: Limit, **fields) -> Router:
+    fields = {"rules": (permit(),), "limits": limits, **fields}
+    return Router(snapshot(**fields), Slow(), 1.0, Telemetry(), limiter=Watched())
+
+
+async def ask(router: Router, subject) -> Routed | Passed | Denied:
+    answer = router.decide(subject, ada, "wr-1")
+    return answer if isinstance(answer, Routed | Passed | Denied) else await answer
+
+
+async def test_the_caller_is_limited_before_anything_is_classified():
+    one = router(Limit("key", "principal", requests=ONE))
+    await ask(one, request("small"))
+    denied = await ask(one, request("auto"))
+
+    assert (denied.status, denied.limit_id) == (429, "key")
+    assert one.classifier.asked == 0
+
+
+async def test_a_refusal_of_the_models_limit_gives_the_callers_back():
+    one = router(Limit("key", "principal", requests=Rate(2, 86_400)), Limit("big", "model", requests=ONE))
+    statuses = [getattr(await ask(one, request(name)), "status", 200) for name in ("large", "large", "large", "small")]
+
+    assert statuses == [200, 429, 429, 200]
+
+
+async def test_a_route_has_a_limit_of_its_own():
+    one = router(Limit("code", "route", requests=ONE))
+    one.classifier.may.set()
+    first, second = [await ask(one, request("auto")) for _ in range(2)]
+
+    assert isinstance(first, Routed)
+    assert (second.limit_id, second.route) == ("code", "code")
+
+
+async def test_a_request_that_no_model_can_serve_gives_back_what_it_drew():
+    one = router(Limit("key", "principal", requests=ONE))
+    images = frozenset({"text", "image"})
+    denied = await ask(one, request("small", needs=images))
+
+    assert denied.status == 400
+    assert isinstance(await ask(one, request("small")), Routed)
+
+
+async def test_a_caller_that_leaves_before_the_decision_gives_back_what_it_drew():
+    one = router(Limit("key", "principal", concurrent=1))
+    waiting = asyncio.ensure_future(one.decide(request("auto"), ada, "wr-1"))
+    await until(lambda: one.classifier.asked)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert one.limiter.held == {}
+    assert one.limiter.settled == [None]
+
+
+async def test_both_draws_are_settled_with_what_was_used():
+    priced = model("small", price=Price(1.0, 1.0))
+    one = router(
+        Limit("key", "principal", tokens=Rate(10**6, 60), usd=Rate(10**12, 60)), models=(priced, model("large"))
+    )
+    routed = await ask(one, request("small", input_tokens=5))
+    one.settle(routed, Outcome(200, 1.0, "chat", usage=Usage(40, 2), complete=True))
+
+    assert one.limiter.settled == [Used(42, 42_000)] * 2
+    assert one.limiter.held == {}
+
+
+async def test_a_passthrough_meets_the_callers_limits():
+    one = router(Limit("key", "principal", requests=ONE), passthrough=(Passthrough("/v1/files", "c"),))
+    head = Head("other", "GET", "/v1/files", {})
+    first, second = [await ask(one, head) for _ in range(2)]
+
+    assert isinstance(first, Passed)
+    assert second.limit_id == "key"
+
+
+async def test_a_dry_run_draws_nothing():
+    one = router(Limit("key", "principal", requests=ONE))
+    for _ in range(3):
+        assert isinstance(await ask(one.uncounted(), request("small")), Routed)
+
+
+async def test_a_list_of_models_is_free():
+    one = router(Limit("key", "principal", requests=ONE))
+    for _ in range(3):
+        answer = one.decide(Head("models", "GET", "/v1/models", {}), ada, "wr-1")
+        assert answer.names
