@@ -128,9 +128,9 @@ def leads(scores: Floats, truth: Ints) -> Floats:
 
 def _unpack(flat: Floats, routes: int) -> tuple[Floats, Floats]:
     """Weights (width, routes) and bias, centred: only differences between routes mean something."""
-    rows: Floats = flat.reshape(-1, routes)
-    rows = rows - np.mean(rows, axis=1, keepdims=True)
-    return rows[:-1], rows[-1]
+    width = len(flat) // routes - 1
+    weights, bias = flat[: width * routes].reshape(width, routes), flat[width * routes :]
+    return weights - weights.mean(axis=1, keepdims=True), bias - bias.mean()
 
 
 def _logits(vectors: Vectors, flat: Floats, routes: int) -> Floats:
