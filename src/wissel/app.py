@@ -48,6 +48,7 @@ from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Revision, Telemetry
+from wissel.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
