@@ -1,14 +1,16 @@
 # Every target sets itself up: it makes .venv and installs what it needs.
 #   TORCH_INDEX   the URL of PyTorch's CPU wheels, for machines where `pip install torch` would bring CUDA
 #   PYTHON        the interpreter to make .venv with
+#   DURATION      seconds that `make soak` takes
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+DURATION ?= 600
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench bench-rollout clean
+.PHONY: demo test test-fast lint format bench bench-rollout soak clean
 
 demo: .venv/ready
 	$(BIN)/wissel demo
@@ -33,6 +35,10 @@ format: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m wissel.evaluation.bench_classify
 	$(BIN)/python -m wissel.evaluation.bench_path
+	$(BIN)/python -m wissel.evaluation.bench_decision
+
+soak: .venv/ready
+	$(BIN)/python -m wissel.evaluation.soak --duration $(DURATION)
 
 bench-rollout: .venv/ready
 	$(BIN)/python -m wissel.evaluation.rollouts

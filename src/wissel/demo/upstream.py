@@ -15,7 +15,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,9 +119,11 @@ class Upstream:
             return self._json(api.whole(answer))
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})
         await response.prepare(request)
-        for event in api.events(answer):
-            await response.write(event)
-            await asyncio.sleep(self.behaviour.event_gap)
+        # Who hangs up in the middle has heard enough.
+        with suppress(ConnectionResetError):
+            for event in api.events(answer):
+                await response.write(event)
+                await asyncio.sleep(self.behaviour.event_gap)
         return response
 
     def _json(self, data: object, status: int = 200) -> web.Response:
