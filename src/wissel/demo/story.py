@@ -253,5 +253,8 @@ async def _stay(stage: Stage, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"\nMetrics: {stage.admin}/metrics   Envoy: http://{stage.envoy.plan.admin}   Ctrl-C stops it all.")
+    console.print(
+        f"\nConsole: {stage.admin}/   Metrics: {stage.admin}/metrics   Envoy: http://{stage.envoy.plan.admin}"
+    )
+    console.print("Ctrl-C stops it all.")
     await asyncio.Event().wait()
