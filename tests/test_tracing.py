@@ -60,7 +60,7 @@ class Traced:
     def __init__(self, *, sample: float = 1.0, **fields: Any) -> None:
         self.exporter = InMemorySpanExporter()
         tracing = Tracing(SimpleSpanProcessor(self.exporter), sample=sample)
-        self.router = Router(snapshot(**fields), Guess(), 1.0, Telemetry(), tracing)
+        self.router = Router(snapshot(**fields), Guess(), 1.0, Telemetry(), tracing=tracing)
 
     async def send(self, model: str = "ab", *, key: str = "", traceparent: str = "", status: int = 200) -> None:
         stream = methods(lambda: self.router, self.router.telemetry)[wire.METHOD](Quiet())
