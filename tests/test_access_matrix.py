@@ -159,7 +159,7 @@ NAMINGS = {
     "escaped value": (b'{"model":"s\\u0065cret",%b}' % SAYS, None),
     "escaped name": (b'{"mod\\u0065l":"secret",%b}' % SAYS, None),
     "decoy inside": (b'{"x":{"model":"open"},"model":"secret",%b}' % SAYS, None),
-    "decoy last": (b'{"model":"secret",%b,"Model":"open"}' % SAYS, None),
+    "decoy last": (b'{"model":"secret",%b,"Model":"open"}' % SAYS, 400),
     "twice": (b'{"model":"open","model":"secret",%b}' % SAYS, 400),
     "twice, escaped": (b'{"model":"open","mod\\u0065l":"secret",%b}' % SAYS, 400),
     "upper case": (b'{"model":"SECRET",%b}' % SAYS, 404),

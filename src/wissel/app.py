@@ -256,7 +256,13 @@ async def _watch(path: Path, app: App, parts: Parts) -> None:
         if found is None or found == seen:
             continue
         seen = found
-        await _reload(path, app, parts)
+        try:
+            await _reload(path, app, parts)
+        except Exception as error:
+            # Whatever is wrong with a file, the next one is looked at all the same.
+            app.problem = f"{type(error).__name__}: {error}"
+            app.telemetry.reloaded(ok=False)
+            log.exception("reload_failed", serving=app.router.snapshot.revision)
 
 
 async def _reload(path: Path, app: App, parts: Parts) -> None:

@@ -149,12 +149,12 @@ async def _push_for_ever(
 
 
 async def _push(exporter: MetricExporter, meter: Meter, resource: Resource, began: int) -> None:
-    copied, now = copy(meter), time_ns()
-
-    def send() -> MetricExportResult:
-        return exporter.export(metrics_data(copied, resource, began=began, now=now))
-
     try:
+        copied, now = copy(meter), time_ns()
+
+        def send() -> MetricExportResult:
+            return exporter.export(metrics_data(copied, resource, began=began, now=now))
+
         if await asyncio.to_thread(send) is not MetricExportResult.SUCCESS:
             log.warning("metrics_not_sent", instruments=len(copied))
     except Exception:

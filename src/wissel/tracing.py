@@ -203,7 +203,7 @@ def _evaluation(decision: Routed) -> dict[str, str]:
         "feature_flag.version": decision.revision,
     }
     if decision.key is not None:
-        digest = blake2b(decision.key.value.encode(), digest_size=_HASH_BYTES).hexdigest()
+        digest = blake2b(decision.key.value.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES).hexdigest()
         attributes["feature_flag.context.id"] = digest
     return attributes
 

@@ -87,6 +87,7 @@ def test_any_bytes_are_read_or_refused(data):
         (b'{"model": "a", "model": "b"}', 'the body names "model" twice'),
         (rb'{"model": "a", "mod\u0065l": "b"}', 'the body names "model" twice'),
         (b'{"messages": [], "messages": [], "model": "a"}', 'the body names "messages" twice'),
+        (b'{"model": "a", "Model": "b"}', 'the body names the model as "Model"'),
         (b"{}", "must name a model"),
         (b'{"model": ""}', "must name a model"),
         (b'{"model": null}', "must name a model"),
@@ -294,3 +295,8 @@ def test_model_and_usage_are_all_that_changes(members, options, name):
     told = json.loads(body.with_model(name, *body.asking_for_usage()))
 
     assert told == {**said, "model": name, "stream_options": {**(options or {}), "include_usage": True}}
+
+
+def test_an_absurd_output_limit_is_cut_to_what_any_model_answers():
+    assert read("chat", messages=[], max_tokens=10**400).max_output_tokens == 10_000_000
+    assert read("chat", messages=[], max_tokens=True).max_output_tokens == 0

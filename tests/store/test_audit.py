@@ -91,3 +91,9 @@ async def test_the_trail_does_not_grow_for_ever(audit: Audit, redis: Connection,
     await audit.add(entry(1))
 
     assert AUDIT_LENGTH <= await redis.run("XLEN", keys.audit) < AUDIT_LENGTH + 500
+
+
+def test_bytes_that_are_no_text_are_written_as_what_they_are():
+    words = words_of(Entry("access", "denied", "ada", 'no model is named "\ud800"', {}))
+
+    assert 'no model is named "\\ud800"' in words

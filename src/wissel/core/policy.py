@@ -177,8 +177,10 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
 def _models_in_query(snapshot: Snapshot, head: Head) -> list[str]:
     """Every model of ours that the query could mean, after the one that stands for none."""
     targets = (snapshot.aliases.get(name, name) for name in head.models)
-    known = (target for target in targets if target in snapshot.models or target in snapshot.splits)
-    return [NO_MODEL, *(model for target in known for model in _models(snapshot, target))]
+    known = (t for t in targets if t in snapshot.models or t in snapshot.splits or t in snapshot.tiers)
+    # The query goes on as it is, so it may also say what the upstream calls a model.
+    called = (model.name for model in snapshot.models.values() if model.upstream_model in head.models)
+    return [NO_MODEL, *(model for target in known for model in _models(snapshot, target)), *called]
 
 
 def not_found(method: str, path: str) -> Denied:

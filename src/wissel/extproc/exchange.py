@@ -378,7 +378,7 @@ class Exchange:
         match self._state, self._mode:
             case "reading", "full_duplex_streamed":
                 return self._on_whole_body()
-            case "deciding", "full_duplex_streamed":
+            case (("deciding" | "refused"), "full_duplex_streamed"):
                 return []
             case "forwarded", _:
                 return [Reply("request_trailers")]

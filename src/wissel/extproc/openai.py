@@ -169,6 +169,9 @@ def _walk(text: str) -> Body:
     for name, value, start, end in _members(text, at):
         if name in members:
             raise UnreadableError(f'the body names "{name}" twice', param=name)
+        if name != "model" and name.lower() == "model":
+            # Some servers do not mind letter case, and would read this one.
+            raise UnreadableError(f'the body names the model as "{name}"; write "model"', param=name)
         members[name] = value
         spans[name] = (start, end)
     closing = _skip(text, end)
@@ -223,11 +226,15 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body) -> R
     )
 
 
+MAX_OUTPUT_TOKENS: Final = 10_000_000
+"""More than any model answers; a caller's number may have thousands of digits."""
+
+
 def _output_limit(members: Mapping[str, Any]) -> int:
     for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
         value = members.get(name)
-        if isinstance(value, int) and value > 0:
-            return value
+        if type(value) is int and value > 0:
+            return min(value, MAX_OUTPUT_TOKENS)
     return 0
 
 

@@ -9,6 +9,7 @@ request, while a clean end would let it through.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Protocol
@@ -136,18 +137,20 @@ class Session:
             self._task.cancel()
         if self._clock is not None:
             self._clock.cancel()
-        if not self._failed:
-            self._peer.override_works = self._peer.override_works or self._exchange.override_worked
-            self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
-        decision, outcome = self._exchange.decision, self._exchange.outcome
-        if isinstance(decision, Routed) and outcome is not None:
-            self._telemetry.ended(decision, outcome)
-        if self._ended is not None:
-            self._ended(outcome)
-        self._router.settle(decision, outcome)
-        if self._trace is not None:
-            self._trace.ended(outcome)
         self._telemetry.stream_closed()
+        # What was drawn goes back and what was counted is told, each whatever becomes of the others.
+        with ExitStack() as ends:
+            if not self._failed:
+                self._peer.override_works = self._peer.override_works or self._exchange.override_worked
+                self._exchange.closed(now=perf_counter(), override_works=self._peer.override_works)
+            decision, outcome = self._exchange.decision, self._exchange.outcome
+            if self._trace is not None:
+                ends.callback(self._trace.ended, outcome)
+            if isinstance(decision, Routed) and outcome is not None:
+                ends.callback(self._telemetry.ended, decision, outcome)
+            if self._ended is not None:
+                ends.callback(self._ended, outcome)
+            ends.callback(self._router.settle, decision, outcome)
 
     def _perform(self, steps: list[Step]) -> None:
         for step in steps:
@@ -175,7 +178,13 @@ class Session:
                     self._fail("protocol", why)
 
     def _late(self) -> None:
-        self._perform(self._exchange.late())
+        if self._over:
+            return
+        try:
+            self._perform(self._exchange.late())
+        except Exception:
+            log.exception("exchange_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
 
     async def _score(self, feedback: Feedback) -> None:
         try:

@@ -40,10 +40,9 @@ def entry_of(rollout: Rollout, event: Event) -> Entry:
 def words_of(entry: Entry) -> list[Word]:
     """The ten words that XADD takes."""
     detail = json.dumps(entry.detail, separators=(",", ":"))
-    return [
-        *("subject", entry.subject, "kind", entry.kind, "by", entry.by),
-        *("reason", entry.reason, "detail", detail),
-    ]
+    words = ("subject", entry.subject, "kind", entry.kind, "by", entry.by, "reason", entry.reason, "detail", detail)
+    # What callers wrote may hold bytes that are no text.
+    return [word.encode("utf-8", "backslashreplace").decode() for word in words]
 
 
 class Audit:

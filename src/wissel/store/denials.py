@@ -81,3 +81,6 @@ class Denials:
                     log.warning("audit_not_written", error=str(error))
                     self._waiting.appendleft(entry)
                     await asyncio.sleep(_RETRY_SECONDS)
+                except Exception:
+                    # One entry that cannot be written must not end the trail.
+                    log.exception("audit_entry_dropped")

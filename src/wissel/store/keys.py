@@ -94,7 +94,7 @@ class Keys:
         self.replicas: Final = f"{self._limits}:replicas"
 
     def meter(self, name: Sequence[str]) -> str:
-        return ":".join([self._limits, *(quote(part, safe="/") for part in name)])
+        return ":".join([self._limits, *(quote(part, safe="/", errors="surrogatepass") for part in name)])
 
     def settled(self, drawn: str) -> str:
         return f"{self._limits}:settled:{drawn}"
@@ -116,4 +116,4 @@ class Keys:
         return f"{self._request(request_id)}:score"
 
     def _request(self, request_id: str) -> str:
-        return f"wissel:{{{self._namespace}/request/{quote(request_id, safe='')}}}"
+        return f"wissel:{{{self._namespace}/request/{quote(request_id, safe='', errors='surrogatepass')}}}"

@@ -264,7 +264,8 @@ class Limiter:
             words += (charge.kind, charge.amount, charge.period_us, charge.cost)
         try:
             answer: list[int] = await batch.call(names, words)
-        except StoreError:
+        except (StoreError, asyncio.CancelledError):
+            # Also where the caller left meanwhile: what may have been drawn for it goes back.
             self._free_places(charges, drawn_id)
             raise
         if self.is_lost:
