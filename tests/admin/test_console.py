@@ -388,6 +388,7 @@ async def test_rollouts_move_live_an_abort_rolls_back_and_a_store_that_is_away_i
             page = await asyncio.to_thread(Page, browser, f"{stage.admin}/")
             seen = await asyncio.to_thread(watch, page)
             focused = await asyncio.to_thread(abort, page)
+            await asyncio.sleep(2)  # what a rollback may take to reach every replica
             served_before = stage.upstreams["held"].served
             await asyncio.sleep(1)
             served_after = stage.upstreams["held"].served
