@@ -18,15 +18,9 @@ from wissel.config.shapes import suggestion
 from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
 from wissel.core.metrics import MEASURES
+from wissel.core.request import MODELS_PATH, PATHS
 
-LLM_PATHS = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/messages",
-    "/v1/embeddings",
-    "/v1/models",
-)
+LLM_PATHS = (*PATHS, MODELS_PATH)
 """Paths that wissel answers or routes itself."""
 
 ANSWERS = frozenset(f"x-wissel-{name}" for name in ("cluster", "model", "route", "variant", "request-id"))

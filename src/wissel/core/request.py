@@ -19,6 +19,18 @@ Role = Literal["system", "user", "assistant", "tool"]
 APIS: tuple[Api, ...] = get_args(Api)
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
+PATHS: Mapping[str, Api] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/v1/embeddings": "embeddings",
+}
+"""The calls that are understood; each is a POST."""
+
+MODELS_PATH = "/v1/models"
+"""Answered by wissel itself."""
+
 BYTES_PER_TOKEN = 4
 """Of English prose in common tokenizers; good enough to know that a prompt cannot fit."""
 

@@ -22,7 +22,7 @@ from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
 from wissel.core.outcome import Outcome
 from wissel.core.policy import lies_below, not_found
-from wissel.core.request import Api, Head, Request
+from wissel.core.request import MODELS_PATH, PATHS, Api, Head, Request
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
@@ -40,8 +40,6 @@ from wissel.extproc.mutation import (
     metadata_of,
 )
 from wissel.extproc.openai import (
-    MODELS_PATH,
-    PATHS,
     Body,
     Splice,
     ambiguity,

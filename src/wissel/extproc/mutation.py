@@ -12,8 +12,9 @@ from typing import Final
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.core.request import MODELS_PATH
 from wissel.core.tier import Graded
-from wissel.extproc.openai import MODELS_PATH, error_body, model_object, models_body
+from wissel.extproc.openai import error_body, model_object, models_body
 
 PREFIX: Final = "x-wissel-"
 CLUSTER_HEADER: Final = "x-wissel-cluster"

@@ -18,17 +18,6 @@ from urllib.parse import parse_qsl, unquote
 from wissel.core.request import Api, Conversation, Modality, Request, Role, Turn, estimate_tokens
 from wissel.errors import UnreadableError
 
-PATHS: Final[Mapping[str, Api]] = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/v1/responses": "responses",
-    "/v1/messages": "messages",
-    "/v1/embeddings": "embeddings",
-}
-"""The calls that are understood; each is a POST."""
-
-MODELS_PATH: Final = "/v1/models"
-
 _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 """Bodies that name things in a way that is not JSON's; some servers read JSON sent so as a form."""
 
