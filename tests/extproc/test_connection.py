@@ -27,8 +27,9 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wissel.extproc.bounds import Limits
 from wissel.extproc.call import Call
-from wissel.extproc.connection import Connection, Limits, Shared
+from wissel.extproc.connection import Connection, Shared
 from wissel.extproc.grpc_frames import Deframer, Status, frame
 
 ECHO = "/test.Test/Echo"
@@ -361,10 +362,10 @@ async def test_unfinished_messages_share_one_allowance():
     peer.push()
 
     assert peer.status(second)[0] is Status.RESOURCE_EXHAUSTED
-    assert peer.shared.held_bytes == 60
+    assert peer.shared.memory.held == 60
     peer.h2.reset_stream(first)
     peer.push()
-    assert peer.shared.held_bytes == 0
+    assert peer.shared.memory.held == 0
 
 
 # bugs
@@ -420,7 +421,7 @@ async def test_a_deadline_ends_a_stream_whose_answer_waits_for_the_peer():
     peer.pull()
 
     assert peer.status(stream)[0] is Status.DEADLINE_EXCEEDED
-    assert peer.shared.held_bytes == 0
+    assert peer.shared.memory.held == 0
 
 
 async def test_a_malformed_timeout_is_refused():
@@ -465,7 +466,7 @@ async def test_streams_share_the_window_of_the_connection():
     peer.h2.increment_flow_control_window(1 << 20)
     peer.push()
     assert [len(peer.messages(stream)) for stream in streams] == [2, 2]
-    assert peer.shared.held_bytes == 0
+    assert peer.shared.memory.held == 0
 
 
 async def test_a_message_larger_than_every_window_arrives_as_its_windows_are_renewed():
@@ -502,7 +503,7 @@ async def test_a_peer_that_leaves_too_much_unread_loses_the_stream():
     resets = [e.error_code for e in peer.of(stream, StreamReset) if isinstance(e, StreamReset)]
     assert resets == [ErrorCodes.ENHANCE_YOUR_CALM]
     assert peer.seen[0].ended == ["gone"]
-    assert peer.shared.held_bytes == 0
+    assert peer.shared.memory.held == 0
 
 
 async def test_a_socket_that_is_not_read_makes_answers_wait():
@@ -640,7 +641,7 @@ async def test_closed_streams_leave_nothing_behind():
     for _ in range(20):
         peer.call(b"x", end=True)
 
-    assert (peer.connection._streams, peer.connection._h2.streams) == ({}, {})
+    assert peer.connection._streams == {}
 
 
 # beginnings and ends of connections
@@ -777,7 +778,7 @@ async def test_nothing_that_a_peer_sends_leaks_a_stream(parts: list[bytes | str]
 
     assert [echo.ended.count("gone") for echo in peer.seen] == [1] * len(peer.seen)
     assert all(echo.ended[-1] == "gone" for echo in peer.seen)
-    assert (peer.shared.held_bytes, peer.shared.connections) == (0, set())
+    assert (peer.shared.memory.held, peer.shared.connections) == (0, set())
     assert [error for error, where in peer.errors if not where] == []
 
 

@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -44,7 +43,6 @@ SECRET: Final = "wsl-bench-caller"  # noqa: S105  # of a bench on loopback
 SIZES: Final = (512, 32 * 1024)
 """Bytes of a request's body."""
 CONCURRENCIES: Final = (1, 32)
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 TYPES: Final = "type.googleapis.com/envoy.extensions"
 
@@ -82,9 +80,9 @@ class Figure:
     """Of the processor, for one request."""
 
 
-async def _measure(requests: int, rounds: int, say: Console) -> list[Figure]:
+async def _measure(requests: int, rounds: int, names: str, say: Console) -> list[Figure]:
     figures: list[Figure] = []
-    async with _sides() as sides:
+    async with _sides(names) as sides:
         fresh = itertools.count()
         for concurrency, size in itertools.product(CONCURRENCIES, SIZES):
             samples: dict[str, list[tuple[float, float]]] = {side.name: [] for side in sides}
@@ -168,15 +166,15 @@ async def _answer(reader: asyncio.StreamReader) -> None:
 
 
 def _cpu(process_id: int | None) -> float:
-    """Seconds that a process has used, all threads; 0 for none."""
+    """Seconds that a process has used, all threads that it has now; 0 for none."""
     if process_id is None:
         return 0.0
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    # To the nanosecond; /proc/PID/stat counts ticks, of which a round has too few.
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process_id}/task").glob("*/schedstat")) / 1e9
 
 
 @asynccontextmanager
-async def _sides() -> AsyncGenerator[list[Side]]:
+async def _sides(names: str) -> AsyncGenerator[list[Side]]:
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wissel-bench-")))
 
@@ -194,7 +192,7 @@ async def _sides() -> AsyncGenerator[list[Side]]:
         stream_upstream = f"127.0.0.1:{free_port()}"
         await envoy("upstream", _upstreams(upstream, stream_upstream), upstream)
         sides: list[Side] = []
-        for name in "ABCDE":
+        for name in names:
             config = home / f"{name}-wissel.yaml"
             config.write_text(yaml.safe_dump(_document(stream_upstream if name == "E" else upstream)))
             loaded = load(config)
@@ -348,10 +346,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m wissel.evaluation.bench_path", description="What wissel costs.")
     parser.add_argument("--requests", type=int, default=400, help="of each side in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sides", default="ABCDE", help="which to compare, A among them (default: all)")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     say = Console(stderr=True)
-    figures = asyncio.run(_measure(asked.requests, asked.rounds, say))
+    figures = asyncio.run(_measure(asked.requests, asked.rounds, asked.sides, say))
     if asked.json:
         print(json.dumps({"figures": [asdict(each) for each in figures], "aims": _verdicts(figures)}, indent=2))
     else:

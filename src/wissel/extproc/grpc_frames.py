@@ -67,7 +67,7 @@ class Deframer:
         """Bytes of a message that is not complete yet; zero on a border between messages."""
         return len(self._partial)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """The messages that `data` completes.
 
         Raises FramingError at a compressed message, and at one that announces

@@ -46,7 +46,7 @@ class RememberingDecoder(Decoder):
         self.header_table: WatchedTable = WatchedTable()
         self._known: dict[bytes, list[HeaderTuple]] = {}
 
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
         known = self._known.get(data) if raw else None
         if known is not None:
             return known

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wissel.errors import ConfigError
+from wissel.extproc.bounds import Limits
 from wissel.extproc.call import Call, Method, Receiver
-from wissel.extproc.connection import Connection, Limits, Shared
+from wissel.extproc.connection import Connection, Shared
 from wissel.extproc.grpc_frames import Status
 from wissel.extproc.health import Health, ServingStatus
 
