@@ -5,6 +5,7 @@ import json
 from itertools import pairwise
 
 import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,7 +186,7 @@ def test_with_a_duplex_request_an_override_is_in_vain():
 
 def test_the_override_names_the_streamed_mode():
     exchange, _ = forwarded()
-    message = wire.ProcessingResponse.FromString(wire.encode(answered(exchange)))
+    message = ProcessingResponse.FromString(wire.encode(answered(exchange)))
 
     assert str(message.mode_override) == "response_body_mode: STREAMED\n"
 
@@ -235,7 +236,7 @@ def test_the_chunk_of_usage_reaches_who_asked():
 
 
 def test_an_empty_body_is_a_body_for_envoy():
-    message = wire.ProcessingResponse.FromString(wire.encode(answered_with_nothing()))
+    message = ProcessingResponse.FromString(wire.encode(answered_with_nothing()))
 
     assert message.response_body.response.body_mutation.WhichOneof("mutation") == "body"
 

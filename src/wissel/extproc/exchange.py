@@ -15,6 +15,7 @@ response to a routed request has a state of its own, `response.Response`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 from wissel.core.access import Principal
@@ -408,27 +409,26 @@ class Exchange:
         assert body is not None
         assert head.api is not None
         self._state = "forwarded"
-        mutation = for_routed(decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
         splices = self._expect_response(decision, head.api, body)
+        also: dict[str, str] = {}
         if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
-            readable = asked_away(accepted, stream=self._streams)
-            mutation = replace(mutation, set_headers={**mutation.set_headers, "accept-encoding": readable})
-        upstream = decision.model.upstream_model
-        data = body.with_model(upstream, *splices) if upstream != body.model or splices else None
+            also["accept-encoding"] = asked_away(accepted, stream=self._streams)
         if head.headers.get(":path") != head.path:
             # One spelling for all: what the rules were asked about is what the upstream gets.
-            mutation = replace(mutation, set_headers={**mutation.set_headers, ":path": _canonical(head)})
+            also[":path"] = _canonical(head)
+        upstream = decision.model.upstream_model
+        data = body.with_model(upstream, *splices) if upstream != body.model or splices else None
+        change = partial(for_routed, decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
         metadata = metadata_of(decision)
         if self._mode == "full_duplex_streamed":
-            gone = (*mutation.remove_headers, *(["content-length"] if "content-length" in head.headers else []))
+            mutation = change(also=also, without=("content-length",))
             whole = data if data is not None else body.text.encode()
-            steps: list[Step] = [Reply("request_headers", replace(mutation, remove_headers=gone), metadata)]
+            steps: list[Step] = [Reply("request_headers", mutation, metadata)]
             steps += self._hand_back(whole, end_of_stream=not self._trailers)
             return [*steps, Reply("request_trailers")] if self._trailers else steps
         if data is not None and "content-length" in head.headers:
-            sized = {**mutation.set_headers, "content-length": str(len(data))}
-            mutation = replace(mutation, set_headers=sized)
-        return [Reply("request_body", replace(mutation, body=data), metadata)]
+            also["content-length"] = str(len(data))
+        return [Reply("request_body", change(also=also, body=data), metadata)]
 
     @property
     def _reads_response(self) -> bool:

@@ -52,12 +52,26 @@ class ImmediateResponse:
     """For Envoy's `%RESPONSE_CODE_DETAILS%`."""
 
 
-def for_routed(decision: Routed, *, api: str, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:
-    """The request on its way to the model that was decided; its body is set by the caller."""
-    ours = {CLUSTER_HEADER: decision.model.cluster, MODEL_HEADER: decision.model.name, VARIANT_HEADER: decision.variant}
+def for_routed(
+    decision: Routed,
+    *,
+    api: str,
+    headers: Mapping[str, str],
+    allow: frozenset[str],
+    also: Mapping[str, str],
+    without: tuple[str, ...] = (),
+    body: bytes | None = None,
+) -> Mutation:
+    """The request on its way to the model that was decided, with headers that are set and left out besides."""
+    ours = {
+        CLUSTER_HEADER: decision.model.cluster,
+        MODEL_HEADER: decision.model.name,
+        VARIANT_HEADER: decision.variant,
+        **also,
+    }
     if decision.route:
         ours[ROUTE_HEADER] = decision.route
-    removed = [*foreign_headers(headers, allow=allow, ours=ours)]
+    removed = [*without, *foreign_headers(headers, allow=allow, ours=ours)]
     credential = decision.model.credential
     if credential is None:
         removed += _accepted(decision.principal)
@@ -68,7 +82,7 @@ def for_routed(decision: Routed, *, api: str, headers: Mapping[str, str], allow:
         else:
             ours["authorization"] = f"Bearer {credential.secret}"
     present = tuple(name for name in dict.fromkeys(removed) if name in headers and name not in ours)
-    return Mutation(set_headers=ours, remove_headers=present, reroute=True)
+    return Mutation(set_headers=ours, remove_headers=present, body=body, reroute=True)
 
 
 def for_passed(decision: Passed, *, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:

@@ -22,6 +22,8 @@ _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlenc
 """Bodies that name things in a way that is not JSON's; some servers read JSON sent so as a form."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_COMMA_OR_END = re.compile(r"[ \t\n\r]*(?:(,)[ \t\n\r]*|})")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -180,17 +182,16 @@ def _members(text: str, at: int) -> Iterator[tuple[str, Any, int, int]]:
         if text[at : at + 1] != '"':
             raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
         name, at = _SCAN(text, at)
-        at = _skip(text, at)
-        if text[at : at + 1] != ":":
-            raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
-        start = _skip(text, at + 1)
+        colon = _COLON.match(text, at)
+        if colon is None:
+            raise json.JSONDecodeError("Expecting ':' delimiter", text, _skip(text, at))
+        start = colon.end()
         value, end = _SCAN(text, start)
-        at = _skip(text, end)
-        closed = text[at : at + 1] == "}"
-        if not closed:
-            if text[at : at + 1] != ",":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-            at = _skip(text, at + 1)
+        mark = _COMMA_OR_END.match(text, end)
+        if mark is None:
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, _skip(text, end))
+        closed = mark[1] is None
+        at = mark.end()
         yield name, value, start, end
 
 

@@ -83,6 +83,7 @@ class Session:
         "_task",
         "_telemetry",
         "_trace",
+        "_untold",
     )
 
     def __init__(
@@ -103,6 +104,8 @@ class Session:
         self._failed = False
         self._trace: Trace | None = None
         self._half_closed = False
+        self._untold: float | None = None
+        """Seconds that a decision took which is answered already, and still to be told."""
         telemetry.stream_opened()
 
     def message(self, data: bytes) -> None:
@@ -151,6 +154,7 @@ class Session:
             if self._ended is not None:
                 ends.callback(self._ended, outcome)
             ends.callback(self._router.settle, decision, outcome)
+            ends.callback(self._tell)  # the last one given comes first
 
     def _perform(self, steps: list[Step]) -> None:
         for step in steps:
@@ -159,7 +163,7 @@ class Session:
                     self._call.send(wire.encode(step))
                 case Refuse():
                     self._call.send(wire.encode(step))
-                    self._count_decision()
+                    self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
                 case Identify(head):
                     self._trace = self._router.tracing.begin(head, self._request_id)
                     self._perform(self._exchange.identified(self._router.identify(head)))
@@ -216,18 +220,25 @@ class Session:
 
     def _decided(self, decision: Decision) -> None:
         steps = self._exchange.decided(decision)
-        if isinstance(decision, Routed | Passed):
-            self._count_decision()
         if isinstance(decision, Routed) and self._ledger is not None:
             self._ended = self._ledger.began(decision, self._request_id)
         self._perform(steps)
+        if isinstance(decision, Routed | Passed):
+            # Envoy waits for the answer, and nobody for the numbers: they are told once it is written.
+            self._untold = perf_counter() - self._asked_at
+            asyncio.get_running_loop().call_soon(self._tell)
         if self._half_closed:
             self.half_closed()
 
-    def _count_decision(self) -> None:
+    def _tell(self) -> None:
+        if self._untold is not None:
+            seconds, self._untold = self._untold, None
+            self._tell_decision(seconds)
+
+    def _tell_decision(self, seconds: float) -> None:
         decision = self._exchange.decision
         if decision is not None:
-            self._telemetry.decided(decision, perf_counter() - self._asked_at if self._asked_at else 0.0)
+            self._telemetry.decided(decision, seconds)
             self._router.served(decision)
             if self._trace is not None:
                 self._trace.decided(decision)
