@@ -62,11 +62,7 @@ class Ear:
         self.heard.append(("opened", stream_id, tuple((bytes(name), bytes(value)) for name, value in headers)))
 
     def received(self, stream: Stream, data: memoryview) -> None:
-        kind, *at, before = self.heard[-1] if self.heard[-1][0] == "received" else ("", 0, b"")
-        if kind and at[0] == stream.id:
-            self.heard[-1] = ("received", stream.id, before + bytes(data))
-        else:
-            self.heard.append(("received", stream.id, bytes(data)))
+        self.heard.append(("received", stream.id, bytes(data)))
 
     def ended(self, stream: Stream) -> None:
         self.heard.append(("ended", stream.id))
@@ -119,7 +115,7 @@ def test_a_request_is_heard_in_the_order_of_its_frames():
 
     opened, *rest = pair.ear.heard[1:]
     assert opened[:2] == ("opened", 1)
-    assert rest == [("received", 1, b"onetwo"), ("ended", 1)]
+    assert rest == [("received", 1, b"one"), ("received", 1, b"two"), ("ended", 1)]
 
 
 def test_an_answer_is_understood():

@@ -60,14 +60,14 @@ def forwarded() -> tuple[Receiver, Written, Listening]:
     return stream, call, telemetry
 
 
-def test_a_stream_that_is_gone_before_its_answer_is_a_hang_up():
+async def test_a_stream_that_is_gone_before_its_answer_is_a_hang_up():
     stream, _, telemetry = forwarded()
     stream.gone()
 
     assert [outcome.hung_up for outcome in telemetry.outcomes] == [True]
 
 
-def test_a_stream_that_we_failed_ourselves_is_no_hang_up():
+async def test_a_stream_that_we_failed_ourselves_is_no_hang_up():
     stream, call, telemetry = forwarded()
     stream.message(b"\xff")
     stream.gone()
