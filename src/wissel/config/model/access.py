@@ -53,7 +53,8 @@ class EnvoyIdentity(Section):
     """An identity that another filter of Envoy's has verified before."""
 
     namespace: Text = "envoy.filters.http.jwt_authn"
-    """The namespace of the dynamic metadata that it is left in; Envoy must be told to forward it to wissel."""
+    """The namespace of the dynamic metadata that it is left in; `wissel envoy` tells Envoy to forward it, and the
+    filter that verifies stands before wissel's."""
     principal_claim: Text = "payload.sub"
     """Where the caller's name is."""
     groups_claim: Text = "payload.groups"
