@@ -204,6 +204,15 @@ def test_every_trouble_comes_with_what_to_change():
         assert all(each.change for each in findings_of(spoiled) if each.severity != "ok")
 
 
+def test_an_identity_that_envoy_verifies_has_to_be_forwarded():
+    access = {"envoy_identity": {}, "rules": [{"id": "all", "effect": "permit"}]}
+    config = CONFIG.model_validate({**CONFIG.model_dump(mode="json", exclude_none=True), "access": access})
+    shown, hidden = (dump_of(bootstrap(plan(each))) for each in (config, CONFIG))
+
+    assert told(examine(shown, {}, processors(host()), config)) == set()
+    assert told(examine(hidden, {}, processors(host()), config)) == {("verified_identity", "problem")}
+
+
 def test_a_filter_that_asks_somebody_else_is_none_of_ours():
     spoiled = sample()
     other = deepcopy(manager(spoiled)["http_filters"][0])

@@ -91,6 +91,13 @@ def test_headers_that_callers_may_set_are_part_of_the_plan():
     assert plan(parse(CONFIG + access)).allow_headers == ("x-wissel-tenant",)
 
 
+def test_an_identity_that_envoy_verifies_is_forwarded():
+    access = "access: {envoy_identity: {namespace: jwt}, rules: [{id: all, effect: permit}]}\n"
+
+    assert plan(parse(CONFIG)).verified_namespace is None
+    assert plan(parse(CONFIG + access)).verified_namespace == "jwt"
+
+
 def test_without_its_section_there_is_nothing_to_plan():
     with pytest.raises(ConfigError, match="envoy: this section is missing"):
         plan(parse(CONFIG.split("envoy:", maxsplit=1)[0]))
@@ -141,6 +148,7 @@ PLANS = {
         clusters=tuple(UpstreamCluster(n, "127.0.0.1:1") for n in ("a b", "größe", "no", "1e3", "a: b"))
     ),
     "streamed bodies": sample(request_body_mode="FULL_DUPLEX_STREAMED", response_body_mode="STREAMED"),
+    "a verified identity": sample(verified_namespace="envoy.filters.http.jwt_authn"),
     "allowed headers": sample(allow_headers=("x-wissel-tenant", "X-Wissel-Trace", "x-wissel-t")),
 }
 

@@ -85,6 +85,8 @@ class EnvoyPlan:
     clusters: tuple[UpstreamCluster, ...]
     allow_headers: tuple[str, ...] = ()
     """The `x-wissel-*` headers that callers may set themselves."""
+    verified_namespace: str | None = None
+    """The dynamic metadata in which another filter, such as jwt_authn, leaves an identity for the processor."""
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
     response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
     """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
@@ -118,6 +120,7 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
+        verified_namespace=verified_namespace(config),
         max_body_bytes=config.listen.max_body_bytes,
         message_timeout=message_timeout(config),
         upgrades=any(entry.upgrade for entry in config.passthrough),
@@ -132,6 +135,12 @@ def processors(config: Config, *, workers: int = 1) -> tuple[str, ...]:
 def message_timeout(config: Config) -> float:
     """Seconds that Envoy has to wait for an answer."""
     return MESSAGE_TIMEOUT + config.intent.deadline_ms / 1000
+
+
+def verified_namespace(config: Config) -> str | None:
+    """The dynamic metadata that Envoy has to forward; None where wissel takes no identity from it."""
+    source = config.access.envoy_identity if config.access else None
+    return source.namespace if source else None
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
@@ -296,10 +305,17 @@ def _ext_proc(plan: EnvoyPlan) -> Fields:
             "connection.uri_san_peer_certificate",
         ],
         response_attributes=["response.code_details"],
-        metadata_options={"receiving_namespaces": {"untyped": [NAMESPACE]}},
+        metadata_options=_metadata_options(plan.verified_namespace),
         # A change that Envoy would drop silently is a bug of the processor, and a wrong request: refuse it.
         mutation_rules={"disallow_is_error": True},
     )
+
+
+def _metadata_options(verified_namespace: str | None) -> Fields:
+    received: Fields = {"receiving_namespaces": {"untyped": [NAMESPACE]}}
+    if verified_namespace is None:
+        return received
+    return {"forwarding_namespaces": {"untyped": [verified_namespace]}, **received}
 
 
 def _mode(request_body: str, response_body: str, *, response_headers: str = "SEND") -> Fields:

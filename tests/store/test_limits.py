@@ -11,7 +11,6 @@ import pytest_asyncio
 import wissel.store.limits
 from redis_server import RedisServer
 from wissel.core.limits import (
-    LEASE_US,
     Charge,
     Drawn,
     Exceeded,
@@ -24,7 +23,7 @@ from wissel.core.limits import (
 )
 from wissel.store.connection import Connection
 from wissel.store.keys import Keys
-from wissel.store.limits import DEADLINE, SCRIPT, Limiter
+from wissel.store.limits import DEADLINE, SCRIPT, Limiter, spelled
 
 pytestmark = pytest.mark.slow
 
@@ -92,17 +91,14 @@ async def test_the_script_is_the_definition(redis, keys):
             drawn = open_ones.pop(dice.randrange(len(open_ones)))
             used = dice.choice([None, Used(dice.randrange(600), dice.randrange(1500))])
             names = [*(keys.meter(each.key) for each in drawn.charges), keys.settled(drawn.id)]
-            words = ["settle", drawn.id, LEASE_US, drawn.at_us]
-            for each in drawn.charges:
-                words += (each.kind, each.amount, each.period_us, settlement(each, used))
-            now = (await redis.call(SCRIPT, names, words))[0]
+            owed = [settlement(each, used) for each in drawn.charges]
+            settling = spelled("settle", drawn.id, str(drawn.at_us), drawn.charges, owed)
+            now = (await redis.call(SCRIPT, names, [settling]))[0]
             settle(meters, drawn, used, now_us=now)
             continue
         names = [*(keys.meter(each.key) for each in charges), keys.replicas]
-        words = ["draw", str(number), LEASE_US, ""]
-        for each in charges:
-            words += (each.kind, each.amount, each.period_us, each.cost)
-        now, _, *told = await redis.call(SCRIPT, names, words)
+        drawing = spelled("draw", str(number), "-", charges, [each.cost for each in charges])
+        now, _, *told = await redis.call(SCRIPT, names, [drawing])
         readings = tuple(Reading(*told[at : at + 3]) for at in range(0, len(told), 3))
         found = draw(meters, charges, id=str(number), now_us=now)
         if isinstance(found, Drawn):

@@ -4,7 +4,7 @@
                                                 -> references (names)
                           every problem of one run -> ConfigError
 
-A new section is a class in `model`, its names in `references`, and what the
+A new section is a module in `model`, its names in `references`, and what the
 decision needs of it in `compile`.
 """
 

@@ -40,6 +40,7 @@ from wissel.envoy import (
     message_timeout,
     override_modes,
     processors,
+    verified_namespace,
 )
 
 Severity = Literal["ok", "warning", "problem"]
@@ -283,15 +284,7 @@ def _inspect_filter(chain: Chain, found: Message, config: Config) -> Iterator[Fi
         f"{where}: the route is kept as it was before wissel decided",
         "remove disable_clear_route_cache, and leave route_cache_action at DEFAULT",
     )
-    namespaces = found.get("metadata_options", {}).get("receiving_namespaces", {}).get("untyped", [])
-    yield _found(
-        "metadata",
-        NAMESPACE in namespaces,
-        "decisions reach the access log",
-        f"{where}: Envoy drops what wissel tells about its decisions",
-        f"add {NAMESPACE} to metadata_options.receiving_namespaces.untyped",
-        severity="warning",
-    )
+    yield from _inspect_metadata(where, found.get("metadata_options", {}), config)
     yield _found(
         "response_attributes",
         "response.code_details" in found.get("response_attributes", []),
@@ -307,6 +300,25 @@ def _inspect_filter(chain: Chain, found: Message, config: Config) -> Iterator[Fi
         "give grpc_service the retry_policy of `wissel envoy`",
         severity="warning",
     )
+
+
+def _inspect_metadata(where: str, options: Message, config: Config) -> Iterator[Finding]:
+    yield _found(
+        "metadata",
+        NAMESPACE in options.get("receiving_namespaces", {}).get("untyped", []),
+        "decisions reach the access log",
+        f"{where}: Envoy drops what wissel tells about its decisions",
+        f"add {NAMESPACE} to metadata_options.receiving_namespaces.untyped",
+        severity="warning",
+    )
+    if (needed := verified_namespace(config)) is not None:
+        yield _found(
+            "verified_identity",
+            needed in options.get("forwarding_namespaces", {}).get("untyped", []),
+            "identities that Envoy has verified reach wissel",
+            f"{where}: wissel is not shown {needed}, where access.envoy_identity looks for callers",
+            f"add {needed} to metadata_options.forwarding_namespaces.untyped",
+        )
 
 
 def _fails_open(where: str) -> Finding:

@@ -34,6 +34,7 @@ evicted: `maxmemory-policy` is to be `noeviction` or `volatile-*`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -75,6 +76,12 @@ class ScopeKeys:
         return f"{self.prefix}:from:{source}"
 
 
+@lru_cache(maxsize=4096)
+def _quoted(part: str) -> str:
+    # Every request asks for the same few, and to quote one takes longer than the rest of its name.
+    return quote(part, safe="/", errors="surrogatepass")
+
+
 class Keys:
     """The keys of one configuration namespace."""
 
@@ -94,7 +101,7 @@ class Keys:
         self.replicas: Final = f"{self._limits}:replicas"
 
     def meter(self, name: Sequence[str]) -> str:
-        return ":".join([self._limits, *(quote(part, safe="/", errors="surrogatepass") for part in name)])
+        return ":".join([self._limits, *map(_quoted, name)])
 
     def settled(self, drawn: str) -> str:
         return f"{self._limits}:settled:{drawn}"

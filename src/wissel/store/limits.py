@@ -13,11 +13,11 @@ it is; what a crashed replica had estimated stands.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from time import monotonic, time
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -40,7 +40,7 @@ from wissel.core.limits import (
 from wissel.core.snapshot import OnStoreFailure
 from wissel.errors import StoreError
 from wissel.store.batch import Batch
-from wissel.store.connection import Connection, Script, Word
+from wissel.store.connection import Connection, Script
 from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -66,23 +66,26 @@ MOST_METERS: Final = 100_000
 MOST_UNSETTLED: Final = 50_000
 """Settlements that wait for Redis; beyond that the oldest estimates stand."""
 
-_BATCH: Final = 64
+_BATCH: Final = 16
+"""Settlements that travel together: more would keep Redis from the draws for a millisecond."""
 
 # KEYS: one for each charge; with a draw, last the replicas; with a settlement, last its mark.
-# ARGV: draw or settle, id, microseconds of a lease, then
-#       of a draw the replica (or nothing), of a settlement when it was drawn,
+# ARGV: one text, since a client pays for each argument; its words are draw or settle, id, microseconds of a lease,
+#       of a draw the replica (or -), of a settlement when it was drawn,
 #       and for each charge: kind, amount, microseconds of its period, cost.
 # A bucket's units are period microseconds of debt that melt by `amount` a microsecond: whole numbers, as in core.
 SCRIPT: Final = Script(
     """
+local words = {}
+for word in string.gmatch(ARGV[1], '%S+') do words[#words + 1] = word end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local drawing, id, lease = ARGV[1] == 'draw', ARGV[2], tonumber(ARGV[3])
+local drawing, id, lease = words[1] == 'draw', words[2], tonumber(words[3])
 local count = #KEYS - 1
 local answer = {now, 0}
 if drawing then
-  if ARGV[4] ~= '' then
-    redis.call('ZADD', KEYS[#KEYS], now, ARGV[4])
+  if words[4] ~= '-' then
+    redis.call('ZADD', KEYS[#KEYS], now, words[4])
     redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
     redis.call('PEXPIRE', KEYS[#KEYS], 60000)
     answer[2] = redis.call('ZCARD', KEYS[#KEYS])
@@ -93,7 +96,8 @@ end
 local fits, after = true, {}
 for i = 1, count do
   local key, at = KEYS[i], i * 4 + 1
-  local kind, amount, period, cost = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local kind, amount = words[at], tonumber(words[at + 1])
+  local period, cost = tonumber(words[at + 2]), tonumber(words[at + 3])
   local free, reset, retry = 0, 0, 0
   if kind == 'concurrent' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -113,7 +117,7 @@ for i = 1, count do
       free = amount - value
       if value > 0 then reset = left end
       if value + cost > amount or value >= amount then retry = left end
-      if drawing or cost > 0 or math.floor(tonumber(ARGV[4]) / period) == number then
+      if drawing or cost > 0 or math.floor(tonumber(words[4]) / period) == number then
         after[i] = {math.max(0, value + cost), number, left}
       end
     else
@@ -131,7 +135,7 @@ for i = 1, count do
 end
 if drawing and not fits then return answer end
 for i = 1, count do
-  if ARGV[i * 4 + 1] ~= 'concurrent' then
+  if words[i * 4 + 1] ~= 'concurrent' then
     local to = after[i]
     if to then
       redis.call('SET', KEYS[i], string.format('%.0f %.0f', to[1], to[2]), 'PX', math.ceil(to[3] / 1000) + 1000)
@@ -146,6 +150,14 @@ end
 return answer
 """.replace("RETRY_CONCURRENT", str(RETRY_CONCURRENT_US))
 )
+
+
+def spelled(
+    verb: Literal["draw", "settle"], drawn_id: str, who_or_when: str, charges: Sequence[Charge], costs: Sequence[int]
+) -> str:
+    """The script's one argument."""
+    each = [f"{one.kind} {one.amount} {one.period_us} {cost}" for one, cost in zip(charges, costs, strict=True)]
+    return " ".join([verb, drawn_id, str(LEASE_US), who_or_when, *each])
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,8 @@ class Limiter:
         wall: Callable[[], float] = time,
     ) -> None:
         self._batch = Batch(connection, SCRIPT, deadline=DEADLINE) if connection else None
+        # On their way by themselves: nobody waits for a settlement, and no draw should wait behind one.
+        self._settling = Batch(connection, SCRIPT, deadline=DEADLINE) if connection else None
         self._keys = keys
         self._replica = replica
         self._clock = clock
@@ -237,16 +251,19 @@ class Limiter:
     async def close(self) -> None:
         """Settle what can be settled, and stop."""
         await self.flush()
-        if self._batch is not None:
-            await self._batch.close()
+        for batch in (self._batch, self._settling):
+            if batch is not None:
+                await batch.close()
 
     async def flush(self) -> bool:
         """Settle what waits; False if Redis is away."""
         self._woken.clear()
-        while self._unsettled and self._batch is not None:
+        while self._unsettled and self._batch is not None and self._settling is not None:
             batch = [self._unsettled.popleft() for _ in range(min(_BATCH, len(self._unsettled)))]
             try:
-                await asyncio.gather(*(self._settle_there(self._batch, *each) for each in batch))
+                # What nobody knows to be drawn goes the way of the draws: it must not overtake its own.
+                ways = [self._settling if drawn.at_us else self._batch for drawn, _ in batch]
+                await asyncio.gather(*(self._settle_there(way, *each) for way, each in zip(ways, batch, strict=True)))
             except StoreError:
                 # A settlement that did arrive left its mark, so all of them may be sent again.
                 self._unsettled.extendleft(reversed(batch))
@@ -257,13 +274,13 @@ class Limiter:
     async def _draw_there(self, batch: Batch, charges: tuple[Charge, ...]) -> Drawn | Exceeded:
         drawn_id = secrets.token_hex(12)
         now = self._clock()
-        counted = self._replica if now >= self._census_at else ""
+        is_counted = now >= self._census_at
         names = [*(self._keys.meter(charge.key) for charge in charges), self._keys.replicas]
-        words: list[Word] = ["draw", drawn_id, LEASE_US, counted]
-        for charge in charges:
-            words += (charge.kind, charge.amount, charge.period_us, charge.cost)
+        asked = spelled(
+            "draw", drawn_id, self._replica if is_counted else "-", charges, [each.cost for each in charges]
+        )
         try:
-            answer: list[int] = await batch.call(names, words)
+            answer: list[int] = await batch.call(names, [asked])
         except (StoreError, asyncio.CancelledError):
             # Also where the caller left meanwhile: what may have been drawn for it goes back.
             self._free_places(charges, drawn_id)
@@ -271,7 +288,7 @@ class Limiter:
         if self.is_lost:
             log.info("limits_with_store_again")
         self.is_lost, self._failures = False, 0
-        if counted:
+        if is_counted:
             self.replicas = max(1, answer[1])
             self._census_at = now + CENSUS_SECONDS
         readings = tuple(Reading(*answer[at : at + 3]) for at in range(2, len(answer), 3))
@@ -283,10 +300,8 @@ class Limiter:
 
     async def _settle_there(self, batch: Batch, drawn: Drawn, used: Used | None) -> None:
         names = [*(self._keys.meter(charge.key) for charge in drawn.charges), self._keys.settled(drawn.id)]
-        words: list[Word] = ["settle", drawn.id, LEASE_US, drawn.at_us]
-        for charge in drawn.charges:
-            words += (charge.kind, charge.amount, charge.period_us, settlement(charge, used))
-        await batch.call(names, words)
+        owed = [settlement(charge, used) for charge in drawn.charges]
+        await batch.call(names, [spelled("settle", drawn.id, str(drawn.at_us), drawn.charges, owed)])
 
     def _free_places(self, charges: tuple[Charge, ...], drawn_id: str) -> None:
         """Nobody knows whether a draw without an answer was made; a place can be freed without knowing."""

@@ -1,0 +1,80 @@
+"""The shapes of the configuration file: a module a section, a class a mapping.
+
+What one value must be is said here; what must be true between values (names
+that exist, weights that add up) is in `references`. The docstring of a field
+is its description in the JSON Schema, so it speaks to the operator.
+
+`forms` has what a single value looks like, `section` what the sections share,
+and `root` puts them together into `Config`. Others take the names from here.
+"""
+
+from wissel.config.model.access import EnvoyIdentity, Jwt, Limit, Rule, When
+from wissel.config.model.envoy import Cluster
+from wissel.config.model.forms import Day, host_and_port, quote, unix_time, worker_address
+from wissel.config.model.intent import (
+    ArchRouterClassifier,
+    CascadeClassifier,
+    Classifier,
+    EmbeddingClassifier,
+    Intent,
+    RemoteClassifier,
+    Route,
+)
+from wissel.config.model.models import Model
+from wissel.config.model.rollouts import (
+    Analysis,
+    AnalysisStep,
+    Metric,
+    Pause,
+    Rollout,
+    Step,
+    Target,
+    Weight,
+)
+from wissel.config.model.root import Config, json_schema
+from wissel.config.model.section import HeaderCondition, Secret
+from wissel.config.model.serving import LOOPBACK_ADMIN, Redis
+from wissel.config.model.splits import Split
+from wissel.config.model.telemetry import Telemetry, Traces
+from wissel.config.model.tiers import QualityRouter, Tier
+
+__all__ = [
+    "LOOPBACK_ADMIN",
+    "Analysis",
+    "AnalysisStep",
+    "ArchRouterClassifier",
+    "CascadeClassifier",
+    "Classifier",
+    "Cluster",
+    "Config",
+    "Day",
+    "EmbeddingClassifier",
+    "EnvoyIdentity",
+    "HeaderCondition",
+    "Intent",
+    "Jwt",
+    "Limit",
+    "Metric",
+    "Model",
+    "Pause",
+    "QualityRouter",
+    "Redis",
+    "RemoteClassifier",
+    "Rollout",
+    "Route",
+    "Rule",
+    "Secret",
+    "Split",
+    "Step",
+    "Target",
+    "Telemetry",
+    "Tier",
+    "Traces",
+    "Weight",
+    "When",
+    "host_and_port",
+    "json_schema",
+    "quote",
+    "unix_time",
+    "worker_address",
+]

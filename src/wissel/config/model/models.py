@@ -1,0 +1,50 @@
+"""What serves: models, and paths that are no LLM calls."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from wissel.config.model.forms import ClusterName, Name, PathPrefix, SetOf, Text
+from wissel.config.model.section import CredentialRef, Section
+from wissel.core.request import Api, Modality
+
+
+class Price(Section):
+    """What a model costs, in USD per million tokens."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Of the prompt."""
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Of the answer."""
+
+
+class Model(Section):
+    """A model that can serve requests."""
+
+    name: Name
+    """What policies, metrics and clients call it."""
+    cluster: ClusterName
+    """The Envoy cluster that serves it."""
+    upstream_model: Text = Field(default_factory=lambda data: data["name"])
+    """What the body's `model` says upstream; the name if not given."""
+    apis: SetOf[Api] = frozenset(("chat", "completions"))
+    """The APIs that it serves."""
+    accepts: SetOf[Modality] = frozenset(("text",))
+    """What it can read."""
+    context: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of input and output together; without it no request is too long."""
+    credential: CredentialRef | None = None
+    """What authenticates the request upstream; `forward` passes the caller's own credential on."""
+    price: Price | None = None
+    """What it costs; without it nothing is counted as spent."""
+
+
+class Passthrough(Section):
+    """Paths that are no LLM calls."""
+
+    path_prefix: PathPrefix
+    """Paths that are this one or lie below it."""
+    cluster: ClusterName
+    """The Envoy cluster that serves them."""
+    upgrade: bool = False
+    """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""

@@ -1,0 +1,56 @@
+"""Where wissel listens, who may use its admin API, and the Redis of all replicas."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from wissel.config.model.forms import Address, ProcessorAddress, Text
+from wissel.config.model.section import SecretRef, Section
+
+LOOPBACK_ADMIN = "127.0.0.1:8081"
+
+
+class ServerTls(Section):
+    """TLS of a listener."""
+
+    cert: Text
+    """File of the certificate chain, PEM."""
+    key: Text
+    """File of the private key, PEM."""
+    client_ca: Text | None = None
+    """File of the authorities whose clients may connect (mutual TLS); without it any client may."""
+
+
+class Listen(Section):
+    """Where wissel listens."""
+
+    ext_proc: ProcessorAddress = "127.0.0.1:50051"
+    """Address of the external processor, for Envoy: host:port or unix:/path."""
+    admin: Address = LOOPBACK_ADMIN
+    """Address of the admin API and the console; beyond loopback it needs `admin.token`."""
+    tls: ServerTls | None = None
+    """TLS of the external processor's listener; without it Envoy connects in plain text."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
+    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
+
+
+class Admin(Section):
+    """The admin API and the console."""
+
+    token: SecretRef | None = None
+    """What callers of the admin API must send as bearer token; required if `listen.admin` is not loopback."""
+    viewer_token: SecretRef | None = None
+    """A token for those who only look: it reads everything and changes nothing; it needs `token` beside it."""
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.viewer_token is not None and self.token is None:
+            raise ValueError("viewer_token needs token beside it: without one everybody here may do everything")
+        return self
+
+
+class Redis(Section):
+    """A Redis whose URL holds a password."""
+
+    url: SecretRef
+    """The URL, kept in an environment variable or a file."""

@@ -1,0 +1,73 @@
+"""A strong and a weak target behind one name, shared by difficulty."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from wissel.config.model.forms import Name, Text, quote
+from wissel.config.model.section import Section, one_of
+
+UNTRAINED = frozenset({"random", "length", "always_strong", "always_weak"})
+"""Routers of tiers that learn nothing, and so have no folder."""
+
+
+class QualityRouter(Section):
+    """What predicts how often the strong model answers better."""
+
+    type: Literal[
+        "similarity",
+        "factorization",
+        "neighbours",
+        "intent",
+        "encoder",
+        "causal",
+        "random",
+        "length",
+        "always_strong",
+        "always_weak",
+    ]
+    """Which kind of router; the last four learn nothing."""
+    path: Text | None = None
+    """The folder that `wissel tier train` wrote, relative to the working directory."""
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if (self.path is None) != (self.type in UNTRAINED):
+            wrong = "no path: it learns nothing" if self.path else "path: the folder that `wissel tier train` wrote"
+            raise ValueError(f"the router {quote(self.type)} should have {wrong}")
+        return self
+
+
+class Tier(Section):
+    """A strong and a weak target, between which each request's predicted difficulty decides."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("strong_share", "threshold"))
+
+    name: Name
+    """What routes, aliases and callers name."""
+    strong: Name
+    """The model, split or rollout for hard requests."""
+    weak: Name
+    """The model, split or rollout for the others."""
+    router: QualityRouter
+    """What predicts the win rate of the strong end."""
+    strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The part of the requests that the strong end may have; the threshold moves to hold it."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A fixed win rate at or above which the strong end is asked."""
+    threshold_min: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The lowest that a moving threshold may get, whatever the share is then."""
+    threshold_max: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The highest."""
+    fallback: Literal["strong", "weak"] = "strong"
+    """The end for requests without text, and for a router that is late or fails."""
+    deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
+    """Milliseconds that a request waits for the router; after them it takes the fallback."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.strong_share is None) == (self.threshold is None):
+            raise ValueError("should have either strong_share or threshold")
+        if self.threshold_min > self.threshold_max:
+            raise ValueError("threshold_min should be at most threshold_max")
+        return self
