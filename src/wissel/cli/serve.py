@@ -30,6 +30,8 @@ def serve(
             home = data or data_directory()
             asyncio.run(supervise(config, workers=workers, data=home, grace=grace, log_format=log_format))
             return
+        import uvloop
+
         from wissel.app import Worker
         from wissel.app import serve as run
 
@@ -37,7 +39,8 @@ def serve(
         if worker is not None and admin_socket is not None:
             structlog.contextvars.bind_contextvars(worker=worker)
             role = Worker(worker, admin_socket, redis)
-        asyncio.run(run(config, data=data or data_directory(), grace=grace, worker=role))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config, data=data or data_directory(), grace=grace, worker=role))
 
 
 def demo(

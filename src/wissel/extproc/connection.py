@@ -1,11 +1,11 @@
 """One HTTP/2 connection with its gRPC streams, on asyncio.
 
-The rhythm is the turn: a read is parsed by h2, every event in it is handled at
-once, every answer given meanwhile is gathered, and the turn ends with a single
-write. Whatever is sent between reads gets a turn of its own. Two things wait
-for the end of a turn: trailers, so that a handler that fails after it had
-finished its stream still fails it, and `Receiver.gone`, so that it is never
-called from inside another call to the same receiver.
+The rhythm is the turn: a read is parsed, every frame in it is handled at once,
+every answer given meanwhile is gathered, and the turn ends with a single write.
+Whatever is sent between reads gets a turn of its own. Two things wait for the
+end of a turn: trailers, so that a handler that fails after it had finished its
+stream still fails it, and `Receiver.gone`, so that it is never called from
+inside another call to the same receiver.
 
 What a peer may cost is bounded: a full window or an unread socket makes a
 stream queue, queues and half-read messages share one allowance of memory, and

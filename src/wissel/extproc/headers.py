@@ -39,7 +39,7 @@ class WatchedTable(HeaderTable):
 
 
 class RememberingDecoder(Decoder):
-    """Reads a known block at once; only raw headers, as h2 asks for them, are remembered."""
+    """Reads a known block at once; only raw headers are remembered."""
 
     def __init__(self, max_header_list_size: int) -> None:
         super().__init__(max_header_list_size)

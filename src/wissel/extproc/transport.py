@@ -1,8 +1,7 @@
 """A gRPC server for asyncio: listens, hands streams to their methods, drains.
 
-HTTP/2 is spoken through the h2 library, so that a message is answered in the
-turn of the event loop that read it; there are no threads and no tasks. Nothing
-here knows what the messages mean.
+A message is answered in the turn of the event loop that read it; there are no
+threads and no tasks. Nothing here knows what the messages mean.
 """
 
 import asyncio
