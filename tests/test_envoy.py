@@ -1,26 +1,21 @@
 import asyncio
 import json
 import re
-import ssl
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authority import Authority
 from processor import Processor, running_processor
 from real import needs_envoy, until
 from wissel.config import load, parse
@@ -467,35 +462,6 @@ class TestWhatEnvoySaysItself:
 
 
 # --- TLS to the upstream -----------------------------------------------------------------------------------------
-
-
-class Authority:
-    """A certificate authority of this test."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self.file = str(folder / f"{name}.pem")
-        certificate = self.sign(self.name, self.key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
-        Path(self.file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def sign(self, subject: x509.Name, key: Any, extension: x509.ExtensionType) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder(self.name, subject, key, x509.random_serial_number())
-        dated = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
-        return dated.add_extension(extension, critical=False).sign(self.key, hashes.SHA256())
-
-    def server(self, name: str | None = None, address: str | None = None) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        general = x509.DNSName(name) if name else x509.IPAddress(ip_address(address or ""))
-        certificate = self.sign(x509.Name([]), key.public_key(), x509.SubjectAlternativeName([general]))
-        pem = serialization.Encoding.PEM
-        file = self.folder / "server.pem"
-        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        file.write_bytes(certificate.public_bytes(pem) + private)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
 
 
 @needs_envoy

@@ -21,16 +21,15 @@ from typing import Final
 import structlog
 
 from wissel.admin.api import Readiness, application, call_headers, find_principal
+from wissel.admin.guard import staff
 from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
 from wissel.config import (
     Config,
-    admin_token,
     compile_rollouts,
     compile_snapshot,
     load,
     redis_url,
-    viewer_token,
     worker_address,
 )
 from wissel.core.decision import Decision
@@ -40,7 +39,7 @@ from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.server import PROCESSOR, methods
-from wissel.extproc.transport import TLS, Server, ServingStatus
+from wissel.extproc.transport import Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
 from wissel.gate import Gate, running_gate
 from wissel.otlp import exporting
@@ -48,6 +47,7 @@ from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry import Revision, Telemetry
+from wissel.tls import TLS
 from wissel.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -179,11 +179,13 @@ async def running_app(
             telemetry.show_rollouts(app.fleet.progress)
             telemetry.show_store(app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
-        token, admin = (None, f"unix:{worker.admin}") if worker else (admin_token(config), config.listen.admin)
-        # A supervisor gathers its workers' pages, whether it shows one or not.
-        viewer = None if worker else viewer_token(config)
-        api = application(app, token=token, viewer=viewer, prometheus=worker is not None or config.telemetry.prometheus)
-        app.admin = await stack.enter_async_context(listening(api, admin))
+        if worker is not None:
+            # A supervisor gathers its workers' pages, whether it shows one or not.
+            listener = listening(application(app), f"unix:{worker.admin}")
+        else:
+            api = application(app, staff(config), prometheus=config.telemetry.prometheus)
+            listener = listening(api, config.listen.admin, config.admin.tls)
+        app.admin = await stack.enter_async_context(listener)
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))

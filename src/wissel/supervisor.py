@@ -20,10 +20,11 @@ import aiohttp
 import structlog
 
 from wissel.admin.front import front, is_ready, session
+from wissel.admin.guard import staff
 from wissel.admin.listener import listening
 from wissel.admin.pages import Pages
 from wissel.child import leashed, stop
-from wissel.config import Config, admin_token, host_and_port, load, viewer_token
+from wissel.config import Config, host_and_port, load
 from wissel.errors import ConfigError, ModelError, WisselError, WorldError
 from wissel.store.embedded import embedded_redis
 
@@ -79,9 +80,8 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
             admin = await stack.enter_async_context(session(socket))
             crew.append(Worker(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
         pages = Pages()
-        tokens = {"token": admin_token(config), "viewer": viewer_token(config)}
-        api = front(crew, pages, **tokens, prometheus=config.telemetry.prometheus)
-        address = await stack.enter_async_context(listening(api, config.listen.admin))
+        api = front(crew, pages, staff(config), prometheus=config.telemetry.prometheus)
+        address = await stack.enter_async_context(listening(api, config.listen.admin, config.admin.tls))
         log.info("supervising", workers=workers, admin=address)
         await _Supervisor(crew, pages, stopping, grace).run()
     log.info("supervisor_stopped")

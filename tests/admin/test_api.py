@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from factories import api_key, forbid, permit, snapshot
 from wissel.admin.api import Readiness, application
+from wissel.admin.guard import Staff
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
@@ -59,13 +60,13 @@ def process() -> Process:
 
 @pytest.fixture
 async def client(process) -> AsyncIterator[TestClient]:
-    async for each in client_of(application(process, token=None)):
+    async for each in client_of(application(process)):
         yield each
 
 
 @pytest.fixture
 async def guarded(process) -> AsyncIterator[TestClient]:
-    async for each in client_of(application(process, token="t0ken")):
+    async for each in client_of(application(process, Staff(token="t0ken"))):
         yield each
 
 
@@ -181,7 +182,7 @@ async def test_loopback_has_many_names(client, host):
 
 
 async def test_metrics_are_shown_only_where_they_are_wanted(process):
-    async for silent in client_of(application(process, token=None, prometheus=False)):
+    async for silent in client_of(application(process, prometheus=False)):
         assert (await silent.get("/metrics")).status == 404
 
 

@@ -26,6 +26,7 @@ from real import need, needs_envoy, needs_redis
 from redis_server import RedisServer, binaries
 from wissel.admin.api import Readiness, application
 from wissel.admin.console import PATHS
+from wissel.admin.guard import Staff
 from wissel.admin.listener import listening
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
@@ -68,7 +69,7 @@ def process() -> Process:
 
 @pytest.fixture
 async def guarded(process: Process) -> AsyncIterator[TestClient[Any, Any]]:
-    async with TestClient(TestServer(application(process, token=TOKEN))) as client:
+    async with TestClient(TestServer(application(process, Staff(token=TOKEN)))) as client:
         yield client
 
 
@@ -175,7 +176,7 @@ class Page:
 
 @asynccontextmanager
 async def served(process: Process, token: str | None = None) -> AsyncIterator[str]:
-    async with listening(application(process, token=token), "127.0.0.1:0") as address:
+    async with listening(application(process, Staff(token=token)), "127.0.0.1:0") as address:
         yield f"http://{address}/"
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from wissel.admin.front import front, session
+from wissel.admin.guard import Staff
 from wissel.admin.listener import listening
 from wissel.admin.pages import Pages
 
@@ -73,7 +74,7 @@ async def office(tmp_path: Path, stack: AsyncExitStack) -> Office:
 
 
 async def client_of(office: Office, stack: AsyncExitStack, token: str | None = None) -> TestClient:
-    app = front([office.away, office.there], office.pages, token=token)
+    app = front([office.away, office.there], office.pages, Staff(token=token))
     return await stack.enter_async_context(TestClient(TestServer(app)))
 
 

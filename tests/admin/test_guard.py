@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from wissel.admin.guard import guard
+from wissel.admin.guard import Staff, guard
 
 
 async def answer(_: web.Request) -> web.Response:
@@ -13,7 +13,7 @@ async def answer(_: web.Request) -> web.Response:
 
 @pytest.fixture
 async def client():
-    application = web.Application(middlewares=[guard("operator", "viewer")])
+    application = web.Application(middlewares=[guard(Staff("operator", "viewer"))])
     application.router.add_route("*", "/{path:.*}", answer)
     async with TestClient(TestServer(application)) as running:
         yield running

@@ -288,7 +288,7 @@ def test_parts_that_do_not_fit_together_are_found(before: str, after: str, said:
         ("passthrough: [{path_prefix: /, cluster: a}]", '"/" covers /v1/chat/completions'),
         (
             "listen: {admin: '0.0.0.0:80'}",
-            '"0.0.0.0:80" can be reached from other machines, so admin.token is required',
+            '"0.0.0.0:80" can be reached from other machines, so admin.token or admin.tls.client_ca is required',
         ),
         (
             "listen: {admin: 'h:1', ext_proc: 'h:1'}\nadmin: {token: {env: X}}",

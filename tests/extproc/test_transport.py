@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from wissel.errors import ConfigError
-from wissel.extproc.transport import TLS, Call, Limits, Server, ServingStatus, Status
+from wissel.extproc.transport import Call, Limits, Server, ServingStatus, Status
+from wissel.tls import TLS
 
 ECHO = "/test.Test/Echo"
 SERVICE = "test.Test"

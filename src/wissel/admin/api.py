@@ -11,7 +11,7 @@ from wissel.admin.activity import activity_view
 from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
-from wissel.admin.guard import BODY_LIMIT, guard
+from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
@@ -44,12 +44,10 @@ class Host(Protocol):
     def readiness(self) -> Readiness: ...
 
 
-def application(
-    host: Host, *, token: str | None, viewer: str | None = None, prometheus: bool = True
-) -> web.Application:
-    """The API over `host`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
-    api = _Api(host, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
+def application(host: Host, known: Staff = EVERYBODY, *, prometheus: bool = True) -> web.Application:
+    """The API over `host`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
+    api = _Api(host, own_headers=frozenset({"authorization"} if known.token else ()))
+    app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     if prometheus:

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from yarl import URL
 
 from wissel.admin.errors import error
-from wissel.admin.guard import BODY_LIMIT, guard
+from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard
 from wissel.admin.pages import Pages
 
 _PAGE_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -78,11 +78,11 @@ async def is_ready(admin: aiohttp.ClientSession) -> bool:
 
 
 def front(
-    workers: Sequence[Worker], pages: Pages, *, token: str | None, viewer: str | None = None, prometheus: bool = True
+    workers: Sequence[Worker], pages: Pages, known: Staff = EVERYBODY, *, prometheus: bool = True
 ) -> web.Application:
-    """The API over `workers`, with /metrics if `prometheus`; without `token` it must be served on loopback only."""
-    desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if token else ()))
-    app = web.Application(middlewares=[guard(token, viewer)], client_max_size=BODY_LIMIT)
+    """The API over `workers`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
+    desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if known.token else ()))
+    app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
     app.router.add_get("/healthz", desk.healthz)
     app.router.add_get("/readyz", desk.readyz)
     app.router.add_get("/metrics", desk.metrics if prometheus else desk.missing)

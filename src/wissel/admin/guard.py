@@ -1,24 +1,31 @@
 """Who may call an admin listener.
 
-Loopback needs no token; anywhere else every call demands one but the probes
-and the files of the console, which are the same everywhere. An operator's
-token may do everything, a viewer's may look: read, and ask what a request would
-meet. No cookie is ever set or read, so no page of another origin can borrow
-either.
-A web page that the operator happens to visit cannot use this API: requests
-that a browser sends for another origin are refused, and so is a host name
-that is not ours, since a foreign name may have been pointed at loopback.
+Loopback needs nothing; anywhere else every call demands a token or a client's
+certificate, but the probes and the files of the console, which are the same
+everywhere. An operator may do everything, a viewer may look: read, and ask what
+a request would meet.
+
+A web page that somebody happens to visit cannot use this API. No cookie is ever
+set or read, so no page can borrow a token. Requests that a browser sends for
+another origin are refused, and so is a host name that is not ours, since a
+foreign name may have been pointed at loopback. A certificate is shown by the
+browser unasked, so what it is to change must be said in JSON, which no page
+can send to another origin without asking, and nobody answers that.
 """
 
 import hmac
 import ipaddress
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from wissel.admin.console import PATHS
 from wissel.admin.errors import error
+from wissel.config import Config, admin_token, viewer_token
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request that an admin listener reads."""
@@ -27,6 +34,11 @@ _PROBES: Final = frozenset({"/healthz", "/readyz"})
 _READING: Final = frozenset({"GET", "HEAD"})
 _ASKING: Final = frozenset({"/v1/route"})
 """Calls that change nothing although they carry a body."""
+_NAMED_BY: Final = frozenset({"URI", "DNS", "email"})
+"""Kinds of alternative names in a certificate that name a caller."""
+
+Role = Literal["operator", "viewer"]
+
 _SAFE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -46,46 +58,97 @@ _PAGE_HEADERS: Final = {
 """Of the console, which has to run."""
 
 
-def guard(token: str | None, viewer: str | None = None) -> Middleware:
-    """Refuses whoever may not call; without `token` the application must be served on loopback only.
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """Who may call; where it is empty, everybody who reaches the listener."""
 
-    `token` is an operator's and `viewer` a viewer's.
-    """
+    token: str | None = None
+    """An operator's."""
+    viewer_token: str | None = None
+    operators: frozenset[str] = frozenset()
+    """Names in certificates."""
+    viewers: frozenset[str] = frozenset()
+
+    @property
+    def is_everybody(self) -> bool:
+        return self.token is None and not self.operators and not self.viewers
+
+
+EVERYBODY: Final = Staff()
+
+
+def staff(config: Config) -> Staff:
+    """Those in the configuration. Raises ConfigError for a token that cannot be had."""
+    tls = config.admin.tls
+    named = (tls.operators, tls.viewers) if tls else (frozenset[str](), frozenset[str]())
+    return Staff(admin_token(config), viewer_token(config), *named)
+
+
+def guard(known: Staff) -> Middleware:
+    """Refuses whoever may not call; where everybody may, the application must be served on loopback only."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = _refusal(request, token, viewer) or await handler(request)
+        response = _refusal(request, known) or await handler(request)
         response.headers.update(_PAGE_HEADERS if request.path in PATHS else _SAFE_HEADERS)
         return response
 
     return guarded
 
 
-def _refusal(request: web.Request, token: str | None, viewer: str | None) -> web.Response | None:
+def _refusal(request: web.Request, known: Staff) -> web.Response | None:
     if request.path in _PROBES:
         return None
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.host:
         return error(403, f'requests from "{origin}" are not served', code="foreign_origin")
-    if token is None:
+    if known.is_everybody:
         foreign = error(403, f'"{request.host}" is not a loopback address', code="foreign_host")
         return None if _is_loopback(request.host) else foreign
     # The page asks for the token; it tells nothing before it has one.
-    return None if request.path in PATHS else _unauthorized(request, token, viewer)
+    return None if request.path in PATHS else _unauthorized(request, known)
 
 
-def _unauthorized(request: web.Request, token: str, viewer: str | None) -> web.Response | None:
+def _unauthorized(request: web.Request, known: Staff) -> web.Response | None:
+    by_token, by_certificate = _role_of_token(request, known), _role_of_certificate(request, known)
+    changes = not (request.method in _READING or request.path in _ASKING)
+    match by_token or by_certificate:
+        case None:
+            refused = error(401, "send the admin token as `authorization: Bearer <token>`", code="admin_token_required")
+            if known.token is None:
+                refused = error(403, "show a client certificate of an operator or viewer", code="certificate_required")
+            else:
+                refused.headers["www-authenticate"] = "Bearer"
+            return refused
+        case "viewer" if changes:
+            return error(403, "a viewer may not change anything", code="operator_required")
+        case _ if changes and by_token is None and request.content_type != "application/json":
+            return error(415, "send content-type: application/json", code="json_required")
+        case _:
+            return None
+
+
+def _role_of_token(request: web.Request, known: Staff) -> Role | None:
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     secret = shown.strip() if scheme.lower() == "bearer" else ""
-    if _is(secret, token):
+    if known.token is not None and _is(secret, known.token):
+        return "operator"
+    return "viewer" if known.viewer_token is not None and _is(secret, known.viewer_token) else None
+
+
+def _role_of_certificate(request: web.Request, known: Staff) -> Role | None:
+    """By what the connection showed; only what `client_ca` has signed gets this far."""
+    if not (names := _certified_names(request.get_extra_info("peercert") or {})):
         return None
-    if viewer is not None and _is(secret, viewer):
-        if request.method in _READING or request.path in _ASKING:
-            return None
-        return error(403, "a viewer's token may not change anything", code="operator_required")
-    refused = error(401, "send the admin token as `authorization: Bearer <token>`", code="admin_token_required")
-    refused.headers["www-authenticate"] = "Bearer"
-    return refused
+    named = names | {"*"}
+    return "operator" if named & known.operators else "viewer" if named & known.viewers else None
+
+
+def _certified_names(certificate: Mapping[str, Any]) -> frozenset[str]:
+    """The alternative names; of a certificate without any, its common name."""
+    alternative = frozenset(value for kind, value in certificate.get("subjectAltName", ()) if kind in _NAMED_BY)
+    subject = chain.from_iterable(certificate.get("subject", ()))
+    return alternative or frozenset(value for name, value in subject if name == "commonName")
 
 
 def _is(shown: str, token: str) -> bool:

@@ -3,12 +3,13 @@
 import getpass
 import json
 import os
+import ssl
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Annotated, Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 import typer
 
@@ -19,7 +20,12 @@ SECONDS: Final = 10.0
 
 AdminOption = Annotated[
     str,
-    typer.Option("--admin", envvar="WISSEL_ADMIN", help="Where wissel's admin API is; its token: WISSEL_ADMIN_TOKEN."),
+    typer.Option(
+        "--admin",
+        envvar="WISSEL_ADMIN",
+        help="Where wissel's admin API is. Its token: WISSEL_ADMIN_TOKEN. For https://, files in PEM: WISSEL_ADMIN_CA, "
+        "and a certificate of yours WISSEL_ADMIN_CERT and WISSEL_ADMIN_KEY.",
+    ),
 ]
 
 
@@ -40,7 +46,7 @@ class AdminClient:
             raise ConfigError([f'--admin: "{url}" should begin with http:// or https://'])
         self._url = whole.rstrip("/")
         # Without the environment's proxies: what is on loopback or in the mesh is not behind one.
-        self._opener: OpenerDirector = build_opener(ProxyHandler({}))
+        self._opener: OpenerDirector = build_opener(ProxyHandler({}), HTTPSHandler(context=_tls_context()))
 
     def get(self, *path: str) -> Any:
         """The answer to GET /v1/PATH; a refusal is a WorldError here."""
@@ -68,6 +74,25 @@ class AdminClient:
         except (URLError, OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise WorldError(f'no wissel answers at "{self._url}": {reason}; give --admin') from error
+
+
+def _tls_context() -> ssl.SSLContext:
+    """With the authority and the certificate that the environment names."""
+    authority, cert, key = (os.environ.get(f"WISSEL_ADMIN_{name}") or None for name in ("CA", "CERT", "KEY"))
+    if key is not None and cert is None:
+        raise ConfigError(["WISSEL_ADMIN_KEY: it belongs to a certificate; give WISSEL_ADMIN_CERT too"])
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError([f'WISSEL_ADMIN_CA: cannot use "{authority}": {error}']) from error
+    if cert is not None:
+        try:
+            # Without a passphrase: whoever asks for one on the terminal would hang a script.
+            context.load_cert_chain(cert, key, password="")
+        except OSError as error:
+            place = "WISSEL_ADMIN_CERT" if key is None else "WISSEL_ADMIN_CERT and WISSEL_ADMIN_KEY"
+            raise ConfigError([f'{place}: cannot use "{cert}": {error}']) from error
+    return context
 
 
 def _refusal(url: str, error: HTTPError) -> Refusal:

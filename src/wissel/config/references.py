@@ -328,8 +328,10 @@ def _listeners(root: Place) -> Iterator[Problem]:
     address = admin.text or LOOPBACK_ADMIN
     if address == root["listen"]["ext_proc"].text and not address.endswith(":0"):
         yield admin.problem(f"{quote(address)} is also the address of listen.ext_proc")
-    if not root["admin"]["token"].present and not _is_loopback(address):
-        yield admin.problem(f"{quote(address)} can be reached from other machines, so admin.token is required")
+    is_guarded = root["admin"]["token"].present or root["admin"]["tls"]["client_ca"].present
+    if not is_guarded and not _is_loopback(address):
+        needed = "admin.token or admin.tls.client_ca is required"
+        yield admin.problem(f"{quote(address)} can be reached from other machines, so {needed}")
 
 
 def _is_loopback(address: str) -> bool:

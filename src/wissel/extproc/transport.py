@@ -12,7 +12,6 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from wissel.errors import ConfigError
@@ -21,19 +20,11 @@ from wissel.extproc.call import Call, Method, Receiver
 from wissel.extproc.connection import Connection, Shared
 from wissel.extproc.grpc_frames import Status
 from wissel.extproc.health import Health, ServingStatus
+from wissel.tls import TLS, server_context
 
-__all__ = ["TLS", "Call", "Health", "Limits", "Method", "Receiver", "Server", "ServingStatus", "Status"]
+__all__ = ["Call", "Health", "Limits", "Method", "Receiver", "Server", "ServingStatus", "Status"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TLS:
-    """PEM files of the server; with `client_ca`, peers must show a certificate that it signed."""
-
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
 
 
 def log_error(error: Exception, where: str) -> None:
@@ -151,18 +142,7 @@ def _name(listening: socket.socket) -> str:
 
 
 def _tls_context(tls: TLS) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = server_context(tls, "listen.tls")
     # A client that offers no protocol is taken at its first bytes: Envoy offers none unless told to.
     context.set_alpn_protocols(["h2"])
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f'listen.tls: cannot use "{tls.cert}" with "{tls.key}": {error}']) from error
-    if tls.client_ca is not None:
-        try:
-            context.load_verify_locations(tls.client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError([f'listen.tls.client_ca: cannot use "{tls.client_ca}": {error}']) from error
-        context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -33,13 +33,14 @@ from wissel.config.model.rollouts import (
 )
 from wissel.config.model.root import Config, json_schema
 from wissel.config.model.section import HeaderCondition, Secret
-from wissel.config.model.serving import LOOPBACK_ADMIN, Redis
+from wissel.config.model.serving import LOOPBACK_ADMIN, AdminTls, Redis
 from wissel.config.model.splits import Split
 from wissel.config.model.telemetry import Telemetry, Traces
 from wissel.config.model.tiers import QualityRouter, Tier
 
 __all__ = [
     "LOOPBACK_ADMIN",
+    "AdminTls",
     "Analysis",
     "AnalysisStep",
     "ArchRouterClassifier",

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from wissel.config.model.forms import Address, ProcessorAddress, Text
 from wissel.config.model.section import SecretRef, Section
 
 LOOPBACK_ADMIN = "127.0.0.1:8081"
+
+_Names = Annotated[frozenset[Text], PlainSerializer(lambda found: sorted(found))]  # noqa: PLW0108  # sorted() has no signature to inspect
 
 
 class ServerTls(Section):
@@ -27,20 +29,44 @@ class Listen(Section):
     ext_proc: ProcessorAddress = "127.0.0.1:50051"
     """Address of the external processor, for Envoy: host:port or unix:/path."""
     admin: Address = LOOPBACK_ADMIN
-    """Address of the admin API and the console; beyond loopback it needs `admin.token`."""
+    """Address of the admin API and the console; beyond loopback it needs `admin.token` or
+    `admin.tls.client_ca`."""
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
     """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
 
 
+class AdminTls(ServerTls):
+    """TLS of the admin listener, and what its callers' certificates are good for."""
+
+    client_ca: Text | None = None
+    """File of the authorities that sign callers' certificates, PEM. Who shows none needs a token; probes need neither,
+    and a certificate of another authority is refused."""
+    operators: _Names = frozenset()
+    """Names in certificates whose callers may do everything: a SAN, such as spiffe://mesh/ns/ops/sa/deploy or
+    ops.example, or the common name of a certificate without any; "*" for every one."""
+    viewers: _Names = frozenset()
+    """Names in certificates whose callers may look and change nothing, as in `operators`."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.client_ca is None) != (not self.operators and not self.viewers):
+            raise ValueError("client_ca and the operators and viewers whose certificates it signs come together")
+        return self
+
+
 class Admin(Section):
     """The admin API and the console."""
 
     token: SecretRef | None = None
-    """What callers of the admin API must send as bearer token; required if `listen.admin` is not loopback."""
+    """What callers of the admin API must send as bearer token; without `tls.client_ca` it
+    is required if `listen.admin` is not loopback."""
     viewer_token: SecretRef | None = None
     """A token for those who only look: it reads everything and changes nothing; it needs `token` beside it."""
+
+    tls: AdminTls | None = None
+    """TLS of the admin listener, with certificates of its callers beside tokens or in their place."""
 
     @model_validator(mode="after")
     def _two(self) -> Self:
