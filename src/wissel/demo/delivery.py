@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from wissel.admin.terminal import side_by_side
+from wissel.background import beside
 from wissel.core.rollout import Phase
 from wissel.demo.stage import Stage
 
@@ -78,13 +79,8 @@ def sum_up(delivered: list[Delivered], console: Console) -> None:
 @asynccontextmanager
 async def _load(stage: Stage, session: aiohttp.ClientSession, key: str) -> AsyncGenerator[None]:
     """Callers of every rollout, as long as the block runs."""
-    tasks = [asyncio.create_task(_call(stage, session, name, key)) for name in EXPECTED]
-    try:
+    async with beside(*(_call(stage, session, name, key) for name in EXPECTED)):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 async def _call(stage: Stage, session: aiohttp.ClientSession, name: str, key: str) -> None:
