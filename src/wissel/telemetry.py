@@ -67,6 +67,17 @@ class Traffic:
     cost_usd: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Requests that were refused in one way."""
+
+    code: str
+    route: str
+    limit: str
+    """The id of the limit that refused; empty where none did."""
+    count: int
+
+
 class Telemetry:
     """What wissel counts. Each method is called once for each thing that happens."""
 
@@ -189,11 +200,16 @@ class Telemetry:
             _way(ways, dict(key), _OPERATION_PLACE).cost_usd += cost
         return list(ways.values())
 
-    def denials(self) -> Iterable[tuple[str, str, int]]:
-        """Code, route and how many requests were refused so."""
+    def denials(self) -> Iterable[Refusals]:
+        """How many requests were refused, and how."""
         for key, count in self._count.denials.series.items():
             facts = dict(key)
-            yield str(facts.get("code", "")), str(facts.get("route", "")), int(count)
+            code, route, limit = (str(facts.get(name, "")) for name in ("code", "route", "limit"))
+            yield Refusals(code, route, limit, int(count))
+
+    def draws(self) -> dict[str, int]:
+        """How often limits were asked for, by what came of it."""
+        return {str(dict(key)["result"]): int(count) for key, count in self._count.draws.series.items()}
 
     def exposition(self) -> bytes:
         """The page that Prometheus reads."""
