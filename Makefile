@@ -36,6 +36,7 @@ bench: .venv/ready
 	$(BIN)/python -m wissel.evaluation.bench_classify
 	$(BIN)/python -m wissel.evaluation.bench_path
 	$(BIN)/python -m wissel.evaluation.bench_decision
+	$(BIN)/python -m wissel.evaluation.bench_telemetry
 
 soak: .venv/ready
 	$(BIN)/python -m wissel.evaluation.soak --duration $(DURATION)

@@ -192,6 +192,7 @@ def test_every_alert_has_a_story_in_which_it_fires():
 
 
 @needs_prometheus
+@pytest.mark.slow
 @pytest.mark.parametrize("alert", FIRING)
 def test_an_alert_fires_when_it_should(alert: str, tmp_path: Path):
     both = ["WisselErrorBudgetBurns", "WisselErrorBudgetBurnsFast"]
