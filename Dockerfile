@@ -11,8 +11,9 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY .ci/constraints.txt .ci/constraints.txt
 COPY src src
-RUN python -m venv /opt/wissel \
-    && /opt/wissel/bin/pip install -c .ci/constraints.txt . \
+# Without pip: what serves installs nothing.
+RUN python -m venv --without-pip /opt/wissel \
+    && pip --python /opt/wissel install -c .ci/constraints.txt . \
     && /opt/wissel/bin/python -m compileall -q /opt/wissel/lib
 RUN python -m venv /opt/export \
     && /opt/export/bin/pip install -c .ci/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[torch]" \

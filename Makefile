@@ -38,6 +38,7 @@ bench: .venv/ready
 	$(BIN)/python -m wissel.evaluation.bench_decision
 	$(BIN)/python -m wissel.evaluation.bench_start
 	$(BIN)/python -m wissel.evaluation.bench_limits
+	$(BIN)/python -m wissel.evaluation.bench_telemetry
 
 soak: .venv/ready
 	$(BIN)/python -m wissel.evaluation.soak --duration $(DURATION)

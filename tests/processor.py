@@ -14,7 +14,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
 from google.protobuf.json_format import ParseDict
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from wissel.envoy import CLUSTER_HEADER, HEALTH_SERVICE
+from wissel.core.names import CLUSTER_HEADER, SERVICE
 
 
 @dataclass
@@ -116,7 +116,7 @@ async def running_processor(processor: Processor, address: str = "127.0.0.1:0") 
     service.add_ExternalProcessorServicer_to_server(processor, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    await checks.set(HEALTH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     port = server.add_insecure_port(address)
     await server.start()
     processor.address = address if address.startswith("unix:") else f"127.0.0.1:{port}"

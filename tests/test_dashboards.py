@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -122,6 +122,92 @@ def test_prometheus_takes_the_configuration_and_the_rules(tmp_path: Path):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+# What is wrong, as series of one sample a minute, and the alert that it should raise.
+FIRING = {
+    "WisselErrorBudgetBurnsFast": (
+        ['wissel_response_duration_seconds_count{blame="variant",status="200"}', "0+90x120"],
+        ['wissel_response_duration_seconds_count{blame="variant",status="503"}', "0+10x120"],
+    ),
+    "WisselErrorBudgetBurns": (
+        ['wissel_response_duration_seconds_count{blame="variant",status="200"}', "0+96x120"],
+        ['wissel_response_duration_seconds_count{blame="variant",status="503"}', "0+4x120"],
+    ),
+    "WisselDown": (['up{job="wissel",instance="a"}', "0x120"],),
+    "WisselFailsRequests": (['wissel_exchange_failures_total{reason="exception"}', "0x116 1x4"],),
+    "WisselFailsOpen": (['wissel_limit_draws_total{result="uncounted"}', "0x116 5x4"],),
+    "WisselFallsBack": (
+        ['wissel_decisions_total{kind="routed",reason="split"}', "0+90x120"],
+        ['wissel_decisions_total{kind="routed",reason="error"}', "0+10x120"],
+    ),
+    "WisselConfigRefused": (['wissel_config_refused{instance="a"}', "0x60 1x60"],),
+    "WisselReplicasDisagree": (
+        ['wissel_config_info{instance="a",revision="r1"}', "1x120"],
+        ['wissel_config_info{instance="b",revision="r2"}', "1x120"],
+    ),
+    "WisselStoreLag": (['wissel_store_lag_seconds{instance="a"}', "0+5x120"],),
+    "WisselRolloutStuck": (
+        ['wissel_rollout_phase{rollout="chat",phase="progressing"}', "1x300"],
+        ['wissel_rollout_step{rollout="chat"}', "2x300"],
+    ),
+    "WisselRolloutCannotMeasure": (['wissel_rollout_verdict{rollout="chat",verdict="no_data"}', "1x120"],),
+    "WisselRolloutWaitsForSomebody": (['wissel_rollout_phase{rollout="chat",phase="paused"}', "1x800"],),
+    "WisselRolledBack": (['wissel_rollout_phase{rollout="chat",phase="degraded"}', "1x120"],),
+}
+HEALTHY = (
+    ['wissel_response_duration_seconds_count{blame="variant",status="200"}', "0+1000x120"],
+    ['wissel_response_duration_seconds_count{blame="variant",status="503"}', "0+1x120"],
+    ['up{job="wissel",instance="a"}', "1x120"],
+    ['wissel_exchange_failures_total{reason="exception"}', "0x120"],
+    ['wissel_limit_draws_total{result="uncounted"}', "0x120"],
+    ["envoy_http_ext_proc_failure_mode_allowed", "0x120"],
+    ['wissel_decisions_total{kind="routed",reason="split"}', "0+100x120"],
+    ['wissel_decisions_total{kind="routed",reason="error"}', "0+1x120"],
+    ['wissel_config_refused{instance="a"}', "0x120"],
+    ['wissel_config_info{instance="a",revision="r1"}', "1x120"],
+    ['wissel_store_lag_seconds{instance="a"}', "0.5x120"],
+    ['wissel_rollout_phase{rollout="chat",phase="progressing"}', "1x120"],
+    ['wissel_rollout_step{rollout="chat"}', "0x60 1x60"],
+)
+
+
+def firing(series: Iterable[Sequence[str]], alerts: Iterable[str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Whether exactly these alerts fire at the end of the series, by Prometheus' own tests of rules."""
+    given = [{"series": name, "values": values} for name, values in series]
+    minutes = max(sum(int(part.rpartition("x")[2]) for part in values.split()) for _, values in series)
+    expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in alerts]
+    query = {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+        "eval_time": f"{minutes}m",
+        "exp_samples": expected,
+    }
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [query]}
+    shutil.copy(RULES, tmp_path)
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [RULES.name], "evaluation_interval": "1m", "tests": [test]}))
+    return subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False)
+
+
+def test_every_alert_has_a_story_in_which_it_fires():
+    assert set(FIRING) == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+@needs_prometheus
+@pytest.mark.slow
+@pytest.mark.parametrize("alert", FIRING)
+def test_an_alert_fires_when_it_should(alert: str, tmp_path: Path):
+    both = ["WisselErrorBudgetBurns", "WisselErrorBudgetBurnsFast"]
+    done = firing(FIRING[alert], both if alert == both[1] else [alert], tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_prometheus
+def test_no_alert_fires_when_all_is_well(tmp_path: Path):
+    done = firing(HEALTHY, [], tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # A whole installation, scraped.
 
 
@@ -199,7 +285,14 @@ async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scr
         scrape = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "wissel", "static_configs": [{"targets": [stage.config.listen.admin]}]}],
+            "scrape_configs": [
+                {"job_name": "wissel", "static_configs": [{"targets": [stage.config.listen.admin]}]},
+                {
+                    "job_name": "envoy",
+                    "metrics_path": "/stats/prometheus",
+                    "static_configs": [{"targets": [stage.envoy.plan.admin]}],
+                },
+            ],
         }
         (home / "prometheus.yml").write_text(yaml.safe_dump(scrape))
         command = [prometheus_binary(), f"--config.file={home}/prometheus.yml"]

@@ -21,7 +21,8 @@ from real import needs_envoy, until
 from wissel.config import load, parse
 from wissel.demo.parts import Envoy, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
-from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, _anything_but, plan, render
+from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, plan, render
+from wissel.envoy.bootstrap import anything_but
 from wissel.errors import ConfigError, WorldError
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -126,8 +127,8 @@ def test_names_are_looked_up_and_addresses_are_not(address: str, tls: TLS | None
 
 
 @given(words=st.sets(st.text("ab-^.+", max_size=5), max_size=5), word=st.text("ab-^.+", max_size=6))
-def test_a_pattern_for_anything_but_some_words_matches_exactly_the_others(words: set[str], word: str):
-    assert (re.fullmatch(_anything_but(words), word) is None) == (word in words)
+def test_a_pattern_foranything_but_some_words_matches_exactly_the_others(words: set[str], word: str):
+    assert (re.fullmatch(anything_but(words), word) is None) == (word in words)
 
 
 # --- What a real Envoy makes of it -------------------------------------------------------------------------------

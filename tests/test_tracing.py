@@ -3,6 +3,7 @@
 import asyncio
 import json
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,13 @@ from structlog.testing import capture_logs
 from factories import api_key, permit, snapshot
 from wissel.core.intent import NoScores, Scores
 from wissel.core.request import Conversation
+from wissel.core.snapshot import Limit, Rate
 from wissel.extproc import wire
 from wissel.extproc.server import methods
 from wissel.extproc.transport import Status
 from wissel.router import Router
+from wissel.store.keys import Keys
+from wissel.store.limits import Limiter
 from wissel.telemetry import Telemetry
 from wissel.tracing import EVALUATION, Tracing, add_trace_ids
 
@@ -105,6 +109,21 @@ async def test_a_request_is_one_trace_that_joins_the_callers():
 
     assert traced.parents == {"route": PARENT, "classify": "route", "authorize": "route", "chat small": "route"}
     assert {f"{span.context.trace_id:032x}" for span in traced.spans.values() if span.context} == {TRACE}
+
+
+async def test_limits_are_steps_that_say_what_was_asked_and_what_came_of_it():
+    limits = (Limit("per-key", "principal", requests=Rate(1, 86_400)),)
+    traced = Traced(keys=(api_key(SECRET),), rules=(permit(),), limits=limits)
+    traced.router = replace(traced.router, limiter=Limiter(None, Keys("t"), "r"))
+    await traced.send("small", key=SECRET)
+    await traced.send("small", key=SECRET)
+    told = [dict(span.attributes or {}) for span in traced.exporter.get_finished_spans() if span.name == "limit"]
+
+    assert traced.parents["limit"] == "route"
+    assert told == [
+        {"wissel.limits": ("per-key",), "wissel.limit.result": "local"},
+        {"wissel.limits": ("per-key",), "wissel.limit.result": "exceeded"},
+    ]
 
 
 async def test_a_request_without_a_parent_begins_a_trace():

@@ -23,6 +23,7 @@ import structlog
 from wissel.admin.api import Readiness, application, call_headers, find_principal
 from wissel.admin.guard import staff
 from wissel.admin.listener import listening
+from wissel.background import beside
 from wissel.classifiers.build import Classifiers
 from wissel.config import (
     Config,
@@ -42,11 +43,12 @@ from wissel.extproc.server import PROCESSOR, methods
 from wissel.extproc.transport import Server, ServingStatus
 from wissel.fleet import Fleet, running_fleet
 from wissel.gate import Gate, running_gate
+from wissel.gauges import Revision, show_config, show_rollouts, show_store
 from wissel.otlp import exporting
 from wissel.quality.serving import Graders
 from wissel.router import Router
 from wissel.store.embedded import embedded_redis
-from wissel.telemetry import Revision, Telemetry
+from wissel.telemetry import Telemetry
 from wissel.tls import TLS
 from wissel.tracing import Tracing
 
@@ -172,12 +174,12 @@ async def running_app(
         )
         parts = Parts(classifiers, telemetry, gate, tracing=tracing)
         app = App(await _router(config, parts), telemetry, keys)
-        telemetry.show_config(app.revision)
+        show_config(telemetry.meter, app.revision)
         keys.on_change = app.move
         if url is not None:
             app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
-            telemetry.show_rollouts(app.fleet.progress)
-            telemetry.show_store(app.fleet.store_health)
+            show_rollouts(telemetry.meter, app.fleet.progress)
+            show_store(telemetry.meter, app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
         if worker is not None:
             # A supervisor gathers its workers' pages, whether it shows one or not.
@@ -191,8 +193,7 @@ async def running_app(
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        watcher = asyncio.create_task(_watch(path, app, parts))
-        stack.push_async_callback(_cancel, watcher)
+        await stack.enter_async_context(beside(_watch(path, app, parts)))
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
 
@@ -242,11 +243,6 @@ async def _drain(app: App, server: Server, grace: float) -> None:
     notice = min(LAME_DUCK_SECONDS, grace / 2) if server.connections else 0.0
     await asyncio.sleep(notice)
     await server.drain(grace - notice)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def _watch(path: Path, app: App, parts: Parts) -> None:

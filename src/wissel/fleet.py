@@ -17,6 +17,7 @@ from typing import Final
 import aiohttp
 import structlog
 
+from wissel.background import beside
 from wissel.controller import Controller
 from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
@@ -29,6 +30,7 @@ from wissel.core.split import Split
 from wissel.errors import StoreError
 from wissel.experiments import Experiments
 from wissel.extproc.server import Ended
+from wissel.gauges import StoreHealth
 from wissel.store.audit import Audit
 from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
 from wissel.store.connection import Connection
@@ -40,7 +42,6 @@ from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
-from wissel.telemetry import StoreHealth
 
 REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
 """Finish reasons of a model that would not answer, over all APIs."""
@@ -188,11 +189,5 @@ async def running_fleet(url: str, namespace: str, on_change: Callable[[], None])
         fleet = Fleet(connection, namespace, session)
         stack.push_async_callback(fleet.close)
         await fleet.first_look()
-        task = asyncio.create_task(fleet.run(on_change))
-        stack.push_async_callback(_cancel, task)
+        await stack.enter_async_context(beside(fleet.run(on_change)))
         yield fleet
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

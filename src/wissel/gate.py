@@ -4,7 +4,6 @@ Replicas share it through Redis. Without one, limits count in this process
 alone, refusals are told in the log, and there are no managed keys.
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from wissel.background import beside
 from wissel.core.snapshot import ManagedKey
 from wissel.errors import StoreError
 from wissel.identity.tokens import KeySets
@@ -57,19 +57,11 @@ async def running_gate(
         key_sets = KeySets()
         stack.push_async_callback(key_sets.close)
         audit = None
-        chores: list[asyncio.Task[None]] = []
         if url is not None:
             connection = Connection(url)
             stack.push_async_callback(connection.close)
             audit = Audit(connection, names)
-            chores.append(asyncio.create_task(ManagedKeys(connection, names).follow(publish)))
+            await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish)))
         denials = Denials(audit)
-        chores.append(asyncio.create_task(denials.run()))
-        stack.push_async_callback(_cancel, chores)
+        await stack.enter_async_context(beside(denials.run()))
         yield Gate(key_sets, limiter, denials, audit)
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

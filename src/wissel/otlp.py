@@ -41,6 +41,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from wissel import __version__
+from wissel.background import beside
 from wissel.config.model import Telemetry as Settings
 from wissel.meters import Counter, Histogram, Instrument, Key, Meter, Observed
 from wissel.tracing import Tracing
@@ -130,12 +131,10 @@ async def exporting(settings: Settings, meter: Meter, *, worker: int = 0) -> Asy
     tracing = Tracing(spans, sample=settings.traces.sample, resource=resource)
     exporter = OTLPMetricExporter(f"{url}/v1/metrics", timeout=SEND_SECONDS)
     began = time_ns()
-    pushing = asyncio.create_task(_push_for_ever(exporter, meter, resource, began, settings.interval))
     try:
-        yield tracing
+        async with beside(_push_for_ever(exporter, meter, resource, began, settings.interval)):
+            yield tracing
     finally:
-        pushing.cancel()
-        await asyncio.wait([pushing])
         await asyncio.gather(_push(exporter, meter, resource, began), asyncio.to_thread(tracing.close))
         exporter.shutdown()
 

@@ -43,7 +43,7 @@ from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate
 from wissel.errors import WorldError
 from wissel.quality.serving import Grader
 from wissel.telemetry import Telemetry
-from wissel.tracing import Tracing, step, tell_scores
+from wissel.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +164,7 @@ class Router:
         now: float,
     ) -> Decision:
         use = estimate(request)
-        holding = _Holding(limiter, self.snapshot, caller)
+        holding = _Holding(limiter, self.snapshot, caller, self.telemetry)
         with holding:
             charges = caller_charges(self.snapshot.limits, caller, request.headers, use)
             if denied := await holding.draw(charges):
@@ -186,7 +186,7 @@ class Router:
         return self._draw_then_pass(self.limiter, head, passed)
 
     async def _draw_then_pass(self, limiter: Limiter, head: Head, passed: Passed) -> Decision:
-        holding = _Holding(limiter, self.snapshot, passed.principal)
+        holding = _Holding(limiter, self.snapshot, passed.principal, self.telemetry)
         with holding:
             charges = caller_charges(self.snapshot.limits, passed.principal, head.headers, Estimate())
             if denied := await holding.draw(charges):
@@ -237,19 +237,24 @@ class Router:
         if rate is not None:
             return rate
         began = perf_counter()
+        with step("grade") as span:
+            rate = await self._win_rate(tier, conversation)
+            tell_rate(span, tier, rate)
+        self.telemetry.graded(tier.name, rate, perf_counter() - began)
+        return rate
+
+    async def _win_rate(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
         try:
             async with asyncio.timeout(tier.deadline):
-                rate = await self.graders[tier.name].win_rate(conversation)
+                return await self.graders[tier.name].win_rate(conversation)
         except TimeoutError:
-            rate = NoWinRate("late")
+            return NoWinRate("late")
         except WorldError as error:
-            rate = NoWinRate("failed", str(error))
+            return NoWinRate("failed", str(error))
         except Exception:
             # As with the classifier: whatever is wrong, the fallback is the written answer to it.
             log.exception("grader_failed", tier=tier.name)
-            rate = NoWinRate("failed")
-        self.telemetry.graded(tier.name, rate, perf_counter() - began)
-        return rate
+            return NoWinRate("failed")
 
     async def classify(self, conversation: Conversation) -> Scores | NoScores:
         """The scores; or why there are none, which is never an error: intent falls back."""
@@ -279,8 +284,9 @@ class Router:
 class _Holding:
     """What one request has drawn so far; at the end of the block it goes back, unless it is kept."""
 
-    def __init__(self, limiter: Limiter, snapshot: Snapshot, caller: Principal) -> None:
+    def __init__(self, limiter: Limiter, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
         self._limiter = limiter
+        self._telemetry = telemetry
         self._snapshot = snapshot
         self._caller = caller
         self._drawn: list[Drawn] = []
@@ -296,10 +302,15 @@ class _Holding:
         """Draw all charges, or say why not."""
         if not charges:
             return None
-        match await self._limiter.draw(charges, otherwise=self._snapshot.on_store_failure):
-            case Drawn() as drawn:
-                self._drawn.append(drawn)
-            case Exceeded() as found:
+        began = perf_counter()
+        with step("limit") as span:
+            found = await self._limiter.draw(charges, otherwise=self._snapshot.on_store_failure)
+            tell_draw(span, charges, found)
+        self._telemetry.drew(found, perf_counter() - began)
+        match found:
+            case Drawn():
+                self._drawn.append(found)
+            case Exceeded():
                 return exceeded(found, self._caller, self._snapshot.revision)
             case Unchecked():
                 return uncounted(self._caller, self._snapshot.revision)

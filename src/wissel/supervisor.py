@@ -124,9 +124,12 @@ class _Supervisor:
             async with asyncio.TaskGroup() as group:
                 for worker in self._crew:
                     group.create_task(self._keep(worker))
-        except* WisselError as errors:
-            # One reason is enough: the others were stopped because of it.
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            # One reason is enough: the others were stopped because of it. What `except*` raises would be a group again.
+            reasons, bugs = errors.split(WisselError)
+            if bugs is not None or reasons is None:
+                raise
+            raise reasons.exceptions[0] from None
         if self._killed:
             raise WorldError(f"worker {self._killed[0]} did not end within the grace time and was killed")
 

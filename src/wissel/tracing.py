@@ -1,15 +1,16 @@
 """What happens to one request, as spans of its caller's trace.
 
-    (the caller's or Envoy's span) -> route -> classify, authorize
+    (the caller's or Envoy's span) -> route -> authorize, limit, classify, grade
                                            -> chat MODEL
 
 `route` lasts from the request's headers to its decision, and carries a
 `feature_flag.evaluation` event for an assigned variant. `authorize` comes twice
 where the intent decides: whether the caller may ask at all, and whether for
-this. The span named after the operation lasts to the end of the response, and
-follows the GenAI conventions. Whether a request is traced is the caller's
-choice where its `traceparent` says so, else a share is drawn; one that is not
-traced costs a few microseconds.
+this; and so does `limit`: for the caller, and for the model. The span named
+after the operation lasts to the end of the response, and follows the GenAI
+conventions. Whether a request is traced is the caller's choice where its
+`traceparent` says so, else a share is drawn; one that is not traced costs a few
+microseconds.
 
 No prompt, answer or credential is ever an attribute. The targeting key may be
 a person's, so only its hash is told.
@@ -37,12 +38,15 @@ from opentelemetry.trace import (
     use_span,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
+from wissel.core.limits import Charge, Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
 from wissel.core.request import Api, Head
-from wissel.telemetry import OPERATIONS, error_type
+from wissel.core.tier import NoWinRate, Tier, WinRate
+from wissel.telemetry import OPERATIONS, draw_result, error_type
 
 EVALUATION: Final = "feature_flag.evaluation"
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -155,7 +159,7 @@ _active: ContextVar[Trace | None] = ContextVar("active_trace", default=None)
 _UNTRACED: Final = nullcontext(INVALID_SPAN)
 
 
-def step(name: Literal["classify", "authorize"]) -> AbstractContextManager[Span]:
+def step(name: Literal["classify", "authorize", "limit", "grade"]) -> AbstractContextManager[Span]:
     """The span of a part of deciding; one that records nothing where the request is not traced."""
     trace = _active.get()
     if trace is None:
@@ -173,6 +177,22 @@ def tell_scores(span: Span, scores: Scores | NoScores) -> None:
             span.set_attributes(
                 {"wissel.classifier": scores.classifier, "wissel.intent.best": best, "wissel.intent.score": score}
             )
+
+
+def tell_rate(span: Span, tier: Tier, rate: WinRate | NoWinRate) -> None:
+    """What the router of a tier said, as attributes."""
+    span.set_attribute("wissel.tier", tier.name)
+    match rate:
+        case NoWinRate(reason=reason):
+            span.set_attribute("error.type", reason)
+        case WinRate(value=value):
+            span.set_attribute("wissel.win_rate", value)
+
+
+def tell_draw(span: Span, charges: tuple[Charge, ...], found: Drawn | Exceeded | Unchecked | None) -> None:
+    """Which limits were asked for and what came of it, as attributes."""
+    result = draw_result(found)
+    span.set_attributes({"wissel.limits": sorted({charge.limit for charge in charges}), "wissel.limit.result": result})
 
 
 def add_trace_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -208,12 +228,16 @@ def _evaluation(decision: Routed) -> dict[str, str]:
     return attributes
 
 
-def _outcome(outcome: Outcome) -> dict[str, str | int | float]:
-    found: dict[str, str | int | float | None] = {
+def _outcome(outcome: Outcome) -> dict[str, AttributeValue]:
+    found: dict[str, AttributeValue | None] = {
         "http.response.status_code": outcome.status or None,
         "gen_ai.response.time_to_first_chunk": outcome.ttft,
         "gen_ai.usage.input_tokens": outcome.usage.input_tokens if outcome.usage else None,
         "gen_ai.usage.output_tokens": outcome.usage.output_tokens if outcome.usage else None,
+        "gen_ai.usage.cache_read.input_tokens": outcome.usage.cached_tokens if outcome.usage else None,
+        "gen_ai.usage.reasoning.output_tokens": outcome.usage.reasoning_tokens if outcome.usage else None,
+        "gen_ai.response.model": outcome.response_model or None,
+        "gen_ai.response.finish_reasons": outcome.finish_reasons or None,
         "wissel.cost_usd": outcome.cost_usd,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 
 from factories import model, split
-from wissel.admin.activity import activity_view
+from wissel.admin.activity import activity_view, tiers_view
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome, Usage
 from wissel.core.split import KeySource, TargetingKey
+from wissel.core.tier import Budget, Graded, Thresholds, Tier
 from wissel.telemetry import RECENT, Telemetry
 
 ROUTED = Routed(
@@ -71,12 +72,37 @@ def test_ways_without_a_route_have_none():
     assert activity_view(telemetry)["traffic"][0]["route"] is None
 
 
-def test_denials_are_counted_by_code_and_route():
+def test_denials_are_counted_by_code_route_and_limit():
     telemetry = Telemetry()
     for _ in range(2):
         telemetry.decided(DENIED, 0.0)
+    telemetry.decided(replace(DENIED, code="rate_limit_exceeded", route="", limit_id="per-key"), 0.0)
 
-    assert activity_view(telemetry)["denials"] == [{"code": "forbidden", "route": "talk", "count": 2}]
+    assert activity_view(telemetry)["denials"] == [
+        {"code": "forbidden", "route": "talk", "limit": None, "count": 2},
+        {"code": "rate_limit_exceeded", "route": None, "limit": "per-key", "count": 1},
+    ]
+
+
+def test_limits_are_told_by_what_came_of_asking():
+    telemetry = Telemetry()
+    telemetry.drew(None, 0.001)
+
+    assert activity_view(telemetry)["draws"] == {
+        "drawn": 0, "local": 0, "exceeded": 0, "unchecked": 0, "uncounted": 1,
+    }  # fmt: skip
+
+
+def test_a_tier_is_told_with_its_budget_and_what_its_strong_end_had():
+    tiers = {"thrifty": Tier("thrifty", "large", "small", Budget(0.25, 0.5, 0.01))}
+    thresholds = Thresholds(tiers)
+    for end in ("strong", "weak"):
+        thresholds.served(Graded("thrifty", end, "threshold", 0.5))
+    (view,) = tiers_view(tiers, thresholds)
+
+    assert (view["strong"], view["weak"], view["share"], view["realised"], view["requests"]) == (
+        "large", "small", 0.25, 0.5, 2,
+    )  # fmt: skip
 
 
 def test_the_latest_comes_first_and_only_so_many_are_kept():

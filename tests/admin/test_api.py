@@ -1,5 +1,6 @@
 """The admin API over a router with a classifier that always answers the same."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -118,6 +119,13 @@ async def test_a_decision_may_be_asked_for_another_caller(client):
 
 async def test_a_caller_that_no_key_has_is_told(client):
     assert (await client.post("/v1/route?as=eve", json=BODY)).status == 404
+
+
+async def test_a_question_needs_no_content_type_as_curl_would_send_that_of_a_form(client):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.post("/v1/route?as=ada", data=json.dumps(BODY).encode(), headers=form)
+
+    assert (await answer.json())["status"] == 200
 
 
 async def test_a_split_shows_key_and_bucket(client):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from factories import api_key, forbid, model, permit, snapshot
 from wissel.admin.configuration import configuration_view
-from wissel.core.snapshot import Credential, Price
+from wissel.core.snapshot import Credential, Limit, Price, Rate
 
 
 def test_it_tells_what_serves_what():
@@ -32,3 +32,30 @@ def test_no_secret_is_in_it():
     }
     assert view["models"][0]["price"] == {"input": 1.0, "output": 2.0}
     assert not any(secret in str(view) for secret in ("sk-upstream", key.sha256, "s-ada"))
+
+
+def test_limits_are_told_in_the_units_of_the_configuration():
+    limits = (
+        Limit("budget", "group", usd=Rate(500_000_000_000, 86_400)),
+        Limit("per-job", "header", header="x-job", requests=Rate(600, 60), concurrent=8),
+    )
+    view = configuration_view(snapshot(limits=limits), {})
+
+    assert view["limits"] == [
+        {
+            "id": "budget",
+            "per": "group",
+            "requests": None,
+            "tokens": None,
+            "usd": {"amount": 500.0, "seconds": 86_400},
+            "concurrent": None,
+        },
+        {
+            "id": "per-job",
+            "per": "header x-job",
+            "requests": {"amount": 600.0, "seconds": 60},
+            "tokens": None,
+            "usd": None,
+            "concurrent": 8,
+        },
+    ]

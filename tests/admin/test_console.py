@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,19 @@ def contrasts(browser: Chrome) -> list[tuple[float, str]]:
 CANARIES = {"chat-good": "good", "chat-held": "held"}
 DOCUMENT = {
     "models": [{"name": name, "cluster": name} for name in ("old", "good", "held")],
+    "splits": [
+        {
+            "name": "either",
+            "key": ["request"],
+            "variants": [{"model": "old", "weight": 50}, {"model": "good", "weight": 50}],
+        }
+    ],
+    "tiers": [{"name": "thrifty", "strong": "old", "weak": "good", "router": {"type": "length"}, "strong_share": 0.3}],
+    "access": {
+        "keys": [{"id": "visitor", "sha256": sha256(TOKEN.encode()).hexdigest()}],
+        "rules": [{"id": "all", "effect": "permit"}],
+        "limits": [{"id": "per-model", "per": "model", "requests": "1000000/m"}],
+    },
     "rollouts": [
         {
             "name": name,
@@ -339,8 +353,8 @@ DOCUMENT = {
 
 @asynccontextmanager
 async def load(stage: Stage) -> AsyncIterator[None]:
-    """Callers of both rollouts while the block runs, and one who asks for what is not there."""
-    async with aiohttp.ClientSession() as session:
+    """Callers of everything while the block runs, and one who asks for what is not there."""
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {TOKEN}"}) as session:
 
         async def call(model: str) -> None:
             while True:
@@ -349,7 +363,7 @@ async def load(stage: Stage) -> AsyncIterator[None]:
                     await answer.read()
                 await asyncio.sleep(0.02)
 
-        callers = [asyncio.create_task(call(model)) for model in (*CANARIES, "nothing")]
+        callers = [asyncio.create_task(call(model)) for model in (*CANARIES, "either", "thrifty", "nothing")]
         try:
             yield
         finally:
@@ -371,6 +385,9 @@ async def test_rollouts_move_live_an_abort_rolls_back_and_a_store_that_is_away_i
             "[data-rollout=chat-held] .columns", "set 20 %", "Requests", "error rate · guard", "latency p95 · change"
         )
         page.see("[data-rollout=chat-good][data-phase=healthy]", "healthy")
+        page.see("[data-experiment=either]", "good against old", "error rate", "50 %")
+        page.see("#tiers-panel", "thrifty", "30 %")
+        page.see("#limits-panel", "per-model", "1,000,000 requests a minute", "each replica counts its part")
         return contrasts(browser)
 
     def abort(page: Page) -> str:

@@ -4,12 +4,14 @@ The sums only grow, and whoever wants rates asks twice. Prompts are nowhere in
 it, nor are the values of targeting keys, which may name people.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from time import time
 from typing import Final
 
 from wissel.admin.views import View, decision_view
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.tier import Budget, Thresholds, Tier
 from wissel.telemetry import Decided, Telemetry
 
 _MESSAGE_LENGTH: Final = 300
@@ -18,14 +20,37 @@ _MESSAGE_LENGTH: Final = 300
 
 def activity_view(telemetry: Telemetry) -> View:
     """`recent` and `denied` begin with the latest."""
-    denials = [{"code": code, "route": route or None, "count": count} for code, route, count in telemetry.denials()]
+    denials = [
+        {"code": each.code, "route": each.route or None, "limit": each.limit or None, "count": each.count}
+        for each in telemetry.denials()
+    ]
     return {
         "at": time(),
         "traffic": [{**asdict(way), "route": way.route or None} for way in telemetry.traffic()],
         "denials": denials,
+        "draws": telemetry.draws(),
         "recent": [_decided_view(each) for each in reversed(telemetry.recent)],
         "denied": [_decided_view(each) for each in reversed(telemetry.denied)],
     }
+
+
+def tiers_view(tiers: Mapping[str, Tier], thresholds: Thresholds) -> list[View]:
+    """What each tier's strong end is to have, and what it has had of the requests that both ends could serve."""
+    views: list[View] = []
+    for tier in tiers.values():
+        holder = thresholds.of(tier)
+        views.append(
+            {
+                "name": tier.name,
+                "strong": tier.strong,
+                "weak": tier.weak,
+                "share": tier.policy.share if isinstance(tier.policy, Budget) else None,
+                "realised": holder.realised,
+                "threshold": holder.threshold,
+                "requests": holder.requests,
+            }
+        )
+    return views
 
 
 def _decided_view(decided: Decided) -> View:

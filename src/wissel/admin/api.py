@@ -7,7 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from wissel.admin import console
-from wissel.admin.activity import activity_view
+from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
@@ -79,7 +79,9 @@ class _Api:
         return web.Response(body=self._host.telemetry.exposition(), headers={"content-type": PROMETHEUS_CONTENT_TYPE})
 
     async def activity(self, _: web.Request) -> web.Response:
-        return web.json_response(activity_view(self._host.telemetry))
+        router = self._host.router
+        tiers = tiers_view(router.snapshot.tiers, router.thresholds)
+        return web.json_response({**activity_view(self._host.telemetry), "tiers": tiers})
 
     async def config(self, _: web.Request) -> web.Response:
         return web.json_response(configuration_view(self._host.router.snapshot, self._host.readiness().detail))
@@ -93,6 +95,8 @@ class _Api:
             if caller is None:
                 return error(404, f'no key has the id "{name}"', code="principal_not_found")
         shown = {name: value for name, value in request.headers.items() if name.lower() not in self._own_headers}
+        # That of a question to this API, which curl for one takes for a form; the call in it is JSON.
+        shown["content-type"] = "application/json"
         headers = call_headers(request.query.get("path", "/v1/chat/completions"), shown)
         decision = await dry_run(router, headers, await request.read(), request_id="dry-run", caller=caller)
         return web.json_response(decision_view(decision))

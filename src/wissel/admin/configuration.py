@@ -2,7 +2,8 @@
 
 from wissel.admin.views import View
 from wissel.core.access import RuleBook
-from wissel.core.snapshot import Model, Route, Snapshot
+from wissel.core.quota import NANO
+from wissel.core.snapshot import Limit, Model, Rate, Route, Snapshot
 from wissel.core.split import Split
 
 
@@ -19,6 +20,8 @@ def configuration_view(snapshot: Snapshot, detail: View) -> View:
         "models": [_model_view(each) for each in snapshot.models.values()],
         "splits": [_split_view(each) for each in snapshot.splits.values()],
         "passthrough": [{"path_prefix": each.path_prefix, "cluster": each.cluster} for each in snapshot.passthrough],
+        "limits": [_limit_view(each) for each in snapshot.limits],
+        "on_store_failure": snapshot.on_store_failure,
         "access": _access_view(snapshot, snapshot.rules) if snapshot.rules is not None else None,
     }
 
@@ -51,6 +54,21 @@ def _split_view(split: Split) -> View:
         "key": [str(source) for source in split.key],
         "variants": [{"name": each.name, "model": each.model, "weight": each.weight} for each in split.variants],
     }
+
+
+def _limit_view(limit: Limit) -> View:
+    return {
+        "id": limit.id,
+        "per": f"header {limit.header}" if limit.header else limit.per,
+        "requests": _rate_view(limit.requests),
+        "tokens": _rate_view(limit.tokens),
+        "usd": _rate_view(limit.usd, unit=NANO),
+        "concurrent": limit.concurrent,
+    }
+
+
+def _rate_view(rate: Rate | None, *, unit: int = 1) -> View | None:
+    return None if rate is None else {"amount": rate.amount / unit, "seconds": rate.seconds}
 
 
 def _access_view(snapshot: Snapshot, rules: RuleBook) -> View:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,7 @@ def serve(
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Tell the story and stop.")] = False,
     as_json: JsonOption = False,
+    browser: Annotated[bool, typer.Option(help="Open the console, where there is a screen.")] = True,
 ) -> None:
     """Run everything on this machine: a real Envoy, wissel and simulated models; watch requests find their model."""
     from wissel.demo.story import tell
@@ -53,11 +55,17 @@ def demo(
     configure_logs("console", level="WARNING")
     with honest_exits():
         try:
-            told_well = asyncio.run(tell(once=once, as_json=as_json))
+            shown = browser and has_screen() and not (once or as_json)
+            told_well = asyncio.run(tell(once=once, as_json=as_json, browser=shown))
         except KeyboardInterrupt:
             # The visitor has seen enough; everything that was started is stopped by now.
             return
     raise typer.Exit(0 if told_well else 1)
+
+
+def has_screen() -> bool:
+    """Whether a browser would open a window; without one it might take over this terminal."""
+    return sys.platform in {"darwin", "win32"} or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def data_directory() -> Path:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from wissel.config import model
 from wissel.core.access import HeaderMatch, Rule, Window
+from wissel.core.quota import NANO
 from wissel.core.snapshot import Limit, Per, Rate, SpiffeSource, TokenIssuer, VerifiedIdentity
 
 _DAYS: tuple[model.Day, ...] = get_args(model.Day)
@@ -24,7 +25,7 @@ def compile_limit(each: model.Limit) -> Limit:
         requests=_rate(each.requests),
         tokens=_rate(each.tokens),
         concurrent=each.concurrent,
-        usd=_rate(each.usd, scale=1_000_000_000),
+        usd=_rate(each.usd, scale=NANO),
     )
 
 

@@ -18,13 +18,11 @@ from wissel.config.shapes import suggestion
 from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
 from wissel.core.metrics import MEASURES
+from wissel.core.names import OWNED, PREFIX
 from wissel.core.request import MODELS_PATH, PATHS
 
 LLM_PATHS = (*PATHS, MODELS_PATH)
 """Paths that wissel answers or routes itself."""
-
-ANSWERS = frozenset(f"x-wissel-{name}" for name in ("cluster", "model", "route", "variant", "request-id"))
-"""The headers that wissel sets; a caller that could set them would choose in its place."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +277,7 @@ def _own_headers(root: Place) -> Iterator[Problem]:
     for place in root["access"]["allow_headers"].items():
         name = (place.text or "").lower()
         allowed.add(name)
-        if name in ANSWERS:
+        if name in OWNED:
             yield place.problem(f"{quote(name)} is wissel's own answer; no caller may set it")
     for rule in root["access"]["rules"].items():
         seen: set[str] = set()
@@ -288,16 +286,16 @@ def _own_headers(root: Place) -> Iterator[Problem]:
             if folded in seen:
                 yield place.key_problem(f"the header {quote(folded)} has two conditions; letter case does not matter")
             seen.add(folded)
-            if folded.startswith("x-wissel-") and folded not in allowed:
+            if folded.startswith(PREFIX) and folded not in allowed:
                 yield place.key_problem(_removed(folded))
     for limit in root["access"]["limits"].items():
         kind, _, name = (limit["per"].text or "").partition(":")
-        if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
+        if kind == "header" and name.lower().startswith(PREFIX) and name.lower() not in allowed:
             yield limit["per"].problem(_removed(name.lower()))
     for split in chain(root["splits"].items(), root["rollouts"].items()):
         for source in split["key"].items():
             kind, _, name = (source.text or "").partition(":")
-            if kind == "header" and name.lower().startswith("x-wissel-") and name.lower() not in allowed:
+            if kind == "header" and name.lower().startswith(PREFIX) and name.lower() not in allowed:
                 yield source.problem(_removed(name.lower()))
 
 

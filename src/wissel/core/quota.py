@@ -7,7 +7,8 @@ from wissel.core.decision import Denied
 from wissel.core.limits import Charge, Exceeded, Reading
 
 _SPANS: Final = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
-_NANO: Final = 1_000_000_000
+NANO: Final = 1_000_000_000
+"""Budgets are counted in billionths of a dollar."""
 
 
 def exceeded(found: Exceeded, caller: Principal, revision: str) -> Denied:
@@ -46,7 +47,7 @@ def _amount(charge: Charge) -> str:
         case "concurrent":
             return f"{charge.amount} requests at the same time"
         case "usd":
-            return f"{charge.amount / _NANO:g} USD in one {span}"
+            return f"{charge.amount / NANO:g} USD in one {span}"
         case kind:
             return f"{charge.amount} {kind} in one {span}"
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from wissel.admin.terminal import side_by_side
+from wissel.background import beside
 from wissel.core.rollout import Phase
 from wissel.demo.stage import Stage
 
@@ -49,21 +50,21 @@ class Delivered:
 
 async def deliver(stage: Stage, console: Console, *, key: str, quiet: bool) -> list[Delivered]:
     """Send requests until both rollouts are over, and show them."""
-    stage.upstreams[_cluster(stage, BAD)].behaviour.error_rate = ERROR_RATE
+    fail_often(stage)
     began = perf_counter()
     async with aiohttp.ClientSession() as session:
-        standings = await _standings(stage, session)
+        now = await standings(stage, session)
         if not quiet:
             console.print("\nTwo new models take over from gpt-4o-mini, if what they answer is good enough:\n")
         async with _load(stage, session, key):
-            with Live(side_by_side(standings), console=console, auto_refresh=False, transient=quiet) as live:
-                while perf_counter() - began < SECONDS and not all(_is_over(each) for each in standings):
+            with Live(side_by_side(now), console=console, auto_refresh=False, transient=quiet) as live:
+                while perf_counter() - began < SECONDS and not all(is_over(each) for each in now):
                     await asyncio.sleep(0.5)
-                    standings = await _standings(stage, session)
-                    live.update(side_by_side(standings), refresh=True)
+                    now = await standings(stage, session)
+                    live.update(side_by_side(now), refresh=True)
     return [
         Delivered(each["name"], each["phase"], stage.upstreams[_cluster(stage, each["name"])].served, each["reason"])
-        for each in standings
+        for each in now
     ]
 
 
@@ -78,18 +79,16 @@ def sum_up(delivered: list[Delivered], console: Console) -> None:
 @asynccontextmanager
 async def _load(stage: Stage, session: aiohttp.ClientSession, key: str) -> AsyncGenerator[None]:
     """Callers of every rollout, as long as the block runs."""
-    tasks = [asyncio.create_task(_call(stage, session, name, key)) for name in EXPECTED]
-    try:
+    async with beside(*(call_for_ever(stage, session, name, key) for name in EXPECTED)):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
-async def _call(stage: Stage, session: aiohttp.ClientSession, name: str, key: str) -> None:
+async def call_for_ever(
+    stage: Stage, session: aiohttp.ClientSession, name: str, key: str, *, between: float = _BETWEEN
+) -> None:
+    """Ask for a rollout, some at once and `between` seconds later again."""
     while True:
-        await asyncio.gather(*(_ask(stage, session, name, key) for _ in range(_AT_ONCE)), asyncio.sleep(_BETWEEN))
+        await asyncio.gather(*(_ask(stage, session, name, key) for _ in range(_AT_ONCE)), asyncio.sleep(between))
 
 
 async def _ask(stage: Stage, session: aiohttp.ClientSession, name: str, key: str) -> None:
@@ -99,12 +98,19 @@ async def _ask(stage: Stage, session: aiohttp.ClientSession, name: str, key: str
         await response.read()
 
 
-async def _standings(stage: Stage, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+def fail_often(stage: Stage) -> None:
+    """Make the bad canary's server what it is."""
+    stage.upstreams[_cluster(stage, BAD)].behaviour.error_rate = ERROR_RATE
+
+
+async def standings(stage: Stage, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+    """Where every rollout stands, in the API's words."""
     async with session.get(f"{stage.admin}/v1/rollouts") as response:
         return (await response.json())["rollouts"]
 
 
-def _is_over(standing: dict[str, Any]) -> bool:
+def is_over(standing: dict[str, Any]) -> bool:
+    """Whether it was promoted or taken back."""
     return standing["phase"] in {"healthy", "degraded"}
 
 

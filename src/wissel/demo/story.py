@@ -8,6 +8,7 @@ of each: where it was decided to go, and who says that it served it.
 import asyncio
 import json
 import tempfile
+import webbrowser
 from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -22,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wissel.demo.delivery import Delivered, deliver, sum_up
+from wissel.demo.live import Question, go_on
 from wissel.demo.parts import Envoy
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
@@ -92,13 +94,20 @@ STORY: Final = (
 )
 
 
-async def tell(*, once: bool, as_json: bool) -> bool:
-    """Run the story; whether every request was served by the model that was decided, and every rollout ended well."""
+async def tell(*, once: bool, as_json: bool, browser: bool = False) -> bool:
+    """Run the story; whether every request was served by the model that was decided, and every rollout ended well.
+
+    With `browser` the console is opened as soon as it can be seen.
+    """
     console = Console(stderr=as_json)
     document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
     with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
         async with running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage:
             status.stop()
+            if not as_json:
+                console.print(f"The console shows all of this live: {stage.admin}/\n", highlight=False)
+            if browser:
+                await asyncio.to_thread(webbrowser.open, f"{stage.admin}/")
             return await _tell_on(stage, console, once=once, as_json=as_json)
 
 
@@ -243,7 +252,7 @@ def _sum_up(told: list[Told], console: Console) -> None:
 async def _stay(stage: Stage, console: Console) -> None:
     body = '{"model": "auto", "messages": [{"role": "user", "content": "why does my loop never end?"}]}'
     console.print()
-    console.print("Everything stays up for you. Try:", markup=False)
+    console.print("Everything stays up for you, callers go on, and both rollouts begin again. Try:", markup=False)
     console.print(
         f"  curl -si {stage.envoy.url}/v1/chat/completions -H 'content-type: application/json' \\\n"
         f"    -H 'authorization: Bearer {ENGINEERING}' -d '{body}'\n\n"
@@ -257,4 +266,5 @@ async def _stay(stage: Stage, console: Console) -> None:
         f"\nConsole: {stage.admin}/   Metrics: {stage.admin}/metrics   Envoy: http://{stage.envoy.plan.admin}"
     )
     console.print("Ctrl-C stops it all.")
-    await asyncio.Event().wait()
+    questions = [Question(ask.model, ask.prompt, ask.key, ask.stream) for ask in STORY]
+    await go_on(stage, questions, key=ENGINEERING)

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from wissel.config import Config
+from wissel.core.names import REQUEST_ID_HEADER
 from wissel.doctor.dump import Chain, read_chains
 from wissel.doctor.examine import Finding, Probe, chains_to_models, counted, examine, judge
 from wissel.errors import ConfigError, UpstreamError
-from wissel.extproc.mutation import REQUEST_ID_HEADER
 
 
 async def diagnose(config: Config, *, envoy: str | None = None, workers: int = 1) -> list[Finding]:

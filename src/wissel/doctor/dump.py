@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wissel.config import host_and_port
-from wissel.envoy import CLUSTER_HEADER
+from wissel.core.names import CLUSTER_HEADER
 
 Message = Mapping[str, Any]
 """One message of Envoy's configuration, as its JSON shows it: what is at its default is not there."""

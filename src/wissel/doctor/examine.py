@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from wissel.config import Config
 from wissel.config.model import Cluster
-from wissel.config.references import ANSWERS
+from wissel.core.names import CLUSTER_HEADER, NAMESPACE, OWNED
 from wissel.doctor.dump import (
     EXT_PROC,
     HTTP_OPTIONS,
@@ -32,16 +32,8 @@ from wissel.doctor.dump import (
     type_name,
     type_of,
 )
-from wissel.envoy import (
-    CLUSTER_HEADER,
-    MEBIBYTE,
-    NAMESPACE,
-    PROCESSOR_CLUSTER,
-    message_timeout,
-    override_modes,
-    processors,
-    verified_namespace,
-)
+from wissel.envoy import PROCESSOR_CLUSTER, message_timeout, override_modes, processors, verified_namespace
+from wissel.envoy.plan import MEBIBYTE
 
 Severity = Literal["ok", "warning", "problem"]
 
@@ -151,7 +143,7 @@ def _missing(chain: Chain) -> Finding:
 
 
 def _inspect_manager(chain: Chain) -> Iterator[Finding]:
-    taken = sorted(name for name in ANSWERS if not is_removed(chain.manager, name))
+    taken = sorted(name for name in OWNED if not is_removed(chain.manager, name))
     yield _found(
         "callers_headers",
         not taken,

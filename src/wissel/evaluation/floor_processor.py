@@ -19,7 +19,7 @@ import grpc.aio
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
 
-from wissel.envoy import CLUSTER_HEADER
+from wissel.core.names import CLUSTER_HEADER
 
 
 class Floor(service.ExternalProcessorServicer):

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
+from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
 from wissel.core.policy import lies_below, not_found
 from wissel.core.request import MODELS_PATH, PATHS, Api, Head, Request
@@ -28,8 +29,6 @@ from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
 from wissel.extproc.mutation import (
-    MODEL_HEADER,
-    REQUEST_ID_HEADER,
     ImmediateResponse,
     Metadata,
     Mutation,

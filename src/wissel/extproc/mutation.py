@@ -7,23 +7,22 @@ what a caller wrote into one never survives.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.core.names import (
+    CLUSTER_HEADER,
+    MODEL_HEADER,
+    OWNED,
+    PREFIX,
+    REQUEST_ID_HEADER,
+    ROUTE_HEADER,
+    VARIANT_HEADER,
+)
 from wissel.core.request import MODELS_PATH
 from wissel.core.tier import Graded
 from wissel.extproc.openai import error_body, model_object, models_body
-
-PREFIX: Final = "x-wissel-"
-CLUSTER_HEADER: Final = "x-wissel-cluster"
-MODEL_HEADER: Final = "x-wissel-model"
-ROUTE_HEADER: Final = "x-wissel-route"
-VARIANT_HEADER: Final = "x-wissel-variant"
-REQUEST_ID_HEADER: Final = "x-wissel-request-id"
-
-_OWNED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER, REQUEST_ID_HEADER})
 
 Metadata = Mapping[str, str | float]
 """Dynamic metadata in the namespace `wissel`."""
@@ -99,7 +98,7 @@ def _accepted(caller: Principal) -> tuple[str, ...]:
 
 def foreign_headers(headers: Mapping[str, str], *, allow: frozenset[str], ours: Iterable[str]) -> list[str]:
     """The caller's own `x-wissel-*` headers that must not go on; those in `ours` are overwritten anyway."""
-    kept = (allow - _OWNED) | frozenset(ours)
+    kept = (allow - OWNED) | frozenset(ours)
     return [name for name in headers if name.startswith(PREFIX) and name not in kept]
 
 

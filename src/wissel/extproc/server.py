@@ -18,6 +18,7 @@ import structlog
 
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
+from wissel.core.names import SERVICE
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Score, Step
@@ -265,5 +266,5 @@ def new_request_id() -> str:
 BODY_SECONDS: Final = 120.0
 """For a call's whole body: Envoy has no clock of its own for one that is FULL_DUPLEX_STREAMED."""
 
-PROCESSOR: Final = wire.SERVICE
+PROCESSOR: Final = SERVICE
 """The name under which health checks ask for the processor."""

@@ -16,6 +16,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
+from wissel.core.names import NAMESPACE, SERVICE
 from wissel.extproc.exchange import (
     BodyMode,
     Event,
@@ -32,10 +33,7 @@ from wissel.extproc.exchange import (
 )
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 
-METHOD: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
-NAMESPACE: Final = "wissel"
-"""Of the dynamic metadata."""
+METHOD: Final = f"/{SERVICE}/Process"
 
 _ATTRIBUTES: Final = "envoy.filters.http.ext_proc"
 _DOUBLE: Final = Struct("<d")

@@ -27,11 +27,14 @@ _FILES: Final[Mapping[str, str]] = {
             "configuration.js",
             "dialogs.js",
             "dom.js",
+            "experiments.js",
             "explorer.js",
+            "limits.js",
             "recent.js",
-            "records.js",
             "rollouts.js",
+            "tiers.js",
             "traffic.js",
+            "units.js",
         )
     },
 }

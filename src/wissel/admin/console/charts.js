@@ -152,3 +152,15 @@ export function stackChart(points, classes, label) {
   });
   return plane.drawn(label, layers);
 }
+
+/** Where the interval of a change lies around zero, as a bar of a table. */
+export function changeBar([low, high]) {
+  const reach = Math.max(Math.abs(low ?? 0), Math.abs(high ?? 0)) * 1.25 || 1;
+  const x = (value) => 50 + (50 * value) / reach;
+  const from = x(low ?? -reach);
+  const to = x(high ?? reach);
+  const isKnown = low !== null || high !== null;
+  return svg("svg", { class: "change-bar", viewBox: "0 0 100 12", "aria-hidden": "true" },
+    isKnown ? svg("rect", { class: "f0", x: from, y: 3, width: Math.max(1, to - from), height: 6, rx: 2 }) : null,
+    svg("line", { class: "of-set", x1: 50, x2: 50, y1: 0, y2: 12 }));
+}

@@ -4,10 +4,12 @@ import { get, hasToken, readiness } from "./api.js";
 import { Configuration } from "./configuration.js";
 import { askForToken } from "./dialogs.js";
 import { byId, el } from "./dom.js";
+import { Experiments } from "./experiments.js";
 import { Explorer } from "./explorer.js";
+import { Limits } from "./limits.js";
 import { Recent } from "./recent.js";
-import { Records } from "./records.js";
 import { Rollouts } from "./rollouts.js";
+import { Tiers } from "./tiers.js";
 import { Traffic } from "./traffic.js";
 
 const EVERY_MS = 2000;
@@ -17,10 +19,9 @@ const recent = new Recent();
 const rollouts = new Rollouts();
 const configuration = new Configuration();
 const explorer = new Explorer();
-const others = [
-  new Records("/v1/experiments", "experiments", "experiment-cards"),
-  new Records("/v1/limits", "limits", "limit-cards"),
-];
+const experiments = new Experiments();
+const limits = new Limits();
+const tiers = new Tiers();
 
 let timer = 0;
 
@@ -53,7 +54,9 @@ async function look() {
   explorer.offer(config);
   if (standing.away) rollouts.away("Where the rollouts stand is not known while the store is away.");
   else rollouts.show(standing, Date.now() / 1000);
-  await Promise.all(others.map((each) => each.poll()));
+  limits.show(config, activity);
+  tiers.show(activity);
+  await experiments.poll();
   byId("revision").textContent = config.revision;
   const isReady = ready.status === "ready";
   tell(!isReady ? "bad" : standing.away || config.problem ? "warn" : "good", ready.status, noticesOf(ready, config, standing));

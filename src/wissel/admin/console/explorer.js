@@ -111,9 +111,15 @@ function factsOf(decision) {
     ["Rules", decision.rules?.join(", ")],
     ["Shadow rules", decision.shadow_rules?.join(", ")],
     ["Split", decision.split ? `${decision.split}, ${decision.reason}` : null],
+    ["Tier", decision.tier ? tierOf(decision.tier) : null],
     ["Key", decision.key ? `${decision.key.source} “${decision.key.value}”` : null],
     ["Left out", decision.unable?.map((each) => `${each.model} (${each.why})`).join(", ")],
     ["Upstream", decision.upstream_model ? `${decision.upstream_model} at ${decision.cluster}` : null],
   ];
   return el("dl", { class: "facts" }, facts.filter((fact) => fact[1]).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+function tierOf({ name, end, reason, win_rate: rate, threshold }) {
+  const why = reason === "threshold" ? `win rate ${short(rate)}, ${end === "strong" ? "at least" : "below"} ${short(threshold)}` : reason.replace("_", " ");
+  return `${name}: the ${end} end (${why})`;
 }

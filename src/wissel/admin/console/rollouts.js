@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { intervalChart, valueChart, weightChart } from "./charts.js";
 import { confirmed } from "./dialogs.js";
 import { announce, badge, byId, clock, count, duration, el, empty, percent, share, short, table } from "./dom.js";
+import { rangeOf, unitOf } from "./units.js";
 
 const KEPT = 600;
 const PHASES = { progressing: "info", paused: "warn", healthy: "good", degraded: "bad" };
@@ -15,6 +16,9 @@ const PAUSED_BY = {
   failure: "the canary failed its analysis",
   lost: "its record was lost",
 };
+
+/** What is said in place of a verdict where nothing is looked at any more. */
+const OVER = { healthy: "The rollout is over; nothing is looked at any more.", degraded: "The canary gets no traffic, so nothing is looked at." };
 
 /** What people can do: when, and what happens then. */
 const VERBS = [
@@ -165,7 +169,7 @@ class Card {
     ]);
     const verdict = it.verdict
       ? el("p", {}, badge(JUDGEMENTS[it.verdict], it.verdict.replace("_", " ")), " ", it.verdict_reason ?? "")
-      : el("p", { class: "quiet" }, "No verdict yet.");
+      : el("p", { class: "quiet" }, OVER[it.phase] ?? "No verdict yet.");
     this.left.replaceChildren(
       el("div", { class: "weight" },
         el("h4", {}, `Traffic on ${it.canary}`),
@@ -273,21 +277,8 @@ function boundOf({ min, max }, format) {
   return [min === null ? "" : `min ${format(min)}`, max === null ? "" : `max ${format(max)}`].filter(Boolean).join(", ");
 }
 
-/** An interval in words, empty if neither end is known. */
-function rangeOf([low, high], format) {
-  if (low === null && high === null) return "";
-  if (low === null) return `at most ${format(high)}`;
-  return high === null ? `at least ${format(low)}` : `${format(low)} to ${format(high)}`;
-}
-
 function factsOf(...lines) {
   return el("p", { class: "facts-of" }, lines.map((line) => el("span", { title: line }, line)));
-}
-
-function unitOf(measure) {
-  if (measure === "error_rate" || measure === "refusal" || measure === "feedback") return (value) => share(value);
-  if (measure.startsWith("latency") || measure.startsWith("ttft")) return duration;
-  return short;
 }
 
 function key(text, colour) {

@@ -1,0 +1,21 @@
+"""Names that callers, Envoy and wissel agree on: headers, the namespace of the metadata, the gRPC service."""
+
+from typing import Final
+
+PREFIX: Final = "x-wissel-"
+"""Of every header that is wissel's."""
+CLUSTER_HEADER: Final = "x-wissel-cluster"
+"""Envoy routes by it."""
+MODEL_HEADER: Final = "x-wissel-model"
+ROUTE_HEADER: Final = "x-wissel-route"
+VARIANT_HEADER: Final = "x-wissel-variant"
+REQUEST_ID_HEADER: Final = "x-wissel-request-id"
+
+OWNED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER, REQUEST_ID_HEADER})
+"""The headers that wissel sets; a caller that could set them would choose in its place."""
+
+NAMESPACE: Final = "wissel"
+"""Of the dynamic metadata."""
+
+SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+"""The gRPC service, which is also the name under which the health service answers for it."""

@@ -1,0 +1,136 @@
+"""A plan becomes the bootstrap: one listener with the filter, one route, and the clusters."""
+
+import re
+from collections.abc import Collection, Iterable
+
+import yaml
+
+from wissel.core.names import CLUSTER_HEADER, PREFIX
+from wissel.envoy.fields import Fields, address, seconds, typed
+from wissel.envoy.plan import MEBIBYTE, EnvoyPlan
+from wissel.envoy.processor import ext_proc, processor_cluster
+from wissel.envoy.replies import access_log, local_replies
+from wissel.envoy.upstream import upstream_cluster
+
+
+def render(plan: EnvoyPlan) -> str:
+    """The bootstrap as YAML, the same text for the same plan."""
+    header = "# Envoy's bootstrap with wissel in front of every model. Written by `wissel envoy`; do not edit.\n"
+    if plan.allow_headers:
+        header += (
+            f"# Callers may set {', '.join(plan.allow_headers)}: the long pattern matches every other x-wissel-*.\n"
+        )
+    return header + yaml.safe_dump(bootstrap(plan), sort_keys=False, width=120, allow_unicode=True)
+
+
+def bootstrap(plan: EnvoyPlan) -> Fields:
+    """The bootstrap as plain data."""
+    return {
+        "node": {"id": "wissel-envoy", "cluster": "wissel"},
+        "admin": {"address": address(plan.admin)},
+        "overload_manager": _overload_manager(),
+        "static_resources": {
+            "listeners": [_listener(plan)],
+            "clusters": [processor_cluster(plan.processors), *(upstream_cluster(cluster) for cluster in plan.clusters)],
+        },
+    }
+
+
+def _listener(plan: EnvoyPlan) -> Fields:
+    manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="wissel",
+        use_remote_address=True,
+        # Access rules read the path; it must be the one that the upstream will understand.
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="UNESCAPE_AND_FORWARD",
+        early_header_mutation_extensions=[_callers_headers_removed(plan.allow_headers)],
+        common_http_protocol_options={"idle_timeout": "3600s"},
+        http2_protocol_options={"max_concurrent_streams": 1024},
+        request_headers_timeout="10s",
+        # To send a request takes a caller seconds; who trickles one for longer only holds a buffer.
+        request_timeout="120s",
+        stream_idle_timeout=seconds(plan.idle_timeout),
+        access_log=[access_log()],
+        local_reply_config={"mappers": local_replies(plan.max_body_bytes)},
+        upgrade_configs=[{"upgrade_type": "websocket"}] if plan.upgrades else [],
+        http_filters=[
+            {"name": "envoy.filters.http.ext_proc", "typed_config": ext_proc(plan)},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
+            },
+        ],
+        route_config=_routes(plan.max_body_bytes),
+    )
+    return {
+        "name": "wissel",
+        "address": address(plan.listen),
+        # Of requests and answers in flight; a whole request is held under `request_body_buffer_limit`.
+        "per_connection_buffer_limit_bytes": MEBIBYTE,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _callers_headers_removed(allowed: Iterable[str]) -> Fields:
+    # Before ext_proc, so that they are gone even where it does not run. With `_` too: many servers read it as `-`.
+    # `x-envoy-*` would let a caller set this request's timeout and retries, and so spoil a canary's record.
+    ours = "x[-_]wissel[-_]" + anything_but(
+        {name.lower().removeprefix(PREFIX) for name in allowed if name.lower().startswith(PREFIX)}
+    )
+    patterns = {"safe_regex": {"regex": ours}}, {"prefix": "x-envoy-"}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[{"remove_on_match": {"key_matcher": pattern}} for pattern in patterns],
+        ),
+    }
+
+
+def anything_but(words: Collection[str]) -> str:
+    """A regular expression for every string but these, without the look-ahead that RE2 has not."""
+    if not words:
+        return ".*"
+    heads = sorted({word[0] for word in words if word})
+    branches = [f"{re.escape(head)}{anything_but({word[1:] for word in words if word[:1] == head})}" for head in heads]
+    branches.append(f"[^{re.escape(''.join(heads))}].*" if heads else ".+")
+    optional = "" if "" in words else "?"
+    return f"(?:{'|'.join(branches)}){optional}"
+
+
+def _routes(max_body_bytes: int) -> Fields:
+    # One route, decided or not: without the header it leads to no cluster, which is 503. A route of its own with a
+    # `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that stands
+    # while the body arrives.
+    route: Fields = {
+        "match": {"prefix": "/"},
+        "route": {
+            "cluster_header": CLUSTER_HEADER,
+            "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
+            "auto_host_rewrite": True,
+            "timeout": "0s",
+            # Only where the upstream has not seen the request: a second try must never be a second answer.
+            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
+        },
+        "request_body_buffer_limit": max_body_bytes,
+        "request_headers_to_remove": ["x-envoy-external-address"],
+    }
+    return {"name": "wissel", "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [route]}]}
+
+
+def _overload_manager() -> Fields:
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": typed(
+                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    max_active_downstream_connections=50_000,
+                ),
+            }
+        ]
+    }

@@ -1,0 +1,47 @@
+"""The clusters of the models' servers."""
+
+from wissel.envoy.fields import Fields, discovery, endpoints, http_options, is_ip, many, typed
+from wissel.envoy.plan import TLS, UpstreamCluster
+
+
+def upstream_cluster(cluster: UpstreamCluster) -> Fields:
+    secured = cluster.tls is not None
+    # A secured server may choose HTTP/2, by ALPN.
+    protocol: Fields = {"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}
+    host = cluster.tls.sni if cluster.tls else cluster.address
+    fields: Fields = {
+        "name": cluster.name,
+        "type": discovery([cluster.address], many_addresses=secured),
+        "connect_timeout": "5s",
+        "circuit_breakers": many(),
+        "typed_extension_protocol_options": http_options(
+            # uvicorn, and so vLLM, hangs up after 5 s without a request: who hangs up first loses no request.
+            common_http_protocol_options={"idle_timeout": "60s" if secured else "4s"},
+            **protocol,
+        ),
+        "load_assignment": endpoints(cluster.name, [cluster.address], hostname=host),
+    }
+    if cluster.tls:
+        fields["transport_socket"] = _tls_socket(cluster.tls)
+    return fields
+
+
+def _tls_socket(tls: TLS) -> Fields:
+    # Without a validation context Envoy believes any certificate, without a SAN any that the authority signed.
+    named = is_ip(tls.sni)
+    context: Fields = {} if named else {"sni": tls.sni}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": typed(
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            **context,
+            common_tls_context={
+                "validation_context": {
+                    "trusted_ca": {"filename": tls.ca},
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "IP_ADDRESS" if named else "DNS", "matcher": {"exact": tls.sni}}
+                    ],
+                }
+            },
+        ),
+    }
