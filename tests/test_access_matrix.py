@@ -55,6 +55,10 @@ def document(jwks: str) -> dict[str, Any]:
             {"name": "secret", "cluster": "vault", "apis": ["chat", "completions", "messages"]},
             {"name": "open", "cluster": "street", "apis": ["chat", "completions", "messages"]},
         ],
+        "passthrough": [
+            {"path_prefix": "/v1/audio", "cluster": "studio"},
+            {"path_prefix": "/v1/files", "cluster": "studio", "names_models": False},
+        ],
         "entrypoints": ["auto"],
         "aliases": {"vip": "secret"},
         "intent": {"fallback": "talk", "deadline_ms": 5000},
@@ -266,6 +270,72 @@ async def test_no_combination_is_a_way_around(scene):
     assert wrong == []
     assert arrived == {tag for tag, each in enumerate(COMBINATIONS) if each.expected == 200}
     assert all(request.json["model"] == "secret" for request in vault.requests)
+
+
+def form(*fields: tuple[str, bytes]) -> bytes:
+    parts = [b'--edge\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (n.encode(), v) for n, v in fields]
+    return b"".join((*parts, b"--edge--\r\n"))
+
+
+MULTIPART, URLENCODED = "multipart/form-data; boundary=edge", "application/x-www-form-urlencoded"
+FORMS: dict[str, tuple[str, bytes, str, int | None]] = {
+    "named": (MULTIPART, form(("file", b"\0" * 9000), ("model", b"secret")), "", None),
+    "alias": (MULTIPART, form(("model", b"vip"), ("file", b"\0")), "", None),
+    "split": (MULTIPART, form(("model", b"safe")), "", None),
+    "upper case": (MULTIPART, form(("MODEL", b"secret")), "", None),
+    "twice": (MULTIPART, form(("model", b"open"), ("model", b"secret")), "", None),
+    "query and form": (MULTIPART, form(("model", b"open")), "?model=secret", None),
+    "spaces": (MULTIPART, form(("model", b" secret ")), "", None),
+    "a field between lines": (MULTIPART, form(("x", b"\n--edge\nContent-Disposition: form-data; name=model\n\nsecret")),
+                              "", 400),
+    "no end": (MULTIPART, form(("model", b"secret"))[:-6], "", 400),
+    "no boundary": ("multipart/form-data", form(("model", b"secret")), "", 400),
+    "urlencoded": (URLENCODED, b"a=1&mod%65l=secret", "", None),
+    "urlencoded twice": (URLENCODED, b"model=open&model=secret", "", None),
+    "json": ("application/json", b'{"model":"open","mod\\u0065l":"secret"}', "", None),
+    "json as text": ("text/plain", b'{"model":"secret"}', "", None),
+}  # fmt: skip
+"""Forms to a passthrough that name the model in the vault; type, body, query, and a status for all who are known."""
+
+
+async def test_no_form_is_a_way_around(scene):
+    studio = scene.stage.upstreams["studio"]
+    wrong: list[tuple[str, str, int]] = []
+    allowed: list[str] = []
+    async with aiohttp.ClientSession() as session:
+        for who, (naming, (kind, body, query, status)) in product(WHO, FORMS.items()):
+            headers = {"content-type": kind, "x-tag": f"{who.name}/{naming}", **dict(who.headers)}
+            if who.credential:
+                headers["authorization"] = f"Bearer {scene.managed.get(who.credential, who.credential)}"
+            url = URL(f"{scene.stage.envoy.url}/v1/audio/transcriptions{query}", encoded=True)
+            async with session.post(url, data=io.BytesIO(body), headers=headers) as response:
+                found = response.status
+            # This caller may not use the paths of calls, and this is none.
+            right = 200 if who.name == "pathy" else who.status
+            expected = 401 if who.status == 401 else status or right
+            if found == 404:
+                # The simulated server has no such path; what matters is that the request reached it.
+                found = 200
+            if found != expected:
+                wrong.append((who.name, naming, found))
+            if expected == 200:
+                allowed.append(headers["x-tag"])
+
+    assert wrong == []
+    assert [request.headers["x-tag"] for request in studio.requests] == allowed
+
+
+async def test_a_large_upload_goes_past_where_no_model_is_named(scene):
+    headers = {"authorization": f"Bearer {secret_of('sales')}", "content-type": MULTIPART}
+    large = form(("file", b"\0" * 40 * 1024 * 1024), ("model", b"open"))
+    async with aiohttp.ClientSession() as session:
+        statuses = []
+        for path in ("/v1/files", "/v1/audio/transcriptions"):
+            async with session.post(f"{scene.stage.envoy.url}{path}", data=io.BytesIO(large), headers=headers) as found:
+                statuses.append(found.status)
+
+    assert statuses == [404, 413]
+    assert len(scene.stage.upstreams["studio"].requests[-1].body) == len(large)
 
 
 async def test_a_secret_turns_up_nowhere(scene):

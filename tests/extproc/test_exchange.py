@@ -11,7 +11,7 @@ from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
-from wissel.core.snapshot import Credential, Terms
+from wissel.core.snapshot import Credential, Passthrough, Terms
 from wissel.extproc.exchange import (
     CHUNK_BYTES,
     Decide,
@@ -314,6 +314,61 @@ def test_a_passthrough_whose_body_comes_all_the_same_is_left_alone():
     exchange.decided(Passed("files", ANONYMOUS, "r1"))
 
     assert exchange.receive(RequestBody(b"data", end_of_stream=True), now=10.0) == [Reply("request_body")]
+
+
+AUDIO = Terms(passthrough=(Passthrough("/v1/audio", "audio", reads_models=True),), max_body_bytes=400)
+FORM_TYPE = "multipart/form-data; boundary=e"
+FORM = b'--e\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--e--\r\n'
+
+
+def sending_a_form(protocol: Protocol, path: str = "/v1/audio/transcriptions") -> tuple[Exchange, list]:
+    exchange = Exchange("wr-1", now=0.0, terms=AUDIO)
+    exchange.receive(RequestHeaders(headers(path, content_type=FORM_TYPE)), now=0.0, protocol=protocol)
+    return exchange, exchange.identified(ADA)
+
+
+def test_a_form_is_read_before_its_passthrough_is_decided():
+    exchange, asked = sending_a_form(BUFFERED, "/v1/audio/transcriptions?model=tiny")
+    (decide,) = exchange.receive(RequestBody(FORM, end_of_stream=True), now=0.0)
+    (reply,) = exchange.decided(Passed("audio", ADA, "r1"))
+
+    assert asked == [Reply("request_headers")]
+    assert decide.subject.models == ("tiny", "whisper")
+    assert (reply.phase, reply.mutation.set_headers) == ("request_body", {"x-wissel-cluster": "audio"})
+    assert reply.mutation.body is None
+
+
+@pytest.mark.parametrize("trailers", [False, True])
+def test_a_form_that_streams_is_held_until_it_is_decided(trailers):
+    exchange, asked = sending_a_form(DUPLEX)
+    assert asked == []
+    assert exchange.is_reading
+    assert exchange.receive(RequestBody(FORM[:20], end_of_stream=False), now=0.0) == []
+    last = exchange.receive(RequestBody(FORM[20:], end_of_stream=not trailers), now=0.0)
+    if trailers:
+        last = exchange.receive(RequestTrailers(), now=0.0)
+    head, *rest = exchange.decided(Passed("audio", ADA, "r1"))
+
+    assert last[0].subject.models == ("whisper",)
+    assert head.phase == "request_headers"
+    assert rest[0] == Reply("request_body", chunk=FORM, end_of_stream=not trailers)
+    assert rest[1:] == ([Reply("request_trailers")] if trailers else [])
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"), [(FORM[:-4], (400, "unreadable_request")), (FORM * 9, (413, "request_too_large"))]
+)
+def test_a_form_that_cannot_be_read_goes_nowhere(body, answer):
+    exchange, _ = sending_a_form(DUPLEX)
+
+    assert refusal(exchange.receive(RequestBody(body, end_of_stream=True), now=0.0)) == answer
+
+
+def test_an_upload_where_no_model_is_named_is_not_read():
+    exchange, (decide,) = sending_a_form(BUFFERED, "/v1/files")
+
+    assert isinstance(decide, Decide)
+    assert exchange.decided(Passed("files", ADA, "r1"))[0].skip_body
 
 
 def test_a_denied_decision_is_an_openai_error_with_its_headers():

@@ -58,6 +58,11 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     if secrets.problems:
         raise ConfigError(secrets.problems)
     access = config.access
+    matters = access is not None and any(rule.models is not None for rule in access.rules)
+    passthrough = tuple(
+        Passthrough(each.path_prefix, each.cluster, each.upgrade, reads_models=matters and each.names_models)
+        for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
+    )
     return Snapshot(
         revision=revision(config),
         models=models,
@@ -70,10 +75,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
-        passthrough=tuple(
-            Passthrough(each.path_prefix, each.cluster, each.upgrade)
-            for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
-        ),
+        passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access
         else {},
@@ -86,6 +88,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         terms=Terms(
             allow_headers=access.allow_headers if access else frozenset(),
             upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
+            passthrough=passthrough,
             max_body_bytes=config.listen.max_body_bytes,
         ),
     )

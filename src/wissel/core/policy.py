@@ -164,7 +164,7 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
     rule_ids: list[str] = []
-    for model in _models_in_query(snapshot, head):
+    for model in _models_named(snapshot, head):
         match authorize(snapshot.rules, caller, (model,), path=head.path, headers=head.headers, now=now):
             case Permit() as permit:
                 rule_ids += permit.rule_ids
@@ -174,11 +174,11 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
     return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
 
 
-def _models_in_query(snapshot: Snapshot, head: Head) -> list[str]:
-    """Every model of ours that the query could mean, after the one that stands for none."""
+def _models_named(snapshot: Snapshot, head: Head) -> list[str]:
+    """Every model of ours that the query or the body could mean, after the one that stands for none."""
     targets = (snapshot.aliases.get(name, name) for name in head.models)
     known = (t for t in targets if t in snapshot.models or t in snapshot.splits or t in snapshot.tiers)
-    # The query goes on as it is, so it may also say what the upstream calls a model.
+    # What named it goes on as it is, so it may also say what the upstream calls a model.
     called = (model.name for model in snapshot.models.values() if model.upstream_model in head.models)
     return [NO_MODEL, *(model for target in known for model in _models(snapshot, target)), *called]
 

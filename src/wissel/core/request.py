@@ -79,7 +79,7 @@ class Head:
     api: Api | None = None
     """Of an LLM call."""
     models: tuple[str, ...] = ()
-    """What the query of another call says in `model`."""
+    """What the query of another call says in `model`, and its body where that is read."""
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Of Envoy's, about the connection."""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])

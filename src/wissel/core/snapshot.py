@@ -70,6 +70,8 @@ class Passthrough:
     cluster: str
     upgrade: bool = False
     """Whether a connection may be upgraded there, as to a websocket."""
+    reads_models: bool = False
+    """Whether what a body there names as `model` is under the rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,10 @@ class Terms:
     """`x-wissel-*` headers that callers may set themselves."""
     upgrades: tuple[str, ...] = ()
     """Path prefixes where a connection may be upgraded."""
+    passthrough: tuple[Passthrough, ...] = ()
+    """Those of the snapshot, which say where a body is read that is no call's."""
     max_body_bytes: int = 32 * 1024 * 1024
-    """A larger body of a call is refused."""
+    """A larger body is refused where it is read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.policy import lies_below, not_found
+from wissel.core.policy import lies_below, not_found, passthrough_for
 from wissel.core.request import MODELS_PATH, PATHS, Api, Head, Request
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
+from wissel.extproc.forms import models_in
 from wissel.extproc.mutation import (
     ImmediateResponse,
     Metadata,
@@ -187,6 +188,7 @@ class Exchange:
         "_ended",
         "_head",
         "_mode",
+        "_reads",
         "_request_id",
         "_response",
         "_response_mode",
@@ -213,6 +215,7 @@ class Exchange:
         self._ended = False
         self._trailers = False
         self._streams = False
+        self._reads = False
         self._response: Response | None = None
         self.decision: Decision | None = None
 
@@ -263,7 +266,7 @@ class Exchange:
             return self._refuse(answer)
         head = self._known_head()
         self._caller = answer
-        if head.kind not in {"llm", "feedback"}:
+        if not self._reads:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
@@ -327,18 +330,22 @@ class Exchange:
         api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
+            self._reads = True
             if unclear := ambiguity(raw_path, headers.get("content-type", "")):
                 return self._refuse(_unreadable(unclear))
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "POST" and path == FEEDBACK_PATH:
             self._head = Head("feedback", method, path, headers)
+            self._reads = True
             if event.end_of_stream:
                 return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
             self._head = Head("models", method, path, headers)
         elif is_plain(raw_path):
             self._head = Head("other", method, path, headers, models=tuple(named_in_query(raw_path)))
+            entry = None if wants_upgrade or event.end_of_stream else passthrough_for(self._terms.passthrough, path)
+            self._reads = entry is not None and entry.reads_models
         else:
             return self._refuse(not_found(method, path))
         self._head = replace(self._head, attributes=event.attributes, metadata=event.metadata)
@@ -392,6 +399,8 @@ class Exchange:
             if head.kind == "feedback":
                 self._state = "deciding"
                 return [Score(read_feedback(b"".join(self._chunks)))]
+            if head.kind == "other":
+                return self._on_whole_form()
             assert head.api is not None
             self._body = read_body(b"".join(self._chunks))
             request = understand(head.api, head.path, head.headers, self._body)
@@ -402,6 +411,15 @@ class Exchange:
         self._state = "deciding"
         assert self._caller is not None
         return [Decide(request, self._caller)]
+
+    def _on_whole_form(self) -> list[Step]:
+        head = self._known_head()
+        named = models_in(b"".join(self._chunks), head.headers.get("content-type", ""))
+        self._head = replace(head, models=(*head.models, *named))
+        self._state = "deciding"
+        self._ended = not self._trailers
+        assert self._caller is not None
+        return [Decide(self._head, self._caller)]
 
     def _forward(self, decision: Routed) -> list[Step]:
         head, body = self._known_head(), self._body
@@ -450,6 +468,8 @@ class Exchange:
     def _forward_untouched(self, decision: Passed) -> list[Step]:
         self._state = "forwarded"
         mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
+        if self._reads and self._mode != "full_duplex_streamed":
+            return [Reply("request_body", mutation, metadata_of(decision))]
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
         if self._chunks:
             waiting = b"".join(self._chunks)

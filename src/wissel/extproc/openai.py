@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from wissel.core.request import Api, Conversation, Modality, Request, Role, Turn, estimate_tokens
 from wissel.errors import UnreadableError
+from wissel.extproc.forms import named_in_pairs
 
 _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 """Bodies that name things in a way that is not JSON's; some servers read JSON sent so as a form."""
@@ -121,8 +122,7 @@ def ambiguity(path: str, content_type: str) -> UnreadableError | None:
 
 def named_in_query(path: str) -> list[str]:
     """The models that a query asks for, in any spelling of `model`."""
-    query = path.partition("?")[2].replace(";", "&")
-    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.strip().lower() == "model"]
+    return named_in_pairs(path.partition("?")[2])
 
 
 def read_body(data: bytes) -> Body:

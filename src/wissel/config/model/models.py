@@ -48,3 +48,7 @@ class Passthrough(Section):
     """The Envoy cluster that serves them."""
     upgrade: bool = False
     """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""
+    names_models: bool = True
+    """Whether a form or a JSON object that is sent there names a model in `model`. Where rules speak of models it is
+    then read, is under them like any call, and may not be larger than `listen.max_body_bytes`. With false it goes past
+    unread, as large uploads must."""
