@@ -101,3 +101,15 @@ def test_without_a_store_there_are_no_managed_keys(home):
 
     assert code == 2
     assert "redis: missing" in said
+
+
+def test_the_rule_that_decides_about_a_model_is_shown_without_a_prompt(home):
+    refused, why = run(home, "explain", "--as", "team-a", "--model", "n")
+    allowed, how = run(home, "explain", "--as", "team-a", "--model", "m")
+
+    assert (refused, "no-n" in why, allowed, "all" in how) == (1, True, 0, True)
+
+
+def test_a_question_about_nothing_is_bad_usage(home):
+    assert run(home, "explain", "--as", "team-a")[0] == 2
+    assert run(home, "explain", "--model", "m", "--body", str(home / "cases.yaml"))[0] == 2

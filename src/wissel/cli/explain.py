@@ -15,8 +15,8 @@ from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, prin
 
 def explain(
     config: ConfigOption,
-    prompt: Annotated[str | None, typer.Argument(help="What the user says; or give --body.")] = None,
-    model: Annotated[str, typer.Option(help="The model that is asked for.")] = "auto",
+    prompt: Annotated[str | None, typer.Argument(help="What the user says; not needed with --model or --body.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that is asked for; auto if not given.")] = None,
     caller: Annotated[str | None, typer.Option("--as", help="Decide for the key with this id.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="name: value; may be repeated.")] = None,
     path: Annotated[str, typer.Option(help="The call's path.")] = "/v1/chat/completions",
@@ -27,12 +27,15 @@ def explain(
     from wissel.admin.views import decision_view
     from wissel.app import explain as decide
 
-    if (prompt is None) == (body is None):
-        raise typer.BadParameter("give either a prompt or --body")
+    if body is not None and (prompt is not None or model is not None):
+        raise typer.BadParameter("--body says both the model and the prompt; give neither beside it")
+    if body is None and prompt is None and model is None:
+        raise typer.BadParameter("give a prompt, --model or --body")
     if body is not None:
         content = _read_body(body)
     else:
-        content = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
+        messages = [] if prompt is None else [{"role": "user", "content": prompt}]
+        content = json.dumps({"model": model or "auto", "messages": messages}).encode()
     with honest_exits():
         decision = asyncio.run(decide(config, headers=_headers(header or []), body=content, caller=caller, call=path))
     view = decision_view(decision)
