@@ -20,11 +20,13 @@ import aiohttp
 import jwt
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from yarl import URL
 
 from real import needs_encoder, needs_envoy, needs_redis
+from wissel.admin.listener import listening
 from wissel.core.access import Principal
 from wissel.demo.stage import Stage, running_stage
 from wissel.store.connection import Connection
@@ -47,10 +49,11 @@ def secret_of(name: str) -> str:
     return f"{CANARY}-{name}"
 
 
-def document(jwks: str) -> dict[str, Any]:
+def document(jwks: str, collector: str) -> dict[str, Any]:
     groups = {"intern": ["staff", "interns"], "guest": ["guests"]}
     return {
         "redis": "embedded",
+        "telemetry": {"otlp": collector, "interval": "1s", "traces": {"sample": 1}},
         "models": [
             {"name": "secret", "cluster": "vault", "apis": ["chat", "completions", "messages"]},
             {"name": "open", "cluster": "street", "apis": ["chat", "completions", "messages"]},
@@ -199,6 +202,8 @@ class Scene:
     stage: Stage
     managed: dict[str, str]
     redis: str
+    sent: list[bytes]
+    """What wissel told the collector of traces and metrics."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -206,7 +211,19 @@ async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
     home = tmp_path_factory.mktemp("matrix")
     public = {**RSAAlgorithm.to_jwk(SIGNER.public_key(), as_dict=True), "kid": "k"}
     (home / "jwks.json").write_text(json.dumps({"keys": [public]}))
-    async with running_stage(document(str(home / "jwks.json")), home) as stage, joined_redis(home / "redis") as url:
+    sent: list[bytes] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        sent.append(request.path.encode() + await request.read())
+        return web.Response()
+
+    collector = web.Application(client_max_size=1 << 28)
+    collector.router.add_post("/{path:.*}", collect)
+    async with (
+        listening(collector, "127.0.0.1:0") as address,
+        running_stage(document(str(home / "jwks.json"), f"http://{address}"), home) as stage,
+        joined_redis(home / "redis") as url,
+    ):
         connection = Connection(url)
         keys, staff = ManagedKeys(connection, Keys(stage.config.namespace)), frozenset({"staff"})
         made = {
@@ -219,7 +236,7 @@ async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
         await accepted(stage, made["revoked"][1], status=401)
         assert time.monotonic() - began < 2
         await connection.close()
-        yield Scene(stage, {name: secret for name, (_, secret) in made.items()}, url)
+        yield Scene(stage, {name: secret for name, (_, secret) in made.items()}, url, sent)
 
 
 async def accepted(stage: Stage, secret: str, *, status: int = 200) -> None:
@@ -339,12 +356,12 @@ async def test_a_large_upload_goes_past_where_no_model_is_named(scene):
 
 
 async def test_a_secret_turns_up_nowhere(scene):
-    """After the matrix: not in a log, a metric, an answer of the admin API, the store, or a model's request."""
+    """After the matrix: not in a log, a trace, a metric, an answer of the admin API, the store or a model's request."""
     stage = scene.stage
     secrets = [CANARY, *(secret.rpartition("-")[2] for secret in scene.managed.values()), token().rpartition(".")[0]]
     pages: dict[str, str] = {}
     async with aiohttp.ClientSession() as session:
-        for page in ("metrics", "readyz"):
+        for page in ("metrics", "readyz", "v1/activity", "v1/config", "v1/rollouts", "v1/experiments"):
             async with session.get(f"{stage.admin}/{page}") as response:
                 pages[page] = await response.text()
         for name in ("eng", "sales", "wrong"):
@@ -358,9 +375,11 @@ async def test_a_secret_turns_up_nowhere(scene):
             pages[str(path)] = path.read_bytes().decode("utf-8", "replace")
     for name, upstream in stage.upstreams.items():
         pages[f"model {name}"] = str([(request.headers, request.body, request.path) for request in upstream.requests])
+    pages |= {f"collector {at}": body.decode("latin-1") for at, body in enumerate(scene.sent)}
     found = [(place, secret) for place, text in pages.items() for secret in secrets if secret in text]
 
     assert "denied" in pages[str(stage.log)]
     assert "wissel_denials" in pages["metrics"]
+    assert any(body.startswith(b"/v1/traces") and b"gen_ai.request.model" in body for body in scene.sent)
     assert any("no-sales" in text for place, text in pages.items() if "aof" in place)
     assert found == []
