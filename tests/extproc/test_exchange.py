@@ -12,10 +12,8 @@ from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Credential, Passthrough, Terms
-from wissel.extproc.exchange import (
-    CHUNK_BYTES,
+from wissel.extproc.events import (
     Decide,
-    Exchange,
     Fail,
     Identify,
     Protocol,
@@ -29,6 +27,7 @@ from wissel.extproc.exchange import (
     ResponseTrailers,
     Score,
 )
+from wissel.extproc.exchange import CHUNK_BYTES, Exchange
 
 BUFFERED = Protocol("buffered", "none")
 DUPLEX = Protocol("full_duplex_streamed", "none")

@@ -15,8 +15,7 @@ from wissel.core.decision import Passed, Routed
 from wissel.core.outcome import Outcome, Usage
 from wissel.core.snapshot import Price
 from wissel.extproc import wire
-from wissel.extproc.exchange import (
-    Exchange,
+from wissel.extproc.events import (
     Protocol,
     Refuse,
     Reply,
@@ -26,6 +25,7 @@ from wissel.extproc.exchange import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from wissel.extproc.exchange import Exchange
 
 ON_REQUEST = Protocol("buffered", "none")
 STREAMED = Protocol("buffered", "streamed")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wissel.extproc import wire
-from wissel.extproc.exchange import Refuse, Reply
+from wissel.extproc.events import Refuse, Reply
 from wissel.extproc.mutation import ImmediateResponse, Mutation
 
 texts = st.one_of(st.sampled_from(["", "model", "größer"]), st.text(st.characters(codec="utf-8"), max_size=200))

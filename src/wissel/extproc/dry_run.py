@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, RequestBody, RequestHeaders, Score
+from wissel.extproc.events import Decide, Fail, Identify, RequestBody, RequestHeaders, Score
+from wissel.extproc.exchange import Exchange
 from wissel.router import Router
 
 

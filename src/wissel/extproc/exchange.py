@@ -13,10 +13,9 @@ The request's direction and the response's are independent of each other; the
 response to a routed request has a state of its own, `response.Response`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
@@ -24,14 +23,30 @@ from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feed
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
 from wissel.core.policy import lies_below, not_found, passthrough_for
-from wissel.core.request import MODELS_PATH, PATHS, Api, Head, Request
+from wissel.core.request import MODELS_PATH, PATHS, Api, Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.encoding import asked_away
+from wissel.extproc.events import (
+    BodyMode,
+    Decide,
+    Event,
+    Fail,
+    Identify,
+    Protocol,
+    Refuse,
+    Reply,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+    Score,
+    Step,
+)
 from wissel.extproc.forms import models_in
 from wissel.extproc.mutation import (
-    ImmediateResponse,
-    Metadata,
     Mutation,
     for_denied,
     for_listed,
@@ -52,126 +67,8 @@ from wissel.extproc.openai import (
 )
 from wissel.extproc.response import Response
 
-BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
-Phase = Literal[
-    "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
-]
-
 CHUNK_BYTES: Final = 62_000
 """Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
-
-
-# What Envoy says.
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """The filter's modes, as its first message carries them."""
-
-    request_body: BodyMode
-    response_body: BodyMode
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
-    headers: Mapping[str, str]
-    """Lower-cased, pseudo headers included; of repeated ones the values joined by a comma."""
-    end_of_stream: bool = False
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """Dynamic metadata that Envoy is configured to forward, by namespace."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBody:
-    data: bytes
-    end_of_stream: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTrailers:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseHeaders:
-    headers: Mapping[str, str]
-    end_of_stream: bool = False
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseBody:
-    data: bytes
-    end_of_stream: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseTrailers:
-    pass
-
-
-Event = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
-
-
-# What is to be done.
-
-
-@dataclass(frozen=True, slots=True)
-class Identify:
-    """Ask the router who is calling; the answer goes to `identified`."""
-
-    head: Head
-
-
-@dataclass(frozen=True, slots=True)
-class Decide:
-    """Ask the router for a decision; the answer goes to `decided`."""
-
-    subject: Request | Head
-    caller: Principal
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
-
-    feedback: Feedback
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Answer one message."""
-
-    phase: Phase
-    mutation: Mutation | None = None
-    metadata: Metadata | None = None
-    chunk: bytes | None = None
-    """Of a body in FULL_DUPLEX_STREAMED, handed back."""
-    end_of_stream: bool = False
-    """Whether `chunk` is the last."""
-    skip_body: bool = False
-    """Ask Envoy to send no request body after these headers."""
-    read_body: bool = False
-    """Ask Envoy to send the response's body after these headers, in chunks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Answer the caller; Envoy sends nothing more of this request."""
-
-    response: ImmediateResponse
-    metadata: Metadata
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """End the stream with an error, so that Envoy fails the request; the reason is for our log."""
-
-    why: str
-
-
-Step = Identify | Decide | Score | Reply | Refuse | Fail
 
 
 _State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]

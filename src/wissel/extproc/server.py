@@ -21,7 +21,8 @@ from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.names import SERVICE
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
-from wissel.extproc.exchange import Decide, Exchange, Fail, Identify, Refuse, Reply, Score, Step
+from wissel.extproc.events import Decide, Fail, Identify, Refuse, Reply, Score, Step
+from wissel.extproc.exchange import Exchange
 from wissel.extproc.transport import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry import Telemetry

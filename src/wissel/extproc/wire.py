@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from wissel.core.names import NAMESPACE, SERVICE
-from wissel.extproc.exchange import (
+from wissel.extproc.events import (
     BodyMode,
     Event,
     Phase,

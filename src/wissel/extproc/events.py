@@ -1,0 +1,128 @@
+"""What an exchange hears of Envoy, its events, and what it wants done, its steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from wissel.core.access import Principal
+from wissel.core.feedback import Feedback
+from wissel.core.request import Head, Request
+from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
+
+BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
+Phase = Literal[
+    "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
+]
+
+
+# What Envoy says.
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The filter's modes, as its first message carries them."""
+
+    request_body: BodyMode
+    response_body: BodyMode
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    headers: Mapping[str, str]
+    """Lower-cased, pseudo headers included; of repeated ones the values joined by a comma."""
+    end_of_stream: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Dynamic metadata that Envoy is configured to forward, by namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    headers: Mapping[str, str]
+    end_of_stream: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    pass
+
+
+Event = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
+
+
+# What is to be done.
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Ask the router who is calling; the answer goes to `identified`."""
+
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Ask the router for a decision; the answer goes to `decided`."""
+
+    subject: Request | Head
+    caller: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
+
+    feedback: Feedback
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer one message."""
+
+    phase: Phase
+    mutation: Mutation | None = None
+    metadata: Metadata | None = None
+    chunk: bytes | None = None
+    """Of a body in FULL_DUPLEX_STREAMED, handed back."""
+    end_of_stream: bool = False
+    """Whether `chunk` is the last."""
+    skip_body: bool = False
+    """Ask Envoy to send no request body after these headers."""
+    read_body: bool = False
+    """Ask Envoy to send the response's body after these headers, in chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the caller; Envoy sends nothing more of this request."""
+
+    response: ImmediateResponse
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the stream with an error, so that Envoy fails the request; the reason is for our log."""
+
+    why: str
+
+
+Step = Identify | Decide | Score | Reply | Refuse | Fail
