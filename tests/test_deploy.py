@@ -89,6 +89,15 @@ def test_the_image_runs_as_a_number_that_is_not_root_and_knows_its_health():
     assert "/readyz" in command[2]
 
 
+def test_the_image_needs_to_compile_nothing_at_its_start():
+    build, final = stages()
+
+    assert any(
+        "compileall -q --invalidation-mode unchecked-hash /opt/wissel/lib" in rest for rest in said(build, "RUN")
+    )
+    assert "PYTHONDONTWRITEBYTECODE=1" in " ".join(said(final, "ENV"))
+
+
 def test_what_the_image_copies_exists_and_is_not_ignored():
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {word for rest in said(stages()[0], "COPY") for word in rest.split()[:-1]}
