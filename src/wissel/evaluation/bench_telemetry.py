@@ -152,7 +152,8 @@ async def measure(requests: int, rounds: int) -> list[Figure]:
 
 
 def _tracing(share: float) -> Router:
-    tracing = Tracing(BatchSpanProcessor(Dropped()), sample=share)
+    # A queue for every span of a round: dropping some would be another cost.
+    tracing = Tracing(BatchSpanProcessor(Dropped(), max_queue_size=1 << 16), sample=share)
     return Router(snapshot(routes=10, callers=10), None, 1.0, Telemetry(), tracing=tracing)
 
 
