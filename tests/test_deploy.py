@@ -8,6 +8,8 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,15 @@ def test_the_image_runs_as_a_number_that_is_not_root_and_knows_its_health():
 
     assert int(user.split(":")[0]) > 0
     assert "/readyz" in command[2]
+
+
+def test_the_image_needs_to_compile_nothing_at_its_start():
+    build, final = stages()
+
+    assert any(
+        "compileall -q --invalidation-mode unchecked-hash /opt/wissel/lib" in rest for rest in said(build, "RUN")
+    )
+    assert "PYTHONDONTWRITEBYTECODE=1" in " ".join(said(final, "ENV"))
 
 
 def test_what_the_image_copies_exists_and_is_not_ignored():
@@ -268,6 +279,54 @@ def test_istios_cluster_is_the_bootstraps_at_another_address():
     }
 
 
+BESIDE = ROOT / "envoy/istio/beside"
+
+
+def injected() -> dict[str, Any]:
+    """What Istio's template adds to a pod."""
+    values = yaml.safe_load((BESIDE / "injection.yaml").read_text())
+    return yaml.safe_load(values["sidecarInjectorWebhook"]["templates"]["wissel"])["spec"]
+
+
+def test_kubernetes_takes_a_pod_with_what_istio_injects():
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gateway"}, "spec": injected()}
+
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+def test_what_istio_injects_is_the_deployments_container():
+    spec = the("kubernetes", "Deployment")["spec"]["template"]["spec"]
+    (theirs,), (ours,) = injected()["containers"], spec["containers"]
+    user = {key: spec["securityContext"][key] for key in ("runAsNonRoot", "runAsUser", "runAsGroup")}
+    named = [{**mount, "name": f"wissel-{mount['name']}"} for mount in ours["volumeMounts"]]
+
+    assert theirs == {**ours, "volumeMounts": named, "securityContext": {**user, **ours["securityContext"]}}
+    assert injected()["volumes"] == [{**each, "name": f"wissel-{each['name']}"} for each in spec["volumes"]]
+
+
+def beside() -> dict[str, Any]:
+    """The cluster of wissel as the patches of `beside` make it."""
+    told = yaml.safe_load((BESIDE / "kustomization.yaml").read_text())
+    assert all((BESIDE / name).exists() for name in told["resources"])
+    patched = the("istio", "EnvoyFilter")
+    for change in yaml.safe_load(told["patches"][0]["patch"]):
+        *path, last = [int(step) if step.isdecimal() else step for step in change["path"].split("/")[1:]]
+        place = reduce(getitem, path, patched)
+        assert change["op"] == "replace"
+        assert last in place
+        place[last] = change["value"]
+    return patched["spec"]["configPatches"][0]["patch"]["value"]
+
+
+def test_a_wissel_beside_envoy_is_the_same_cluster_on_loopback():
+    istios = patches()["CLUSTER"]
+    istios["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] = (
+        "127.0.0.1"
+    )
+
+    assert beside() == {**istios, "type": "STATIC"}
+
+
 def test_only_a_decided_request_is_routed_by_istio():
     *decided, last = the("istio", "VirtualService")["spec"]["http"]
 
@@ -305,11 +364,11 @@ def test_only_a_decided_request_is_routed_by_envoy_gateway():
 
 @pytest.mark.slow
 @needs_envoy
-@pytest.mark.parametrize("patched", [False, True], ids=["compose", "istio"])
-def test_envoy_takes_it(tmp_path: Path, *, patched: bool):
+@pytest.mark.parametrize("where", ["compose", "istio", "beside"])
+def test_envoy_takes_it(tmp_path: Path, where: str):
     found = bootstrap()
-    if patched:
-        value = patches()
+    if where != "compose":
+        value = patches() if where == "istio" else {**patches(), "CLUSTER": beside()}
         manager(found).update(value["NETWORK_FILTER"]["typed_config"])
         manager(found)["http_filters"][0] = value["HTTP_FILTER"]
         clusters = found["static_resources"]["clusters"]

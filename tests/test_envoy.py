@@ -22,7 +22,7 @@ from wissel.config import load, parse
 from wissel.demo.parts import Envoy, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, plan, render
-from wissel.envoy.bootstrap import anything_but
+from wissel.envoy.listener import anything_but
 from wissel.errors import ConfigError, WorldError
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}

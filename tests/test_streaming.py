@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-import wissel.envoy.bootstrap
+import wissel.envoy.listener
 from factories import model, snapshot
 from real import needs_encoder, needs_envoy, until
 from wissel.core.decision import Routed
@@ -258,7 +258,7 @@ async def test_large_answers_pass_unchanged(wire):
 
 
 async def test_without_leave_to_override_answers_pass_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr("wissel.envoy.bootstrap.ext_proc", without_overrides(wissel.envoy.bootstrap.ext_proc))
+    monkeypatch.setattr("wissel.envoy.listener.ext_proc", without_overrides(wissel.envoy.listener.ext_proc))
     async with running_wire(tmp_path) as wire:
         wire.script.append(sse(STREAM))
         status, body, _ = await post(wire)

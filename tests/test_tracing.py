@@ -134,7 +134,8 @@ async def test_a_request_without_a_parent_begins_a_trace():
 
 
 @pytest.mark.parametrize(
-    ("sample", "traceparent", "spans"), [(1.0, UNSAMPLED, 0), (0.0, SAMPLED, 3), (0.0, "", 0), (1.0, "nonsense", 3)]
+    ("sample", "traceparent", "spans"),
+    [(1.0, UNSAMPLED, 0), (0.0, SAMPLED, 3), (0.0, "", 0), (1.0, "nonsense", 3), (0.0, "nonsense", 0)],
 )
 async def test_the_caller_says_whether_to_trace_and_else_the_share(sample: float, traceparent: str, spans: int):
     traced = Traced(sample=sample)

@@ -12,6 +12,8 @@ A refused request is not an error but a value, `core.decision.Denied`. A bug is
 any exception that is not in this tree.
 """
 
+import errno
+
 
 class WisselError(Exception):
     """The root: everything below says whose fault it is."""
@@ -50,3 +52,16 @@ class ModelError(WorldError):
 
 class UpstreamError(WorldError):
     """Another server did not answer as its protocol says."""
+
+
+def why_not_bound(error: OSError | ValueError) -> str:
+    """Why an address cannot be listened on, and what to do."""
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return "another program listens there, perhaps a wissel that still runs; stop it, or take another address"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES:
+            return "this user may not; take a port from 1024 on, or a folder that is yours"
+        case _:
+            return str(getattr(error, "strerror", None) or error)

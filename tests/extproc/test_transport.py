@@ -283,13 +283,13 @@ async def test_ipv6_is_written_in_brackets():
     "address", ["", "50051", "127.0.0.1:", "127.0.0.1:http", "no.such.host.invalid:1", "unix:/no/such/dir/s"]
 )
 async def test_an_address_that_cannot_be_bound_is_the_operators(address: str):
-    with pytest.raises(ConfigError, match=f'listen: cannot listen on "{address}"'):
+    with pytest.raises(ConfigError, match=f'listen.ext_proc: cannot listen on "{address}"'):
         await Server({}).start(address)
 
 
 async def test_a_port_in_use_is_the_operators():
     async with serving() as (_, address):
-        with pytest.raises(ConfigError, match=f'listen: cannot listen on "{address}"'):
+        with pytest.raises(ConfigError, match=f'listen.ext_proc: cannot listen on "{address}": another program'):
             await Server({}).start(address)
 
 

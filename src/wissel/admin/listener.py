@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wissel.config import host_and_port
 from wissel.config.model import AdminTls
-from wissel.errors import ConfigError
+from wissel.errors import ConfigError, why_not_bound
 from wissel.tls import TLS, server_context
 
 
@@ -31,7 +31,7 @@ async def listening(application: web.Application, address: str, tls: AdminTls | 
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError([f'listen.admin: cannot listen on "{address}": {error.strerror}']) from error
+            raise ConfigError([f'listen.admin: cannot listen on "{address}": {why_not_bound(error)}']) from error
         yield _name(runner.addresses[0])
     finally:
         await runner.cleanup()

@@ -105,7 +105,7 @@ def fail_often(stage: Stage) -> None:
 
 async def standings(stage: Stage, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
     """Where every rollout stands, in the API's words."""
-    async with session.get(f"{stage.admin}/v1/rollouts") as response:
+    async with session.get(f"{stage.admin}/v1/rollouts", raise_for_status=True) as response:
         return (await response.json())["rollouts"]
 
 

@@ -33,7 +33,7 @@ from wissel.doctor.dump import (
     type_of,
 )
 from wissel.envoy import PROCESSOR_CLUSTER, message_timeout, override_modes, processors, verified_namespace
-from wissel.envoy.plan import MEBIBYTE
+from wissel.envoy.plans import MEBIBYTE
 
 Severity = Literal["ok", "warning", "problem"]
 

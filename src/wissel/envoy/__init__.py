@@ -11,8 +11,8 @@ say nothing for long, so no clock bounds a whole stream: neither the route's
 nor the one on the call to the processor. Silence is bounded instead.
 """
 
-from wissel.envoy.bootstrap import bootstrap, render
-from wissel.envoy.plan import TLS, EnvoyPlan, UpstreamCluster, message_timeout, plan, processors, verified_namespace
+from wissel.envoy.listener import bootstrap, render
+from wissel.envoy.plans import TLS, EnvoyPlan, UpstreamCluster, message_timeout, plan, processors, verified_namespace
 from wissel.envoy.processor import PROCESSOR_CLUSTER, override_modes
 
 __all__ = [

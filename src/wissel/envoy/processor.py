@@ -5,7 +5,7 @@ The filter fails closed, and no clock bounds a whole stream.
 
 from wissel.core.names import NAMESPACE, SERVICE
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, many, seconds, typed
-from wissel.envoy.plan import PROCESSOR_CLUSTER, EnvoyPlan
+from wissel.envoy.plans import PROCESSOR_CLUSTER, EnvoyPlan
 
 
 def ext_proc(plan: EnvoyPlan) -> Fields:

@@ -2,7 +2,7 @@
 
 from wissel.core.names import NAMESPACE
 from wissel.envoy.fields import Fields, typed
-from wissel.envoy.plan import MEBIBYTE
+from wissel.envoy.plans import MEBIBYTE
 
 _LOGGED = (
     "route",

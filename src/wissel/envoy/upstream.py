@@ -1,7 +1,7 @@
 """The clusters of the models' servers."""
 
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, is_ip, many, typed
-from wissel.envoy.plan import TLS, UpstreamCluster
+from wissel.envoy.plans import TLS, UpstreamCluster
 
 
 def upstream_cluster(cluster: UpstreamCluster) -> Fields:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from wissel.errors import ConfigError
+from wissel.errors import ConfigError, why_not_bound
 from wissel.extproc.bounds import Limits
 from wissel.extproc.call import Call, Method, Receiver
 from wissel.extproc.connection import Connection, Shared
@@ -67,7 +67,7 @@ class Server:
         try:
             listening = _listen(address, socket_mode)
         except (OSError, ValueError) as error:
-            raise ConfigError([f'listen: cannot listen on "{address}": {error}']) from error
+            raise ConfigError([f'listen.ext_proc: cannot listen on "{address}": {why_not_bound(error)}']) from error
         if listening.family == socket.AF_UNIX:
             self._socket_file = Path(listening.getsockname())
         handshake = self._shared.limits.handshake if context else None

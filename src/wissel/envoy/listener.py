@@ -1,4 +1,4 @@
-"""A plan becomes the bootstrap: one listener with the filter, one route, and the clusters."""
+"""A plan becomes the whole bootstrap: one listener with the filter, one route, and the clusters."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -7,7 +7,7 @@ import yaml
 
 from wissel.core.names import CLUSTER_HEADER, PREFIX
 from wissel.envoy.fields import Fields, address, seconds, typed
-from wissel.envoy.plan import MEBIBYTE, EnvoyPlan
+from wissel.envoy.plans import MEBIBYTE, EnvoyPlan
 from wissel.envoy.processor import ext_proc, processor_cluster
 from wissel.envoy.replies import access_log, local_replies
 from wissel.envoy.upstream import upstream_cluster
