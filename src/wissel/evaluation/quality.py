@@ -12,9 +12,11 @@ has changed at once to the other file.
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +30,7 @@ from wissel.classifiers.export import ensure, find_source
 from wissel.core.tier import Budget, Tier
 from wissel.evaluation.quality_report import play
 from wissel.quality.artifact import QUANTILES, TORCH_KINDS, Card
-from wissel.quality.base import Battles, Encode, Prompts
+from wissel.quality.base import Battles, Encode, Progress, Prompts
 from wissel.quality.baselines import AlwaysStrong, AlwaysWeak, Length, Random
 from wissel.quality.data import Source, read
 from wissel.quality.metrics import Figures, Floats, Graded, call_performance, figures, oracle
@@ -61,14 +63,19 @@ def folds(count: int, *, seed: int, parts: int = FOLDS) -> Iterator[tuple[NDArra
         yield np.concatenate([part for other, part in enumerate(cut) if other != at]), held
 
 
-def cross_validate(recipe: Recipe, battles: Battles, *, rows: int | None = None, parts: int = FOLDS) -> Result:
+def cross_validate(
+    recipe: Recipe, battles: Battles, *, rows: int | None = None, parts: int = FOLDS, progress: Progress | None = None
+) -> Result:
     """Means over the folds; with `rows`, each learns from so many of the rows that it may see."""
     began = perf_counter()
     found: list[tuple[Floats, Graded]] = []
-    for known, held in folds(len(battles), seed=recipe.seed, parts=parts):
-        router = recipe.fit(battles.take(known[:rows]))
+    for number, (known, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
+        router = recipe.fit(battles.take(known[:rows]), progress)
         test = battles.take(held)
         found.append((router.win_rates(test.prompts), test.graded))
+        if progress is not None:
+            apgr, took = call_performance(*found[-1]).apgr, perf_counter() - began
+            progress(f"{recipe.kind}: fold {number} of {parts}, APGR {apgr:.3f}, {took:.0f} s so far")
     return _result(found, recipe.seed, began)
 
 
@@ -157,6 +164,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", type=Path, help="the model that `encoder` or `causal` begins with")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of training a fold, torch routers")
+    parser.add_argument("--progress", action="store_true", help="say on stderr how far it is")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     encode = cached(Encoder.load(ensure()).encode)
@@ -169,11 +177,12 @@ def main() -> None:
             for share in SHARES:
                 _print_changes(kind, change_of_traffic(Recipe(kind, seed=options.seed), battles, other, share))
         return
+    told = partial(print, file=sys.stderr) if options.progress else None
     results = beside(battles, seed=options.seed, parts=options.folds)
     for kind in kinds:
         base = options.base or (find_source() if kind == "encoder" else None)
         recipe = Recipe(kind, seed=options.seed, base=base, limit_s=options.limit)
-        results[kind] = cross_validate(recipe, battles, rows=options.rows, parts=options.folds)
+        results[kind] = cross_validate(recipe, battles, rows=options.rows, parts=options.folds, progress=told)
     if options.json:
         print(json.dumps({name: {**each.figures.as_json(), "folds": each.folds} for name, each in results.items()}))
         return

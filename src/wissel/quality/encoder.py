@@ -13,6 +13,7 @@ training takes minutes on one core.
 torch and transformers are loaded when a router is made, not before.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,17 +21,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wissel.errors import ModelError
 from wissel.quality.base import Battles, Prompts
 from wissel.quality.features import NAMES, features
-from wissel.quality.finetune import Progress, finetune, libraries, win_rates_of
+from wissel.quality.finetune import libraries, win_rates_of
 from wissel.quality.metrics import Floats
 
 if TYPE_CHECKING:
     import torch
 
 MAX_TOKENS = 96
-EPOCHS = 2
 TRAINED_LAYERS = 2
 RATE = 1e-4
 HEAD_RATE = 2e-3
+
+_LAYER = re.compile(r"\blayers?\.(\d+)$")
+"""The name of a layer, in BERT and its kin."""
 
 _HEAD_FILE = "head.safetensors"
 _MODEL_FOLDER = "encoder"
@@ -42,9 +45,13 @@ class EncoderRouter:
     KIND: ClassVar[str] = "encoder"
     NEEDS_VECTORS: ClassVar[bool] = False
     BATCH: ClassVar[int] = 32
+    EPOCHS: ClassVar[int] = 2
 
-    def __init__(self, folder: Path) -> None:
-        """Reads weights and tokenizer in the form of transformers; raises ModelError."""
+    def __init__(self, folder: Path, *, trained_layers: int = TRAINED_LAYERS) -> None:
+        """Reads weights and tokenizer in the form of transformers; raises ModelError.
+
+        Training changes the upper `trained_layers` and the head only.
+        """
         torch, transformers = libraries()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
@@ -57,32 +64,23 @@ class EncoderRouter:
         self._mean = torch.zeros(len(NAMES))
         self._deviation = torch.ones(len(NAMES))
         self._encoder.eval()
+        layers = self._encoder.config.num_hidden_layers
+        upper = {str(at) for at in range(max(0, layers - trained_layers), layers)}
+        self._trained: list[Any] = [
+            module
+            for name, module in self._encoder.named_modules()
+            if (found := _LAYER.search(name)) and found[1] in upper
+        ]
+        self._encoder.requires_grad_(False)
+        for layer in self._trained:
+            layer.requires_grad_(True)
 
-    @classmethod
-    def fit(
-        cls,
-        battles: Battles,
-        base: Path,
-        *,
-        seed: int = 0,
-        trained_layers: int = TRAINED_LAYERS,
-        epochs: int = EPOCHS,
-        limit_s: float = float("inf"),
-        progress: Progress | None = None,
-    ) -> "EncoderRouter":
-        """From battles with the strong model as a; only the upper `trained_layers` and the head change.
-
-        Ends after `epochs`, or at the first look after `limit_s` seconds.
-        """
+    def prepare(self, battles: Battles) -> None:
+        """The scale of the features."""
         torch, _ = libraries()
-        torch.manual_seed(seed)
-        router = cls(base)
         seen = features(battles.prompts.texts)
-        router._mean = torch.tensor(seen.mean(axis=0), dtype=torch.float32)
-        router._deviation = torch.tensor(seen.std(axis=0) + 1e-6, dtype=torch.float32)
-        router._freeze(trained_layers)
-        finetune(router, battles, seed=seed, epochs=epochs, limit_s=limit_s, progress=progress)
-        return router
+        self._mean = torch.tensor(seen.mean(axis=0), dtype=torch.float32)
+        self._deviation = torch.tensor(seen.std(axis=0) + 1e-6, dtype=torch.float32)
 
     def win_rates(self, prompts: Prompts) -> Floats:
         return win_rates_of(self, prompts.texts)
@@ -104,7 +102,9 @@ class EncoderRouter:
         return [group for group in found if group["params"]]
 
     def set_training(self, training: bool) -> None:
-        self._encoder.train(training)
+        # Dropout in layers that stay as they are teaches nothing, and costs more than their products.
+        for layer in self._trained:
+            layer.train(training)
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the tokenizer as transformers has it."""
@@ -128,9 +128,3 @@ class EncoderRouter:
         except (OSError, KeyError, RuntimeError) as error:
             raise ModelError(f'the head in "{folder}" cannot be read: {error}') from error
         return router
-
-    def _freeze(self, trained_layers: int) -> None:
-        layers = self._encoder.config.num_hidden_layers
-        upper = {f".{at}." for at in range(max(0, layers - trained_layers), layers)}
-        for name, each in self._encoder.named_parameters():
-            each.requires_grad = any(f"layer{at}" in name or f"layers{at}" in name for at in upper)
