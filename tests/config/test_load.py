@@ -471,6 +471,13 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
         ("strong_share: 0.3", "threshold: 0.3, strong_share: 0.3", "should have either strong_share or threshold"),
         ("strong_share: 0.3", "threshold: 0.3, threshold_min: 0.1", "limits a threshold that moves"),
         ("strong_share: 0.3", "strong_share: 30", "tiers[0].strong_share"),
+        ("strong_share: 0.3", "strong_share: 0.3, learn: {explore: 0.1}", "what it keeps is kept in redis"),
+        ("strong_share: 0.3", "strong_share: 0.3, learn: {explore: 0.6}", "should be at most 0.5"),
+        (
+            "strong_share: 0.3",
+            "strong_share: 0.04, learn: {explore: 0.1}",
+            "strong_share should lie between 0.05 and 0.95",
+        ),
         ("type: length", "type: lenght", 'did you mean "length"?'),
         ("type: length", "type: similarity", 'the router "similarity" should have path'),
         ("type: length", "type: length, path: x", 'the router "length" should have no path'),

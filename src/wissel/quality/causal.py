@@ -66,7 +66,7 @@ class CausalRouter:
         self._after: list[int] = self._tokenizer(after, add_special_tokens=False)["input_ids"]
         self._model.eval()
 
-    def prepare(self, battles: Battles) -> None:
+    def prepare(self, rest: Battles, held: Battles) -> None:
         """Nothing: the model reads the whole prompt."""
 
     def win_rates(self, prompts: Prompts) -> Floats:

@@ -107,7 +107,8 @@ def _lines(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
 def _prompt(row: Mapping[str, Any]) -> str:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not question(prompt):
-        raise ValueError('"prompt" should be some text')
+        hint = "; it was exported without prompts: see tiers[].learn.prompts" if "served" in row else ""
+        raise ValueError(f'"prompt" should be some text{hint}')
     return question(prompt)
 
 

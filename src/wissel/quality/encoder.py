@@ -6,9 +6,11 @@ RouteLLM (arXiv 2406.18665, section 4.1) puts a linear layer on BERT's CLS
 token and asks for one of three labels: the strong model wins, a tie, the weak
 one wins. Here any encoder of transformers will do; its tokens are averaged, as
 sentence encoders are trained to be read, and features of the text stand beside
-them, for a prompt is cut where the encoder stops reading. The lower layers
-stay as they are: they know words, the upper ones learn difficulty, and
-training takes minutes on one core.
+them, for a prompt is cut where the encoder stops reading. The head is fitted
+first, to the encoder as it is, and only then do both learn: a random head would
+spoil what the encoder knows before it knew anything itself (LP-FT, Kumar et al.,
+arXiv 2202.10054). The lower layers stay as they are: they know words, the upper
+ones learn difficulty, and training takes minutes on one core.
 
 torch and transformers are loaded when a router is made, not before.
 """
@@ -21,8 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wissel.errors import ModelError
 from wissel.quality.base import Battles, Prompts
 from wissel.quality.features import NAMES, features
-from wissel.quality.finetune import libraries, win_rates_of
+from wissel.quality.finetune import cross_entropy, libraries, win_rates_of
 from wissel.quality.metrics import Floats
+from wissel.quality.space import FEATURE_LIMIT, FEATURE_WEIGHT
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 MAX_TOKENS = 96
 TRAINED_LAYERS = 2
 RATE = 1e-4
-HEAD_RATE = 2e-3
+PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4)
+"""On the squares of the head's weights when it is fitted; the labels that are held out choose."""
 
 _LAYER = re.compile(r"\blayers?\.(\d+)$")
 """The name of a layer, in BERT and its kin."""
@@ -58,9 +62,7 @@ class EncoderRouter:
             self._encoder = transformers.AutoModel.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise ModelError(f'no encoder can be read from "{folder}": {error}') from error
-        self._head = torch.nn.Linear(self._encoder.config.hidden_size + len(NAMES), 3)
-        torch.nn.init.zeros_(self._head.weight)
-        torch.nn.init.zeros_(self._head.bias)
+        self._head = self._new_head()
         self._mean = torch.zeros(len(NAMES))
         self._deviation = torch.ones(len(NAMES))
         self._encoder.eval()
@@ -75,31 +77,67 @@ class EncoderRouter:
         for layer in self._trained:
             layer.requires_grad_(True)
 
-    def prepare(self, battles: Battles) -> None:
-        """The scale of the features."""
+    def prepare(self, rest: Battles, held: Battles) -> None:
+        """The scale of the features, and a head for the encoder as it is."""
         torch, _ = libraries()
-        seen = features(battles.prompts.texts)
+        seen = features(rest.prompts.texts)
         self._mean = torch.tensor(seen.mean(axis=0), dtype=torch.float32)
         self._deviation = torch.tensor(seen.std(axis=0) + 1e-6, dtype=torch.float32)
+        inputs, checks = (self._read_all(battles.prompts.texts) for battles in (rest, held))
+        best = float("inf")
+        for penalty in PENALTIES:
+            head = self._fitted_head(inputs, rest, penalty)
+            with torch.no_grad():
+                loss = float(cross_entropy(head(checks), held))
+            if loss < best:
+                best, self._head = loss, head
+
+    def _read_all(self, texts: Sequence[str]) -> "torch.Tensor":
+        torch, _ = libraries()
+        with torch.no_grad():
+            return torch.cat([self._read(texts[at : at + self.BATCH]) for at in range(0, len(texts), self.BATCH)])
+
+    def _fitted_head(self, inputs: "torch.Tensor", battles: Battles, penalty: float) -> "torch.nn.Linear":
+        torch, _ = libraries()
+        head = self._new_head()
+        optimizer = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> "torch.Tensor":
+            optimizer.zero_grad()
+            found = cross_entropy(head(inputs), battles) + penalty / 2 * (head.weight**2).sum()
+            found.backward()
+            return found
+
+        optimizer.step(loss)
+        return head
+
+    def _new_head(self) -> "torch.nn.Linear":
+        torch, _ = libraries()
+        head = torch.nn.Linear(self._encoder.config.hidden_size + len(NAMES), 3)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        return head
 
     def win_rates(self, prompts: Prompts) -> Floats:
         return win_rates_of(self, prompts.texts)
 
     def logits(self, texts: Sequence[str]) -> "torch.Tensor":
         """(n, 3): win, tie, loss."""
+        return self._head(self._read(texts))
+
+    def _read(self, texts: Sequence[str]) -> "torch.Tensor":
+        """(n, hidden + 15): what the head sees."""
         torch, _ = libraries()
         tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         hidden = self._encoder(**tokens).last_hidden_state
         mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         pooled = torch.nn.functional.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1))
         measured = (torch.tensor(features(texts), dtype=torch.float32) - self._mean) / self._deviation
-        # As in `space`: a standard deviation of a feature weighs a fifth of the embedding, and at most three count.
-        return self._head(torch.cat([pooled, 0.2 * measured.clamp(-3, 3)], dim=1))
+        return torch.cat([pooled, FEATURE_WEIGHT * measured.clamp(-FEATURE_LIMIT, FEATURE_LIMIT)], dim=1)
 
     def groups(self) -> list[dict[str, Any]]:
         body = [each for each in self._encoder.parameters() if each.requires_grad]
-        found = [{"params": body, "lr": RATE}, {"params": list(self._head.parameters()), "lr": HEAD_RATE}]
-        return [group for group in found if group["params"]]
+        return [{"params": [*body, *self._head.parameters()], "lr": RATE}]
 
     def set_training(self, training: bool) -> None:
         # Dropout in layers that stay as they are teaches nothing, and costs more than their products.

@@ -54,8 +54,8 @@ class Trainee(Protocol):
     BATCH: ClassVar[int]
     EPOCHS: ClassVar[int]
 
-    def prepare(self, battles: Battles) -> None:
-        """What is learned from the battles at one glance, before the first step."""
+    def prepare(self, rest: Battles, held: Battles) -> None:
+        """What is learned from `rest` at one glance, before the first step; `held` may choose how."""
         ...
 
     def logits(self, texts: Sequence[str]) -> "torch.Tensor":
@@ -79,10 +79,10 @@ def finetuned(make: Callable[[], T], battles: Battles, plan: Plan) -> T:
     torch, _ = libraries()
     torch.manual_seed(plan.seed)
     trainee = make()
-    trainee.prepare(battles)
     order = np.random.default_rng(plan.seed).permutation(len(battles))
-    held, rest = np.split(order, [max(1, int(HELD_OUT * len(battles)))])
-    _Training(trainee, battles.take(rest), battles.take(held), plan).run()
+    held, rest = (battles.take(rows) for rows in np.split(order, [max(1, int(HELD_OUT * len(battles)))]))
+    trainee.prepare(rest, held)
+    _Training(trainee, rest, held, plan).run()
     return trainee
 
 
@@ -123,6 +123,7 @@ class _Training:
 
     def run(self) -> None:
         torch, _ = libraries()
+        self._look(0)
         for step, rows in enumerate(self._batches(), start=1):
             self._trainee.set_training(True)
             loss = self._loss(self._rest.take(rows))
@@ -177,10 +178,16 @@ class _Training:
     def _loss(self, battles: Battles) -> "torch.Tensor":
         torch, _ = libraries()
         with torch.autocast("cpu", torch.bfloat16, enabled=self._short):
-            logits = self._trainee.logits(battles.prompts.texts).float()
-        each = -(torch.tensor(label_shares(battles.outcomes)) * logits.log_softmax(dim=-1)).sum(dim=1)
-        weights = torch.tensor(battles.weights)
-        return (each * weights).sum() / weights.sum()
+            logits = self._trainee.logits(battles.prompts.texts)
+        return cross_entropy(logits.float(), battles)
+
+
+def cross_entropy(logits: "torch.Tensor", battles: Battles) -> "torch.Tensor":
+    """The weighted mean over the battles; logits are (n, 3)."""
+    torch, _ = libraries()
+    each = -(torch.tensor(label_shares(battles.outcomes)) * logits.log_softmax(dim=-1)).sum(dim=1)
+    weights = torch.tensor(battles.weights)
+    return (each * weights).sum() / weights.sum()
 
 
 def label_shares(outcomes: Floats) -> NDArray[np.float64]:
