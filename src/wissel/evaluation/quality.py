@@ -14,8 +14,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -27,12 +27,14 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Encoder, Vectors
 from wissel.classifiers.export import ensure, find_source
-from wissel.core.tier import Budget, Tier
+from wissel.core.lesson import Lesson, Taught
+from wissel.core.tier import Budget, Strength, Tier
 from wissel.evaluation.quality_report import play
 from wissel.quality.artifact import QUANTILES, TORCH_KINDS, Card
 from wissel.quality.base import Battles, Encode, Progress, Prompts
 from wissel.quality.baselines import AlwaysStrong, AlwaysWeak, Length, Random
 from wissel.quality.data import Source, read
+from wissel.quality.live import Label, rows_of
 from wissel.quality.metrics import Figures, Floats, Graded, call_performance, figures, oracle
 from wissel.quality.serving import calibrated
 from wissel.quality.train import Recipe, embedder
@@ -40,6 +42,7 @@ from wissel.quality.train import Recipe, embedder
 FOLDS = 5
 AFTER_CHANGE = 500
 """So many requests after a change of traffic are looked at."""
+COIN = 0.5
 SHARES = (0.2, 0.3, 0.5)
 """Budgets that `--then` plays."""
 ROUTERS = ("similarity", "factorization", "neighbours", "intent")
@@ -64,13 +67,22 @@ def folds(count: int, *, seed: int, parts: int = FOLDS) -> Iterator[tuple[NDArra
 
 
 def cross_validate(
-    recipe: Recipe, battles: Battles, *, rows: int | None = None, parts: int = FOLDS, progress: Progress | None = None
+    recipe: Recipe,
+    battles: Battles,
+    *,
+    rows: int | None = None,
+    parts: int = FOLDS,
+    told: Callable[[Battles], Battles] = lambda known: known,
+    progress: Progress | None = None,
 ) -> Result:
-    """Means over the folds; with `rows`, each learns from so many of the rows that it may see."""
+    """Means over the folds; with `rows`, each learns from so many of the rows that it may see.
+
+    `told` is what a router is told of the labels that it may see; it is always measured on the labels themselves.
+    """
     began = perf_counter()
     found: list[tuple[Floats, Graded]] = []
     for number, (known, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
-        router = recipe.fit(battles.take(known[:rows]), progress)
+        router = recipe.fit(told(battles.take(known[:rows])), progress)
         test = battles.take(held)
         found.append((router.win_rates(test.prompts), test.graded))
         if progress is not None:
@@ -88,6 +100,30 @@ def beside(battles: Battles, *, seed: int, parts: int = FOLDS) -> dict[str, Resu
         results[kind.KIND] = _result(found, seed, perf_counter())
     results["oracle"] = _result([(oracle(test.graded), test.graded) for test in tests], seed, perf_counter())
     return results
+
+
+def transferred(recipe: Recipe, battles: Battles, other: Battles) -> Result:
+    """Learned from all of the one and measured on the other, which nothing was chosen by."""
+    began = perf_counter()
+    return _result([(recipe.fit(battles).win_rates(other.prompts), other.graded)], recipe.seed, began)
+
+
+def one_sided(battles: Battles, *, seed: int) -> Battles:
+    """As `wissel tier export` would have it, had a coin picked one answer of each prompt and its caller rated it."""
+    coin = np.random.default_rng(seed).random(len(battles)) < COIN
+    served: list[tuple[Strength, float]] = [
+        ("strong", float(strong)) if is_strong else ("weak", float(weak))
+        for is_strong, strong, weak in zip(coin, battles.quality_a, battles.quality_b, strict=True)
+    ]
+    rows = rows_of(
+        [
+            Label(Taught("", Lesson("", ("", ""), end, 0.5), ok=True, model="", score=score), score)
+            for end, score in served
+        ]
+    )
+    columns = (np.array([row[name] for row in rows]) for name in ("strong", "weak", "weight"))
+    quality_a, quality_b, weights = columns
+    return replace(battles, quality_a=quality_a, quality_b=quality_b, weights=battles.weights * weights)
 
 
 @dataclass(frozen=True)
