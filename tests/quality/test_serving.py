@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from google.protobuf.json_format import ParseDict
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from factories import conversation, request, snapshot
@@ -258,3 +259,27 @@ async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
     ]
 
     assert ends == ["small", "large"]
+
+
+async def test_a_router_of_other_embeddings_is_refused_before_it_serves(tmp_path):
+    artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
+    wider = Batcher(lambda texts: np.hstack([encode(texts)] * 2))
+
+    async def embedder():
+        return wider
+
+    with pytest.raises(ModelError, match="learned from other embeddings than this version makes"):
+        await Graders(embedder).build([section(tmp_path)], snapshot(tiers={"thrifty": thrifty}))
+    await wider.close()
+
+
+async def test_a_router_that_gives_no_number_is_refused_before_it_serves(tmp_path, batcher):
+    artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
+    tensors = {**similarity.tensors(), "outcomes": np.full(100, np.nan, np.float32)}
+    save_file(tensors, tmp_path / artifact.TENSORS_FILE)
+
+    async def embedder():
+        return batcher
+
+    with pytest.raises(ModelError, match="gives the win rate nan"):
+        await Graders(embedder).build([section(tmp_path)], snapshot(tiers={"thrifty": thrifty}))
