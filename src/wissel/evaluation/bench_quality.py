@@ -8,7 +8,7 @@ are computed from its text, as when serving, and the text has 60 words.
 
 How good the routers are is measured on RouteLLM's own labels, rows of
 `{prompt, strong, weak}`, by five-fold cross-validation with the baselines on
-the same folds (`quality`): all labels, the first 1,500 of each fold's, all of
+the same folds (`quality`): all labels, 1,500 drawn from each fold's, all of
 them one-sided as `wissel tier export` has them, and learned from one file to be
 measured on the other. Budgets are played through the tier that serves: on what
 was held out, and after the traffic has changed at once to the other file.

@@ -81,8 +81,10 @@ def cross_validate(
     """
     began = perf_counter()
     found: list[tuple[Floats, Graded]] = []
-    for number, (known, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
-        router = recipe.fit(told(battles.take(known[:rows])), progress)
+    for number, (every, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
+        # The rows that a fold may see begin with those of the first folds, so a part of them is drawn.
+        known = every if rows is None else np.random.default_rng((recipe.seed, number)).permutation(every)[:rows]
+        router = recipe.fit(told(battles.take(known)), progress if recipe.kind in TORCH_KINDS else None)
         test = battles.take(held)
         found.append((router.win_rates(test.prompts), test.graded))
         if progress is not None:
