@@ -49,7 +49,7 @@ async def opened_store(config: Config, data: Path) -> AsyncGenerator[Store]:
     """The configuration's store; `data` is where an embedded one lives. Raises ConfigError and StoreError."""
     url = redis_url(config)
     if url is None:
-        raise ConfigError(["redis: missing; managed keys and the audit trail are kept there"])
+        raise ConfigError(["redis: missing; managed keys, the audit trail and what tiers learn are kept there"])
     if url == "embedded":
         async with joined_redis(data) as joined, _connected(joined, config.namespace) as store:
             yield store

@@ -20,7 +20,7 @@ import gc
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 from wissel.classifiers.encoder import Encoder
 from wissel.classifiers.export import ensure, find_source
 from wissel.evaluation.quality import (
+    AFTER_CHANGE,
     FOLDS,
     SHARES,
     Result,
@@ -59,6 +60,9 @@ FIT_ROWS = 400
 LEARNED = ("similarity", "factorization", "neighbours")
 FEW = 1500
 """As many labels of the domain as the paper had."""
+
+SPANS = ("before", "before_fixed", "after", "after_fixed")
+"""What is told of a change of traffic."""
 
 Results = Mapping[str, Result]
 
@@ -109,7 +113,7 @@ def speeds(rows: int, requests: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def tables(files: Mapping[str, Battles], *, encoder: bool, progress: Progress) -> dict[str, Results]:
+def tables(files: Mapping[str, Battles], *, encoder: bool, progress: Progress, few: int = FEW) -> dict[str, Results]:
     """By protocol in words, the figures of each router."""
     found: dict[str, Results] = {}
     for name, battles in files.items():
@@ -118,9 +122,9 @@ def tables(files: Mapping[str, Battles], *, encoder: bool, progress: Progress) -
         known = len(battles) * (FOLDS - 1) // FOLDS
         all_labels = {kind: validate(recipe(kind)) for kind in kinds}
         found[f"{name}, five-fold, {known:,} labels"] = beside(battles, seed=0) | all_labels
-        if known > 2 * FEW:
-            some = {kind: validate(recipe(kind), rows=FEW) for kind in LEARNED}
-            found[f"{name}, five-fold, {FEW:,} labels"] = some
+        if known > 2 * few:
+            some = {kind: validate(recipe(kind), rows=few) for kind in LEARNED}
+            found[f"{name}, five-fold, {few:,} labels"] = some
             told = partial(one_sided, seed=0)
             found[f"{name}, five-fold, {known:,} one-sided labels"] = {
                 kind: validate(recipe(kind), told=told) for kind in LEARNED
@@ -143,10 +147,8 @@ def budgets(battles: Battles, other: Prompts) -> list[dict[str, Any]]:
     for kind in LEARNED:
         for share in SHARES:
             changes = [asdict(each) for each in change_of_traffic(recipe(kind), battles, other, share)]
-            spans = {
-                name: (min(each[name] for each in changes), max(each[name] for each in changes)) for name in changes[0]
-            }
-            found.append({"router": kind, **spans, "target": share})
+            spans = {name: [min(each[name] for each in changes), max(each[name] for each in changes)] for name in SPANS}
+            found.append({"router": kind, "target": share, **spans})
     return found
 
 
@@ -169,22 +171,26 @@ def main() -> None:
     if options.json:
         print(json.dumps({"speed": speed, "tables": _as_json(measured), "budgets": held}))
         return
+    print("\n".join(lines(speed, measured, held)))
+
+
+def lines(
+    speed: Mapping[str, Mapping[str, float]], measured: Mapping[str, Results], held: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """All of it for people."""
     for kind, each in speed.items():
-        print(f"{kind:>14}, {each['labels']:6} labels: p50 {each['p50']:.3f} ms, p99 {each['p99']:.3f} ms")
+        yield f"{kind:>14}, {each['labels']:6} labels: p50 {each['p50']:.3f} ms, p99 {each['p99']:.3f} ms"
     for title, results in measured.items():
-        print(f"\n{title}")
-        for kind, each in results.items():
-            print(f"{kind:>14}  {_line(each)}")
+        yield f"\n{title}"
+        yield from (f"{kind:>14}  {_line(each)}" for kind, each in results.items())
     for each in held:
-        spans = {
-            name: f"{100 * low:.1f} to {100 * high:.1f}"
-            for name, (low, high) in each.items()
-            if name not in {"router", "target"}
-        }
-        print(
-            f"{each['router']:>14}  budget {100 * each['target']:.0f} %: MMLU {spans['before']} (fixed threshold "
-            f"{spans['before_fixed']}); then GSM8K {spans['after']} (fixed {spans['after_fixed']})"
-        )
+        before, before_fixed, after, after_fixed = (_span(each[name]) for name in SPANS)
+        yield f"{each['router']:>14}  budget {100 * each['target']:.0f} %: MMLU {before} (fixed {before_fixed})"
+        yield f"{'':>14}  then the first {AFTER_CHANGE} of GSM8K: {after} (fixed {after_fixed})"
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
 
 
 def _line(result: Result) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 96
 TRAINED_LAYERS = 2
-RATE = 1e-4
+RATE = 3e-5
 PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4)
 """On the squares of the head's weights when it is fitted; the labels that are held out choose."""
 
@@ -49,7 +49,7 @@ class EncoderRouter:
     KIND: ClassVar[str] = "encoder"
     NEEDS_VECTORS: ClassVar[bool] = False
     BATCH: ClassVar[int] = 32
-    EPOCHS: ClassVar[int] = 2
+    EPOCHS: ClassVar[int] = 1
 
     def __init__(self, folder: Path, *, trained_layers: int = TRAINED_LAYERS) -> None:
         """Reads weights and tokenizer in the form of transformers; raises ModelError.

@@ -94,6 +94,7 @@ def train(
     recipe: Recipe, sources: Sequence[Source], out: Path, *, encode: Encode, progress: Progress | None = None
 ) -> Card:
     """Learns, measures, and writes the router to the folder `out`. Raises ConfigError and ModelError."""
+    artifact.claim(out)
     embed = embedder(encode if recipe.needs_vectors else None)
     parts = [read(source, embed) for source in sources]
     rng = np.random.default_rng(recipe.seed)
