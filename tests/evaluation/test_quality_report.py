@@ -59,6 +59,7 @@ def test_a_page_needs_nothing_else_and_escapes_what_it_is_told(folder):
     assert "<svg" in shown
     assert "http" not in shown
     assert "oracle" in shown
+    assert "saves at 50 %" in shown
 
 
 def test_a_fixed_threshold_is_played_as_it_is():

@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from wissel.errors import ModelError
 from wissel.quality.base import Battles, Prompts
 from wissel.quality.features import NAMES, features
-from wissel.quality.finetune import cross_entropy, libraries, win_rates_of
+from wissel.quality.finetune import cross_entropy, fast_products, libraries, win_rates_of
 from wissel.quality.metrics import Floats
 from wissel.quality.space import FEATURE_LIMIT, FEATURE_WEIGHT
 
@@ -94,8 +96,11 @@ class EncoderRouter:
 
     def _read_all(self, texts: Sequence[str]) -> "torch.Tensor":
         torch, _ = libraries()
-        with torch.no_grad():
-            return torch.cat([self._read(texts[at : at + self.BATCH]) for at in range(0, len(texts), self.BATCH)])
+        order: list[int] = np.argsort([len(text) for text in texts], kind="stable").tolist()
+        with torch.no_grad(), fast_products():
+            batches = [order[at : at + self.BATCH] for at in range(0, len(order), self.BATCH)]
+            found = torch.cat([self._read([texts[row] for row in rows]).float() for rows in batches])
+        return found[torch.tensor(order).argsort()]
 
     def _fitted_head(self, inputs: "torch.Tensor", battles: Battles, penalty: float) -> "torch.nn.Linear":
         torch, _ = libraries()

@@ -11,6 +11,7 @@ all replicas agree.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -108,8 +109,6 @@ class _Training:
         self._rng = np.random.default_rng(plan.seed)
         self._epochs = plan.epochs or trainee.EPOCHS
         self._until, self._progress = monotonic() + plan.limit_s, plan.progress
-        self._short = torch.cpu.get_capabilities().get("avx512_bf16", False)
-        """Whether products of bfloat16 are faster here."""
         groups = trainee.groups()
         self._parameters: list[Any] = [each for group in groups for each in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
@@ -176,10 +175,15 @@ class _Training:
         return [ordered[at : at + self._trainee.BATCH] for at in range(0, len(ordered), self._trainee.BATCH)]
 
     def _loss(self, battles: Battles) -> "torch.Tensor":
-        torch, _ = libraries()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._short):
+        with fast_products():
             logits = self._trainee.logits(battles.prompts.texts)
         return cross_entropy(logits.float(), battles)
+
+
+def fast_products() -> AbstractContextManager[None]:
+    """Multiplies in bfloat16 where the processor does so faster."""
+    torch, _ = libraries()
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def cross_entropy(logits: "torch.Tensor", battles: Battles) -> "torch.Tensor":
