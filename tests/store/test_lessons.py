@@ -161,6 +161,26 @@ async def test_what_does_not_fit_while_redis_is_away_is_lost_and_said(kept: Less
     assert "a secret" not in str(logs)
 
 
+async def test_the_writer_survives_what_nobody_thought_of(kept: Lessons, monkeypatch: pytest.MonkeyPatch):
+    whole = kept.flush
+    failures = iter([RuntimeError("a bug")])
+
+    async def broken() -> None:
+        for failure in failures:
+            raise failure
+        await whole()
+
+    monkeypatch.setattr(kept, "flush", broken)
+    monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.02)
+    kept.add(taught())
+    async with running(kept):
+        async with asyncio.timeout(10):
+            while not await ids(kept):  # noqa: ASYNC110  # Redis announces nothing
+                await asyncio.sleep(0.02)
+
+    assert await ids(kept) == ["wr-1"]
+
+
 async def test_a_line_that_cannot_be_read_is_named(redis: Connection, keys: Keys, kept: Lessons):
     line = await redis.run("XADD", keys.lessons("thrifty"), "*", "lesson", '{"id": "wr-1"}')
 

@@ -81,6 +81,9 @@ class Lessons:
             except StoreError as error:
                 waiting = min(2 * waiting, LONGEST_BACKOFF)
                 log.warning("lessons_not_written", problem=str(error), waiting=len(self._waiting))
+            except Exception:
+                # A bug here must not end the replica's other work; what waits is tried again.
+                log.exception("lessons_not_written")
             else:
                 waiting = FLUSH_INTERVAL
 
