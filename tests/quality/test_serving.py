@@ -227,6 +227,7 @@ async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(tele
     session.message(spoken({"request_body": {"body": b64encode(BODY).decode(), "end_of_stream": True}}))
     answer = pb.ProcessingResponse.FromString(stream.sent[-1])
     told = answer.dynamic_metadata["wissel"]
+    await asyncio.sleep(0)  # it is counted once the answer is out
 
     assert router.thresholds.of(thrifty).requests == 1
     assert (told["tier"], told["tier_end"], told["win_rate"], told["threshold"]) == ("thrifty", "strong", 1.0, 0.5)
