@@ -32,7 +32,6 @@ from wissel.admin.listener import listening
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
-from wissel.core.tier import Budget, Graded, Tier
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
 from wissel.router import Router
@@ -217,26 +216,6 @@ async def test_the_explorer_shows_a_decision_and_the_keyboard_is_enough(browser,
 
     assert scores.split() == ["code", "0.900", "chat", "0.200"]
     assert path.split() == ["caller", "ada", "route", "code", "target", "large", "model", "large"]
-    assert problems == []
-
-
-@needs_chromium
-@pytest.mark.slow
-async def test_a_tier_shows_its_budget_and_what_became_of_it(browser):
-    tier = Tier("thrifty", "large", "small", Budget(0.25, 0.5, 0.1))
-    process = Process(snapshot(tiers={"thrifty": tier}))
-    process.router.thresholds.adopt({"thrifty": tier})
-    for end in ("strong", "weak", "weak", "weak", "weak"):
-        process.router.thresholds.served(Graded("thrifty", end, "threshold", 0.5))
-
-    def visit(url: str) -> tuple[str, list[str]]:
-        page = Page(browser, url)
-        return page.see("#tiers article", "thrifty").text, page.problems()
-
-    async with served(process) as url:
-        shown, problems = await asyncio.to_thread(visit, url)
-
-    assert [word for word in ("realised share 0.2", "requests 5") if word not in " ".join(shown.split())] == []
     assert problems == []
 
 
