@@ -230,7 +230,8 @@ async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(tele
     await asyncio.sleep(0)  # it is counted once the answer is out
 
     assert router.thresholds.of(thrifty).requests == 1
-    assert (told["tier"], told["tier_end"], told["win_rate"], told["threshold"]) == ("thrifty", "strong", 1.0, 0.5)
+    assert (told["tier"], told["tier_end"], told["tier_reason"]) == ("thrifty", "strong", "threshold")
+    assert (told["win_rate"], told["threshold"]) == (1.0, 0.5)
 
 
 async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
