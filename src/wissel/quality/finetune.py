@@ -209,4 +209,6 @@ def libraries():
         import transformers  # noqa: PLC0415
     except ImportError as error:
         raise ModelError(f'this router needs {error.name}; install it with: pip install "wissel[torch]"') from error
+    # Its bars tell of files that are there already; what takes long tells `progress`.
+    transformers.utils.logging.disable_progress_bar()
     return torch, transformers
