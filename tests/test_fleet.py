@@ -16,7 +16,7 @@ from wissel.core.rollout import Delivery, Pause, SetWeight
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign
 from wissel.fleet import Fleet, running_fleet
-from wissel.store.base import Absent, Record, Scope
+from wissel.store.base import Absent, Answered, Record, Scope
 
 SPEC = a_spec(
     steps=(SetWeight(1), Pause(), SetWeight(10), Pause(), SetWeight(50), Pause()),
@@ -64,7 +64,7 @@ class Replica:
         scope = Scope(SPEC.name, SPEC.revision, self.split.attempt, self.split.step)
         for number in range(requests):
             ticket = self.fleet.recorder.began(scope, arm, f"{tag}-{number}")
-            self.fleet.recorder.remember(f"{tag}-{number}", ticket.served)
+            self.fleet.recorder.remember(f"{tag}-{number}", Answered(ticket.served))
             ticket.observed.update(error=float(number < errors), latency=0.1)
             ticket.ended()
 

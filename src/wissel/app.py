@@ -130,7 +130,8 @@ class App:
         if self.fleet is not None:
             moving = {each.spec.name for each in deliveries}
             plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
-            self.fleet.use(deliveries, plain)
+            tiers = router.snapshot.tiers.values()
+            self.fleet.use(deliveries, plain, {each.name: each.learning for each in tiers if each.learning})
         self.move()
 
     def move(self) -> None:

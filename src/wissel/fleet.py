@@ -8,10 +8,12 @@ request path knows only the splits of the snapshot that `apply` makes.
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from time import time
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -23,21 +25,25 @@ from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
 from wissel.core.evidence import Observed
 from wissel.core.feedback import Feedback, ScoreAnswer
+from wissel.core.lesson import Taught
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Progress, Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import Split
+from wissel.core.tier import Learning
 from wissel.errors import StoreError
 from wissel.experiments import Experiments
 from wissel.extproc.server import Ended
 from wissel.gauges import StoreHealth
+from wissel.quality.base import question
 from wissel.store.audit import Audit
-from wissel.store.base import Absent, AlreadyGiven, Record, Scope, Served, Unknown
+from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Unknown
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback as ServedRequests
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
+from wissel.store.lessons import Lessons
 from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
@@ -45,6 +51,8 @@ from wissel.store.tally import Ticket
 
 REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
 """Finish reasons of a model that would not answer, over all APIs."""
+
+NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +68,7 @@ class Fleet:
         self.feedback = ServedRequests(connection, keys)
         self.audit = Audit(connection, keys)
         self.recorder = Recorder(self.counters, self.feedback, life)
+        self.lessons = Lessons(connection, keys)
         records = Records(connection, keys)
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
@@ -67,9 +76,15 @@ class Fleet:
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
 
-    def use(self, deliveries: tuple[Delivery, ...], splits: tuple[Split, ...] = ()) -> None:
-        """Serve and run these rollouts from now on, and read these plain splits as experiments."""
+    def use(
+        self,
+        deliveries: tuple[Delivery, ...],
+        splits: tuple[Split, ...] = (),
+        learning: Mapping[str, Learning] = NOTHING_LEARNS,
+    ) -> None:
+        """Run these rollouts from now on, read these plain splits as experiments, and let these tiers learn."""
         self.experiments.use(splits)
+        self.lessons.use(learning)
         self._deliveries = deliveries
         self.controller.use(deliveries)
         self._remember()
@@ -108,25 +123,44 @@ class Fleet:
         return StoreHealth(self.recorder.lag, self.recorder.failures)
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
-        """Count a request for its arm; only what its key dealt out is evidence."""
+        """Count a request for its arm, and keep what its tier may learn; only what its key dealt out is evidence."""
+        ticket = self._ticket(decision)
+        lesson, tier = decision.lesson, decision.tier
+        if ticket is None and (tier is None or not self.lessons.learns(tier.tier)):
+            return None
+        answered = Answered(ticket.served if ticket else None, lesson.tier if lesson else "")
+        self.recorder.remember(request_id, answered)
+        return partial(self._ended, ticket, decision, request_id)
+
+    def _ticket(self, decision: Routed) -> Ticket | None:
         split, key = decision.split, decision.key
         if split is None or key is None or decision.reason != "split":
             return None
         scope = Scope(split.name, split.revision, split.attempt, split.step)
-        ticket = self.recorder.began(scope, decision.variant, key.value)
-        self.recorder.remember(request_id, ticket.served)
-        return partial(_settle, ticket)
+        return self.recorder.began(scope, decision.variant, key.value)
+
+    def _ended(self, ticket: Ticket | None, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
+        if ticket is not None:
+            _settle(ticket, outcome)
+        lesson = decision.lesson
+        if lesson is not None and outcome is not None and outcome.is_evidence:
+            lesson = replace(lesson, prompt=question(lesson.prompt))
+            ok = not outcome.is_error and REFUSALS.isdisjoint(outcome.finish_reasons)
+            self.lessons.add(Taught(request_id, lesson, ok, decision.model.name, decision.route))
 
     async def score(self, feedback: Feedback) -> ScoreAnswer:
-        """Count a score for the arm that served the request, once."""
+        """Count a score for the arm that served the request, once, and for the tier that learns from it."""
         try:
-            served = await self.feedback.accept(feedback.request_id, feedback.score)
+            answered = await self.feedback.accept(feedback.request_id, feedback.score)
         except StoreError as error:
             log.warning("feedback_not_taken", problem=str(error))
             return "store_away"
-        match served:
-            case Served():
-                self.recorder.feedback(served, feedback.score)
+        match answered:
+            case Answered(served, tier):
+                if served is not None:
+                    self.recorder.feedback(served, feedback.score)
+                if tier:
+                    self.lessons.scored(tier, feedback.request_id, feedback.score)
                 return "accepted"
             case AlreadyGiven():
                 return "already_given"
@@ -137,6 +171,7 @@ class Fleet:
         """Count, follow and control until cancelled; `on_change` is called whenever `apply` would say something new."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.recorder.run())
+            tasks.create_task(self.lessons.run())
             tasks.create_task(self.controller.run())
             tasks.create_task(self.experiments.run())
             tasks.create_task(self._follow(on_change))
@@ -161,6 +196,7 @@ class Fleet:
     async def close(self) -> None:
         await self.controller.close()
         await self.recorder.close()
+        await self.lessons.close()
 
 
 def _settle(ticket: Ticket, outcome: Outcome | None) -> None:

@@ -5,6 +5,7 @@ embedded server is joined while it runs, and started for the moment where not.
 """
 
 import json
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,15 +19,19 @@ from wissel.admin.api import call_headers, find_principal
 from wissel.admin.views import View, decision_view
 from wissel.app import dry_router
 from wissel.config import Config, redis_url
+from wissel.config.shapes import suggestion
 from wissel.core.access import Principal
 from wissel.core.decision import Denied
 from wissel.errors import ConfigError
 from wissel.extproc.dry_run import dry_run
+from wissel.quality.live import By, Summary, labels_of, rows_of, summarize
 from wissel.router import Router
 from wissel.store.audit import Audit
+from wissel.store.base import Entry
 from wissel.store.connection import Connection
 from wissel.store.embedded import joined_redis
 from wissel.store.keys import Keys
+from wissel.store.lessons import Lessons
 from wissel.store.managed_keys import ManagedKeys
 
 
@@ -36,6 +41,7 @@ class Store:
 
     keys: ManagedKeys
     audit: Audit
+    lessons: Lessons
 
 
 @asynccontextmanager
@@ -43,7 +49,7 @@ async def opened_store(config: Config, data: Path) -> AsyncGenerator[Store]:
     """The configuration's store; `data` is where an embedded one lives. Raises ConfigError and StoreError."""
     url = redis_url(config)
     if url is None:
-        raise ConfigError(["redis: missing; managed keys and the audit trail are kept there"])
+        raise ConfigError(["redis: missing; managed keys, the audit trail and what tiers learn are kept there"])
     if url == "embedded":
         async with joined_redis(data) as joined, _connected(joined, config.namespace) as store:
             yield store
@@ -57,9 +63,59 @@ async def _connected(url: str, namespace: str) -> AsyncGenerator[Store]:
     connection = Connection(url)
     names = Keys(namespace)
     try:
-        yield Store(ManagedKeys(connection, names), Audit(connection, names))
+        yield Store(ManagedKeys(connection, names), Audit(connection, names), Lessons(connection, names))
     finally:
         await connection.close()
+
+
+# Lessons.
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what it says."""
+
+    rows: int
+    with_prompts: int
+    of_other_ends: int
+    """Requests left out because the tier's ends were others then."""
+    summary: Summary
+
+
+async def export_lessons(
+    config: Config, tier: str, out: Path, *, by: By, since: float, who: str, data: Path
+) -> Exported:
+    """Write what live traffic taught `tier` since a time (Unix) as rows for training; the audit trail names `who` did.
+
+    Writes nothing where there are no labels of both ends. Raises ConfigError and StoreError.
+    """
+    section = next((each for each in config.tiers if each.name == tier), None)
+    if section is None:
+        raise ConfigError([f'no tier is named "{tier}"{suggestion(tier, [each.name for each in config.tiers])}'])
+    async with opened_store(config, data) as store:
+        kept = [each for each in await store.lessons.read(tier) if each.at >= since]
+        lessons = [each for each in kept if each.lesson.ends == (section.strong, section.weak)]
+        labels = labels_of(lessons, by)
+        summary = summarize(lessons, labels)
+        if not summary.strong.labelled or not summary.weak.labelled:
+            return Exported(0, 0, len(kept) - len(lessons), summary)
+        rows = rows_of(labels)
+        with_prompts = sum("prompt" in row for row in rows)
+        # Who takes prompts away is known before they are gone.
+        told = {"rows": len(rows), "with_prompts": with_prompts, "by": by}
+        await store.audit.add(Entry(f"tier/{tier}", "exported", who, f"{len(rows)} rows for training", told))
+    _write_privately(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return Exported(len(rows), with_prompts, len(kept) - len(lessons), summary)
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """A file that only its owner reads."""
+    try:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError([f'--out: cannot write "{path}": {error.strerror}']) from error
 
 
 # Cases.

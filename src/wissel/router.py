@@ -39,7 +39,7 @@ from wissel.core.quota import exceeded, uncounted
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
 from wissel.core.snapshot import OnStoreFailure, Snapshot
-from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate
+from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
 from wissel.quality.serving import Grader
 from wissel.telemetry import Telemetry
@@ -91,10 +91,12 @@ class Router:
     denials: Denials | None = None
     """None where nobody is told."""
     tracing: Tracing = field(default_factory=Tracing)
+    explores: bool = True
+    """Whether tiers that learn leave their share of requests to a coin."""
 
     def uncounted(self) -> "Router":
-        """The same decisions, drawing nothing from any limit and told to nobody."""
-        return replace(self, limiter=None, denials=None)
+        """The same decisions, drawing nothing from any limit, told to nobody and left to no coin."""
+        return replace(self, limiter=None, denials=None, explores=False)
 
     def identify(self, head: Head) -> Principal | Denied:
         """Who is calling."""
@@ -150,7 +152,7 @@ class Router:
         rate = self._recall_rate(tier, request.conversation) if tier else None
         if tier is not None and rate is None:
             return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
-        grading = self._grading(tier, rate)
+        grading = self._grading(tier, rate, request_id)
         with step("authorize"):
             return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
 
@@ -211,8 +213,10 @@ class Router:
             log.exception("grader_failed", tier=tier.name)
             return NoWinRate("failed")
 
-    def _grading(self, tier: Tier | None, rate: WinRate | NoWinRate | None) -> Grading | None:
-        return None if tier is None or rate is None else Grading(rate, self.thresholds.of(tier).threshold)
+    def _grading(self, tier: Tier | None, rate: WinRate | NoWinRate | None, request_id: str) -> Grading | None:
+        if tier is None or rate is None:
+            return None
+        return Grading(rate, self.thresholds.of(tier).threshold, toss(tier, request_id) if self.explores else None)
 
     async def _wait_then_decide(
         self,
@@ -227,7 +231,7 @@ class Router:
             scores = await self.classify(request.conversation)
         tier = tier_for(self.snapshot, admitted, scores)
         rate = await self._grade(tier, request.conversation) if tier else None
-        grading = self._grading(tier, rate)
+        grading = self._grading(tier, rate, request_id)
         with step("authorize"):
             return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
 

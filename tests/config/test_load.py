@@ -471,6 +471,7 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
         ("strong_share: 0.3", "threshold: 0.3, strong_share: 0.3", "should have either strong_share or threshold"),
         ("strong_share: 0.3", "threshold: 0.3, threshold_min: 0.1", "limits a threshold that moves"),
         ("strong_share: 0.3", "strong_share: 30", "tiers[0].strong_share"),
+        ("strong_share: 0.3", "strong_share: 0.3, learn: {explore: 0.1}", "what it keeps is kept in redis"),
         ("type: length", "type: lenght", 'did you mean "length"?'),
         ("type: length", "type: similarity", 'the router "similarity" should have path'),
         ("type: length", "type: length, path: x", 'the router "length" should have no path'),
@@ -479,6 +480,27 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
 def test_what_is_wrong_with_a_tier_is_found(before: str, after: str, said: str):
     assert before in TIERED
     assert said in only_problem(TIERED.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("learn", "said"),
+    [
+        ("{}", "tiers[0].learn.explore: missing"),
+        ("{explore: 0.51}", "tiers[0].learn.explore: should be at most 0.5"),
+        ("{explore: 0.1, keep: 10s}", "tiers[0].learn.keep: should be at least 60"),
+        ("{explore: 0.1, prompt: true}", 'did you mean "prompts"?'),
+    ],
+)
+def test_what_is_wrong_with_what_a_tier_learns_is_found(learn: str, said: str):
+    text = TIERED.replace("strong_share: 0.3", f"strong_share: 0.3, learn: {learn}") + "redis: embedded\n"
+
+    assert said in only_problem(text)
+
+
+def test_a_share_that_exploring_alone_exceeds_is_found():
+    text = TIERED.replace("strong_share: 0.3", "strong_share: 0.04, learn: {explore: 0.1}") + "redis: embedded\n"
+
+    assert "strong_share should lie between 0.05 and 0.95" in only_problem(text)
 
 
 ROLLOUT = """

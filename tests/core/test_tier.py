@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from wissel.core.tier import (
     Budget,
     Grading,
+    Learning,
     NoWinRate,
     Thresholds,
     Tier,
@@ -12,6 +13,7 @@ from wissel.core.tier import (
     begin,
     grade,
     observe,
+    toss,
 )
 
 BOTH = ("strong", "weak")
@@ -54,6 +56,51 @@ def test_without_a_win_rate_the_fallback_serves(reason, fallback):
     graded = grade(tier(fallback=fallback), Grading(NoWinRate(reason, "why"), 0.5), BOTH)
 
     assert (graded.end, graded.reason, graded.detail, graded.is_evidence) == (fallback, reason, "why", False)
+
+
+LEARNER = tier(learning=Learning(0.1))
+
+
+def test_the_share_to_explore_is_dealt_out_fairly_by_the_requests_id():
+    """20,000 ids: 1,000 a side, give or take five standard deviations."""
+    coins = [toss(LEARNER, f"wr-{number}") for number in range(20_000)]
+
+    assert coins.count("strong") == pytest.approx(1000, abs=155)
+    assert coins.count("weak") == pytest.approx(1000, abs=155)
+
+
+def test_a_coin_says_the_same_on_every_replica():
+    assert [toss(LEARNER, f"wr-{n}") for n in range(500)] == [toss(LEARNER, f"wr-{n}") for n in range(500)]
+
+
+def test_a_tier_that_does_not_learn_tosses_no_coin():
+    assert {toss(tier(), f"wr-{number}") for number in range(1000)} == {None}
+
+
+@pytest.mark.parametrize("coin", BOTH)
+def test_a_coin_decides_whatever_the_win_rate(coin):
+    found = [grade(LEARNER, Grading(WinRate(rate), 0.5, coin), BOTH) for rate in (0.1, 0.9)]
+
+    assert [(each.end, each.reason, each.is_evidence) for each in found] == [(coin, "explored", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "able", "reason"), [(WinRate(0.1), ("strong",), "only_end"), (NoWinRate("late"), BOTH, "late")]
+)
+def test_where_there_is_no_choice_no_coin_decides(rate, able, reason):
+    assert grade(LEARNER, Grading(rate, 0.5, "weak"), able).reason == reason
+
+
+def test_a_budget_is_held_with_the_requests_that_a_coin_decided():
+    held = tier(budget(share=0.2, start=0.8, step=0.03), learning=Learning(0.2))
+    holder, strong = begin(held), 0
+    for number in range(4000):
+        coin = toss(held, f"wr-{number}")
+        end = grade(held, Grading(WinRate((37 * number % 100) / 100), holder.threshold, coin), BOTH).end
+        holder = observe(holder, held, end)
+        strong += end == "strong"
+
+    assert strong / 4000 == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_fixed_threshold_stays():

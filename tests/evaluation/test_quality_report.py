@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from quality.world import EASY, battles, encode, rows, write
 from wissel.cli import app
 from wissel.core.tier import Tier
+from wissel.evaluation.bench_quality import budgets, lines, tables
 from wissel.evaluation.quality import beside, cached, change_of_traffic, cross_validate, folds
 from wissel.evaluation.quality_report import assess, hold, page, play
 from wissel.quality import artifact
@@ -58,6 +59,7 @@ def test_a_page_needs_nothing_else_and_escapes_what_it_is_told(folder):
     assert "<svg" in shown
     assert "http" not in shown
     assert "oracle" in shown
+    assert "saves at 50 %" in shown
 
 
 def test_a_fixed_threshold_is_played_as_it_is():
@@ -136,3 +138,23 @@ def test_what_cannot_be_done_is_bad_usage(arguments, said):
 
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_every_protocol_has_its_table_and_length_stands_beside_gsm8k():
+    files = {"MMLU": battles(200, seed=1), "GSM8K": battles(100, seed=2)}
+    told: list[str] = []
+    found = tables(files, encoder=False, few=40, progress=told.append)
+    held = budgets(files["MMLU"], files["GSM8K"].prompts)
+    shown = "\n".join(lines({"similarity": {"labels": 10, "p50": 0.1, "p99": 0.2}}, found, held))
+
+    assert list(found) == [
+        "MMLU, five-fold, 160 labels",
+        "MMLU, five-fold, 40 labels",
+        "MMLU, five-fold, 160 one-sided labels",
+        "GSM8K, five-fold, 80 labels",
+        "GSM8K, learned from 200 labels of MMLU",
+    ]
+    assert all("length" in results for title, results in found.items() if title.startswith("GSM8K"))
+    assert len(held) == 9
+    assert "budget 30 %: MMLU" in shown
+    assert "similarity: fold 5 of 5" in "\n".join(told)

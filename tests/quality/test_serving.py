@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from google.protobuf.json_format import ParseDict
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from factories import conversation, request, snapshot
@@ -226,9 +227,11 @@ async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(tele
     session.message(spoken({"request_body": {"body": b64encode(BODY).decode(), "end_of_stream": True}}))
     answer = pb.ProcessingResponse.FromString(stream.sent[-1])
     told = answer.dynamic_metadata["wissel"]
+    await asyncio.sleep(0)  # it is counted once the answer is out
 
     assert router.thresholds.of(thrifty).requests == 1
-    assert (told["tier"], told["tier_end"], told["win_rate"], told["threshold"]) == ("thrifty", "strong", 1.0, 0.5)
+    assert (told["tier"], told["tier_end"], told["tier_reason"]) == ("thrifty", "strong", "threshold")
+    assert (told["win_rate"], told["threshold"]) == (1.0, 0.5)
 
 
 async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
@@ -258,3 +261,27 @@ async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
     ]
 
     assert ends == ["small", "large"]
+
+
+async def test_a_router_of_other_embeddings_is_refused_before_it_serves(tmp_path):
+    artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
+    wider = Batcher(lambda texts: np.hstack([encode(texts)] * 2))
+
+    async def embedder():
+        return wider
+
+    with pytest.raises(ModelError, match="learned from other embeddings than this version makes"):
+        await Graders(embedder).build([section(tmp_path)], snapshot(tiers={"thrifty": thrifty}))
+    await wider.close()
+
+
+async def test_a_router_that_gives_no_number_is_refused_before_it_serves(tmp_path, batcher):
+    artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
+    tensors = {**similarity.tensors(), "outcomes": np.full(100, np.nan, np.float32)}
+    save_file(tensors, tmp_path / artifact.TENSORS_FILE)
+
+    async def embedder():
+        return batcher
+
+    with pytest.raises(ModelError, match="gives the win rate nan"):
+        await Graders(embedder).build([section(tmp_path)], snapshot(tiers={"thrifty": thrifty}))

@@ -1,5 +1,6 @@
 """The routers that bring torch, trained end to end on models of a few thousand weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from wissel.quality.base import Prompts
 from wissel.quality.causal import LABELS, CausalRouter
 from wissel.quality.data import Source
 from wissel.quality.encoder import EncoderRouter
-from wissel.quality.finetune import label_shares
+from wissel.quality.finetune import Plan, finetuned, label_shares
 from wissel.quality.metrics import call_performance
 from wissel.quality.train import Recipe, train
 
@@ -22,6 +23,15 @@ transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 WORDS = (*HARD, *EASY, "please", "tell", "about", "number", "and", "thanks", *map(str, range(10)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices of a few thousand numbers: several threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +73,7 @@ known, unseen = battles(300, seed=1), battles(200, seed=2)
 
 def test_an_encoder_learns_which_topics_are_hard(tiny_bert, tmp_path):
     told: list[str] = []
-    router = EncoderRouter.fit(known, tiny_bert, epochs=12, progress=told.append)
+    router = finetuned(lambda: EncoderRouter(tiny_bert), known, Plan(epochs=12, progress=told.append))
     artifact.save(tmp_path, router, artifact.Card(kind="encoder", seed=0))
     again, _ = artifact.load(tmp_path)
 
@@ -75,7 +85,7 @@ def test_an_encoder_learns_which_topics_are_hard(tiny_bert, tmp_path):
 
 def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
     before = EncoderRouter(tiny_bert)._encoder.state_dict()
-    after = EncoderRouter.fit(known, tiny_bert, epochs=1, trained_layers=1)._encoder.state_dict()
+    after = finetuned(lambda: EncoderRouter(tiny_bert, trained_layers=1), known, Plan(epochs=1))._encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
 
     assert changed
@@ -83,7 +93,7 @@ def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
 
 
 def test_a_causal_model_learns_which_topics_are_hard(tiny_llama, tmp_path):
-    router = CausalRouter.fit(known, tiny_llama, epochs=8, rate=3e-3)
+    router = finetuned(lambda: CausalRouter(tiny_llama, rate=3e-3), known, Plan(epochs=8))
     artifact.save(tmp_path, router, artifact.Card(kind="causal", seed=0))
     again, _ = artifact.load(tmp_path)
 

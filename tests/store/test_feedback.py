@@ -2,14 +2,14 @@ import asyncio
 
 import pytest
 
-from wissel.store.base import AlreadyGiven, Scope, Served, Unknown
+from wissel.store.base import AlreadyGiven, Answered, Scope, Served, Unknown
 from wissel.store.connection import Connection
 from wissel.store.feedback import Feedback
 from wissel.store.keys import FEEDBACK_TTL, Keys
 
 pytestmark = pytest.mark.slow
 
-SERVED = Served(Scope("chat", "r1", 1, 2), "canary", 17, is_counted=True)
+SERVED = Answered(Served(Scope("chat", "r1", 1, 2), "canary", 17, is_counted=True), lesson="thrifty")
 
 
 @pytest.fixture
@@ -23,11 +23,17 @@ async def test_a_score_is_for_the_arm_that_served(feedback: Feedback):
     assert await feedback.accept("wr-1", 1.0) == SERVED
 
 
+async def test_an_answer_that_no_split_dealt_out_takes_a_score_too(feedback: Feedback):
+    await feedback.remember([("wr-1", Answered(lesson="thrifty"))])
+
+    assert await feedback.accept("wr-1", 1.0) == Answered(lesson="thrifty")
+
+
 async def test_of_many_scores_at_once_one_is_accepted(feedback: Feedback):
     await feedback.remember([("wr-1", SERVED)])
 
     answers = await asyncio.gather(*(feedback.accept("wr-1", 1.0) for _ in range(10)))
-    assert sorted(type(answer).__name__ for answer in answers) == ["AlreadyGiven"] * 9 + ["Served"]
+    assert sorted(type(answer).__name__ for answer in answers) == ["AlreadyGiven"] * 9 + ["Answered"]
 
 
 async def test_remembering_a_request_again_does_not_take_another_score(feedback: Feedback):

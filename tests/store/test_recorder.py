@@ -10,7 +10,7 @@ import pytest
 from real import until
 from redis_server import RedisServer
 from wissel.errors import StoreError
-from wissel.store.base import AlreadyGiven, Scope, Unknown
+from wissel.store.base import Answered, Scope
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
@@ -308,14 +308,14 @@ async def test_a_replica_killed_with_sigkill_loses_at_most_what_came_since_its_l
 async def test_two_scores_for_one_request_are_one(redis: Connection, keys: Keys):
     replica, feedback = recorder(redis), Feedback(redis, keys)
     ticket = replica.began(SCOPE, "canary", "ada")
-    replica.remember("wr-1", ticket.served)
+    replica.remember("wr-1", Answered(ticket.served))
     ticket.ended()
     await replica.flush()
 
     for _ in range(2):
         accepted = await feedback.accept("wr-1", 0.5)
-        if not isinstance(accepted, AlreadyGiven | Unknown):
-            replica.feedback(accepted, 0.5)
+        if isinstance(accepted, Answered) and accepted.served:
+            replica.feedback(accepted.served, 0.5)
     await replica.close()
     sample = (await Counters(redis, keys).read(SCOPE)).arm("canary").sample("feedback")
     assert (sample.count, sample.total) == (1, 0.5)
@@ -338,7 +338,7 @@ async def test_requests_are_remembered_once_redis_is_back(mortal: RedisServer, k
     replica = recorder(connection)
     mortal.kill()
     ticket = replica.began(SCOPE, "canary", "ada")
-    replica.remember("wr-1", ticket.served)
+    replica.remember("wr-1", Answered(ticket.served))
     ticket.dropped()
     with pytest.raises(StoreError):
         await replica.flush()
@@ -347,7 +347,7 @@ async def test_requests_are_remembered_once_redis_is_back(mortal: RedisServer, k
 
     accepted = await Feedback(connection, keys).accept("wr-1", 1.0)
     await connection.close()
-    assert accepted == ticket.served
+    assert accepted == Answered(ticket.served)
 
 
 async def test_the_flusher_survives_what_nobody_thought_of(redis: Connection, monkeypatch: pytest.MonkeyPatch):

@@ -2,19 +2,32 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from wissel.cli._output import JsonOption, err, honest_exits, out, print_json
+from wissel.cli._output import ConfigOption, JsonOption, err, honest_exits, out, print_json
 from wissel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wissel.operate import Exported
 
 app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
 
+EMBEDDED_AT_ONCE = 1000
+"""Prompts between two words of progress: some seconds."""
+
 DataOption = Annotated[
-    list[str], typer.Option("--data", help="A file of labels, or FILE:WEIGHT; may be repeated.", show_default=False)
+    list[str],
+    typer.Option(
+        "--data",
+        help="A file of labels, or FILE:WEIGHT; may be repeated. With several, figures also show what the first alone "
+        "teaches (but for encoder and causal, which it would take twice as long).",
+        show_default=False,
+    ),
 ]
 RouterOption = Annotated[Path, typer.Option("--router", help="The folder of a trained router.", show_default=False)]
 StrongOption = Annotated[list[str] | None, typer.Option("--strong", help="In battles: the strong model; repeatable.")]
@@ -92,6 +105,75 @@ def tier_label(
     else:
         typer.echo(f"{out_file}: {tally}")
     raise typer.Exit(1 if tally.failed else 0)
+
+
+@app.command("export")
+def tier_export(
+    config: ConfigOption,
+    tier: Annotated[str, typer.Argument(help="The tier's name; it has `learn` in the configuration.")],
+    out_file: Annotated[
+        Path, typer.Option("--out", help="The file to write, for its owner alone.", show_default=False)
+    ],
+    by: Annotated[
+        Literal["feedback", "outcome"],
+        typer.Option(help="feedback: what callers said; outcome: whether there was an answer."),
+    ] = "feedback",
+    since: Annotated[datetime | None, typer.Option(help="Leave out what is older (UTC).", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Where `redis: embedded` keeps its data.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what live traffic taught as rows for `wissel tier train`; exit 1 if there is nothing to learn yet.
+
+    Only requests whose end a coin chose are among them (`tiers[].learn.explore`); a row says how the end that served
+    did against a typical answer. Prompts are there if `learn.prompts` let them be kept. The audit trail tells of it.
+    """
+    from dataclasses import asdict
+
+    from wissel.cli.access import operator
+    from wissel.cli.serve import data_directory
+    from wissel.config import load
+    from wissel.operate import export_lessons
+
+    after = since.replace(tzinfo=UTC).timestamp() if since else 0.0
+    with honest_exits():
+        found = asyncio.run(
+            export_lessons(
+                load(config), tier, out_file, by=by, since=after, who=operator(), data=data or data_directory()
+            )
+        )
+    if as_json:
+        print_json({"tier": tier, "out": str(out_file) if found.rows else None, "by": by, **asdict(found)})
+    else:
+        _show_exported(out_file, by, found)
+    raise typer.Exit(0 if found.rows else 1)
+
+
+def _show_exported(out_file: Path, by: str, found: "Exported") -> None:
+    summary = found.summary
+    explored = summary.strong.explored + summary.weak.explored
+    if found.rows:
+        typer.echo(f"{out_file}: {found.rows} rows, {found.with_prompts} with a prompt")
+    else:
+        typer.echo(
+            f"nothing is written: a coin chose the end of {explored} requests, and both ends need a label by {by}"
+        )
+    table = Table("end", "requests", "labelled", "mean score", box=None, pad_edge=False)
+    for name, side in (("strong", summary.strong), ("weak", summary.weak)):
+        mean = "" if side.mean is None else f"{side.mean:.3f}"
+        table.add_row(name, str(side.explored), str(side.labelled), mean)
+    out.print(table, highlight=False)
+    if summary.gain is not None and summary.interval is not None:
+        low, high = summary.interval
+        typer.echo(f"the strong end is better by {summary.gain:.3f} (95 %: {low:.3f} to {high:.3f})")
+    if summary.apgr is not None and summary.apgr_interval is not None:
+        low, high = summary.apgr_interval
+        typer.echo(f"the router that served has APGR {summary.apgr:.3f} (95 %: {low:.3f} to {high:.3f})")
+    if found.of_other_ends:
+        typer.echo(f"{found.of_other_ends} requests are left out: the tier had other ends then")
+    for warning in summary.warnings:
+        err.print(f"warning: {warning}", markup=False)
+    if found.rows > found.with_prompts:
+        err.print("warning: no router learns from rows without a prompt; `learn: {prompts: true}` keeps them")
 
 
 def _price(written: str) -> tuple[str, tuple[float, float]]:
@@ -178,6 +260,10 @@ def tier_eval(
         return
     typer.echo(f"{len(battles)} prompts")
     _show_figures({card.kind: found, **found["baselines"]})
+    for percent, times in found["cost_saving"].items():
+        share = f"{100 * found['cpt'][percent]:.1f} % strong calls, {times:.2f} times fewer than at random"
+        cost = f", {100 * found['relative_cost'][percent]:.1f} % of the strong one's cost" if price else ""
+        typer.echo(f"{percent} % of the gap: {share}{cost}")
     for each in found["budgets"]:
         typer.echo(
             f"budget {100 * each['target']:.0f} %: {100 * each['fixed']:.1f} % with the calibrated threshold, "
@@ -190,10 +276,18 @@ def _sides(strong: list[str] | None, weak: list[str] | None) -> dict[str, tuple[
 
 
 def _encode(texts: Any) -> Any:
+    import numpy as np
+
     from wissel.classifiers.encoder import Encoder
     from wissel.classifiers.export import ensure
 
-    return Encoder.load(ensure(), threads=os.cpu_count() or 1).encode(texts)
+    encoder = Encoder.load(ensure(), threads=os.cpu_count() or 1)
+    found: list[Any] = []
+    for at in range(0, len(texts), EMBEDDED_AT_ONCE):
+        if at:
+            err.print(f"{at} of {len(texts)} prompts embedded")
+        found.append(encoder.encode(texts[at : at + EMBEDDED_AT_ONCE]))
+    return np.concatenate(found)
 
 
 def _show_figures(rows: dict[str, dict[str, Any]]) -> None:

@@ -25,7 +25,7 @@ from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Co
 from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
-from wissel.core.tier import Budget, Tier
+from wissel.core.tier import Budget, Learning, Tier
 from wissel.errors import ConfigError
 
 DECIDING = {
@@ -345,7 +345,9 @@ def _tier(each: model.Tier) -> Tier:
         share = each.strong_share or 0.0
         start = min(max(1 - share, each.threshold_min), each.threshold_max)
         policy = Budget(share, start, _FIRST_STEP, each.threshold_min, each.threshold_max)
-    return Tier(each.name, each.strong, each.weak, policy, each.fallback, each.deadline_ms / 1000)
+    learn = each.learn
+    learning = Learning(learn.explore, learn.prompts, learn.keep, learn.max_requests) if learn else None
+    return Tier(each.name, each.strong, each.weak, policy, each.fallback, each.deadline_ms / 1000, learning)
 
 
 _KINDS: dict[str, KeyKind] = {

@@ -152,6 +152,8 @@ def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) 
             yield from _unknown(tier[end], wanted, others)
         if tier["weak"].text is not None and tier["weak"].text == tier["strong"].text:
             yield tier["weak"].problem(f"{quote(tier['weak'].text)} is the strong end as well")
+        if tier["learn"].present and not root["redis"].present:
+            yield tier["learn"].problem('what it keeps is kept in redis; add redis: a URL, or "embedded"')
         for limit in ("threshold_min", "threshold_max"):
             if tier["threshold"].present and tier[limit].present:
                 yield tier[limit].problem("limits a threshold that moves, and this one is fixed")

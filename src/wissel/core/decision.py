@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from wissel.core.access import Principal
 from wissel.core.intent import Intent
+from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, Split, TargetingKey
@@ -48,6 +49,8 @@ class Routed:
     """What it drew from limits, to be settled when it is over."""
     tier: Graded | None = None
     """Strong or weak, and why; None where the target is no tier."""
+    lesson: Lesson | None = None
+    """What a tier that learns may keep of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent, NoScores, Scores, choose_route
+from wissel.core.lesson import lesson_of
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
@@ -138,6 +139,7 @@ def _serve(
         shadow_ids=permit.shadow_ids,
         unable=unable,
         tier=graded,
+        lesson=lesson_of(tier, graded, request.conversation.last_user) if tier and graded else None,
     )
 
 

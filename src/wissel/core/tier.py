@@ -12,16 +12,24 @@ requests the realised share differs from the budget by exactly the way that the
 threshold went, divided by n × step (adaptive conformal inference, Gibbs and
 Candès 2021, proposition 4.1). It assumes nothing about the traffic. Every
 replica runs it on its own requests; where each holds the share, all do.
+
+A tier that learns leaves a small share of its requests to a fair coin instead:
+only where either end could have served does an answer say how the two compare.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
+
+from wissel.core.split import bucket
 
 Strength = Literal["strong", "weak"]
 
-TierReason = Literal["threshold", "only_end", "late", "failed", "empty"]
-"""Why an end was chosen: by the threshold, because the other cannot serve, or without a win rate."""
+TierReason = Literal["threshold", "explored", "only_end", "late", "failed", "empty"]
+"""Why an end was chosen: by the threshold, by a coin, because the other cannot serve, or without a win rate."""
+
+_COINS: Final = 1_000_000
+"""Points of the line on which a request's coin lies, for each side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,20 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Learning:
+    """What a tier keeps of live traffic, for its router to be trained again."""
+
+    explore: float
+    """The share of its requests whose end a coin chooses; those are what is kept."""
+    prompts: bool = False
+    """Whether what was asked is kept."""
+    keep: float = 30 * 86_400.0
+    """Seconds for which a request is kept."""
+    most: int = 100_000
+    """Requests that are kept, about; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """Two targets, of which the better and dearer one is for hard requests."""
 
@@ -57,6 +79,8 @@ class Tier:
     """Where a request goes whose win rate is not known."""
     deadline: float = 0.15
     """Seconds that a request waits for its win rate."""
+    learning: Learning | None = None
+    """None where nothing is kept, and nothing left to a coin."""
 
     @property
     def ends(self) -> tuple[tuple[Strength, str], ...]:
@@ -86,6 +110,8 @@ class Grading:
 
     rate: WinRate | NoWinRate
     threshold: float
+    coin: Strength | None = None
+    """What a coin says; None for a request that the threshold decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +128,8 @@ class Graded:
 
     @property
     def is_evidence(self) -> bool:
-        """Whether the budget counts it: only a choice between both ends does."""
-        return self.reason == "threshold"
+        """Whether the budget counts it: only a choice between both ends does, whoever made it."""
+        return self.reason in {"threshold", "explored"}
 
 
 def grade(tier: Tier, grading: Grading, able: Collection[Strength]) -> Graded:
@@ -116,9 +142,23 @@ def grade(tier: Tier, grading: Grading, able: Collection[Strength]) -> Graded:
     match rate:
         case NoWinRate(reason, detail):
             return Graded(tier.name, tier.fallback, reason, threshold, detail=detail)
+        case WinRate() if grading.coin is not None:
+            return Graded(tier.name, grading.coin, "explored", threshold, value, router)
         case WinRate():
             end: Strength = "strong" if rate.value >= threshold else "weak"
             return Graded(tier.name, end, "threshold", threshold, value, router)
+
+
+def toss(tier: Tier, request_id: str) -> Strength | None:
+    """The end that a fair coin chose for this request; None for those that are none of the share to explore.
+
+    The coin is the hash of the request's id, which is random and told to nobody before the answer.
+    """
+    if tier.learning is None:
+        return None
+    point = bucket(f"{tier.name}/explore", request_id, 2 * _COINS)
+    side = round(tier.learning.explore * _COINS)
+    return "strong" if point < side else "weak" if point < 2 * side else None
 
 
 @dataclass(frozen=True, slots=True)

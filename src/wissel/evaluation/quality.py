@@ -12,9 +12,11 @@ has changed at once to the other file.
 
 import argparse
 import json
+import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -25,12 +27,14 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Encoder, Vectors
 from wissel.classifiers.export import ensure, find_source
-from wissel.core.tier import Budget, Tier
+from wissel.core.lesson import Lesson, Taught
+from wissel.core.tier import Budget, Strength, Tier
 from wissel.evaluation.quality_report import play
 from wissel.quality.artifact import QUANTILES, TORCH_KINDS, Card
-from wissel.quality.base import Battles, Encode, Prompts
+from wissel.quality.base import Battles, Encode, Progress, Prompts
 from wissel.quality.baselines import AlwaysStrong, AlwaysWeak, Length, Random
 from wissel.quality.data import Source, read
+from wissel.quality.live import Label, rows_of
 from wissel.quality.metrics import Figures, Floats, Graded, call_performance, figures, oracle
 from wissel.quality.serving import calibrated
 from wissel.quality.train import Recipe, embedder
@@ -38,6 +42,7 @@ from wissel.quality.train import Recipe, embedder
 FOLDS = 5
 AFTER_CHANGE = 500
 """So many requests after a change of traffic are looked at."""
+COIN = 0.5
 SHARES = (0.2, 0.3, 0.5)
 """Budgets that `--then` plays."""
 ROUTERS = ("similarity", "factorization", "neighbours", "intent")
@@ -61,14 +66,30 @@ def folds(count: int, *, seed: int, parts: int = FOLDS) -> Iterator[tuple[NDArra
         yield np.concatenate([part for other, part in enumerate(cut) if other != at]), held
 
 
-def cross_validate(recipe: Recipe, battles: Battles, *, rows: int | None = None, parts: int = FOLDS) -> Result:
-    """Means over the folds; with `rows`, each learns from so many of the rows that it may see."""
+def cross_validate(
+    recipe: Recipe,
+    battles: Battles,
+    *,
+    rows: int | None = None,
+    parts: int = FOLDS,
+    told: Callable[[Battles], Battles] = lambda known: known,
+    progress: Progress | None = None,
+) -> Result:
+    """Means over the folds; with `rows`, each learns from so many of the rows that it may see.
+
+    `told` is what a router is told of the labels that it may see; it is always measured on the labels themselves.
+    """
     began = perf_counter()
     found: list[tuple[Floats, Graded]] = []
-    for known, held in folds(len(battles), seed=recipe.seed, parts=parts):
-        router = recipe.fit(battles.take(known[:rows]))
+    for number, (every, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
+        # The rows that a fold may see begin with those of the first folds, so a part of them is drawn.
+        known = every if rows is None else np.random.default_rng((recipe.seed, number)).permutation(every)[:rows]
+        router = recipe.fit(told(battles.take(known)), progress if recipe.kind in TORCH_KINDS else None)
         test = battles.take(held)
         found.append((router.win_rates(test.prompts), test.graded))
+        if progress is not None:
+            apgr, took = call_performance(*found[-1]).apgr, perf_counter() - began
+            progress(f"{recipe.kind}: fold {number} of {parts}, APGR {apgr:.3f}, {took:.0f} s so far")
     return _result(found, recipe.seed, began)
 
 
@@ -81,6 +102,30 @@ def beside(battles: Battles, *, seed: int, parts: int = FOLDS) -> dict[str, Resu
         results[kind.KIND] = _result(found, seed, perf_counter())
     results["oracle"] = _result([(oracle(test.graded), test.graded) for test in tests], seed, perf_counter())
     return results
+
+
+def transferred(recipe: Recipe, battles: Battles, other: Battles) -> Result:
+    """Learned from all of the one and measured on the other, which nothing was chosen by."""
+    began = perf_counter()
+    return _result([(recipe.fit(battles).win_rates(other.prompts), other.graded)], recipe.seed, began)
+
+
+def one_sided(battles: Battles, *, seed: int) -> Battles:
+    """As `wissel tier export` would have it, had a coin picked one answer of each prompt and its caller rated it."""
+    coin = np.random.default_rng(seed).random(len(battles)) < COIN
+    served: list[tuple[Strength, float]] = [
+        ("strong", float(strong)) if is_strong else ("weak", float(weak))
+        for is_strong, strong, weak in zip(coin, battles.quality_a, battles.quality_b, strict=True)
+    ]
+    rows = rows_of(
+        [
+            Label(Taught("", Lesson("", ("", ""), end, 0.5), ok=True, model="", score=score), score)
+            for end, score in served
+        ]
+    )
+    columns = (np.array([row[name] for row in rows]) for name in ("strong", "weak", "weight"))
+    quality_a, quality_b, weights = columns
+    return replace(battles, quality_a=quality_a, quality_b=quality_b, weights=battles.weights * weights)
 
 
 @dataclass(frozen=True)
@@ -157,6 +202,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", type=Path, help="the model that `encoder` or `causal` begins with")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of training a fold, torch routers")
+    parser.add_argument("--progress", action="store_true", help="say on stderr how far it is")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     encode = cached(Encoder.load(ensure()).encode)
@@ -169,11 +215,12 @@ def main() -> None:
             for share in SHARES:
                 _print_changes(kind, change_of_traffic(Recipe(kind, seed=options.seed), battles, other, share))
         return
+    told = partial(print, file=sys.stderr) if options.progress else None
     results = beside(battles, seed=options.seed, parts=options.folds)
     for kind in kinds:
         base = options.base or (find_source() if kind == "encoder" else None)
         recipe = Recipe(kind, seed=options.seed, base=base, limit_s=options.limit)
-        results[kind] = cross_validate(recipe, battles, rows=options.rows, parts=options.folds)
+        results[kind] = cross_validate(recipe, battles, rows=options.rows, parts=options.folds, progress=told)
     if options.json:
         print(json.dumps({name: {**each.figures.as_json(), "folds": each.folds} for name, each in results.items()}))
         return

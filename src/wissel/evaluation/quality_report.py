@@ -134,6 +134,7 @@ def page(assessment: Mapping[str, Any], *, title: str) -> str:
         f"<tr><td>{escape(name)}</td><td>{each['apgr']:.3f}</td><td>{each['interval'][0]:.3f} to "
         f"{each['interval'][1]:.3f}</td><td>{each['apgr_ten_bins']:.3f}</td>"
         + "".join(f"<td>{100 * each['cpt'][str(percent)]:.1f} %</td>" for percent in RECOVERED)
+        + "".join(f"<td>{each['cost_saving'][str(percent)]:.2f} ×</td>" for percent in RECOVERED)
         + "</tr>"
         for name, each in rows
     )
@@ -151,7 +152,7 @@ def page(assessment: Mapping[str, Any], *, title: str) -> str:
     )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>
-<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#1f2328}}
+<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:58rem;margin:2rem auto;padding:0 1rem;color:#1f2328}}
 table{{border-collapse:collapse}}td,th{{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #d0d7de}}
 td:first-child,th:first-child{{text-align:left}}</style>
 <h1>{escape(title)}</h1>
@@ -159,7 +160,8 @@ td:first-child,th:first-child{{text-align:left}}</style>
 the weak one {assessment["quality"]["weak"]:.3f}.</p>
 {_plot(assessment["curves"])}
 <table><tr><th>router</th><th>APGR</th><th>95 %</th><th>ten bins</th>
-{"".join(f"<th>CPT({percent})</th>" for percent in RECOVERED)}</tr>{table}</table>
+{"".join(f"<th>CPT({percent})</th>" for percent in RECOVERED)}
+{"".join(f"<th>saves at {percent} %</th>" for percent in RECOVERED)}</tr>{table}</table>
 {held}
 </html>
 """

@@ -134,7 +134,8 @@ def _tier_metadata(graded: Graded | None) -> Metadata:
     if graded is None:
         return {}
     rate = {} if graded.win_rate is None else {"win_rate": graded.win_rate}
-    return {"tier": graded.tier, "tier_end": graded.end, "threshold": graded.threshold, **rate}
+    told = {"tier": graded.tier, "tier_end": graded.end, "tier_reason": graded.reason}
+    return {**told, "threshold": graded.threshold, **rate}
 
 
 def for_denied(decision: Denied, *, request_id: str) -> ImmediateResponse:

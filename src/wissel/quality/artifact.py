@@ -116,6 +116,14 @@ def save(folder: Path, router: QualityRouter, card: Card) -> None:
         raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
 
 
+def claim(folder: Path) -> None:
+    """Make the folder that a router will be saved to, before hours go into it. Raises ModelError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
+
+
 def read_card(folder: Path) -> Card:
     """Raises ModelError."""
     try:
@@ -124,7 +132,9 @@ def read_card(folder: Path) -> Card:
         card = Card(**{**read, **listed})
     except OSError as error:
         raise ModelError(f'no router is in "{folder}": {CARD_FILE} cannot be read: {error.strerror}') from error
-    except (ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: it has no "{error.args[0]}"') from error
+    except (ValueError, TypeError) as error:
         raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: {error}') from error
     if card.format != FORMAT:
         raise ModelError(f'"{folder}" has format {card.format}, and this version reads {FORMAT}; train it again')

@@ -15,6 +15,9 @@ Vectors = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors, in the order of the texts."""
 
+Progress = Callable[[str], None]
+"""Told in a line how far something is that takes minutes."""
+
 Tensors = Mapping[str, NDArray[np.float32]]
 Settings = Mapping[str, float | int | str | list[str]]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wissel.errors import ModelError
 from wissel.quality.base import Battles, Prompts
-from wissel.quality.finetune import Progress, finetune, libraries, win_rates_of
+from wissel.quality.finetune import libraries, win_rates_of
 from wissel.quality.metrics import Floats
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ INSTRUCTION = (
 MAX_TOKENS = 1024
 """Of the question; a longer one loses its end, never the instruction."""
 
-EPOCHS = 1
 RATE = 1e-5
 
 
@@ -43,9 +42,13 @@ class CausalRouter:
     KIND: ClassVar[str] = "causal"
     NEEDS_VECTORS: ClassVar[bool] = False
     BATCH: ClassVar[int] = 8
+    EPOCHS: ClassVar[int] = 1
 
     def __init__(self, folder: Path, *, rate: float = RATE) -> None:
-        """Reads weights and tokenizer in the form of transformers; raises ModelError."""
+        """Reads weights and tokenizer in the form of transformers; raises ModelError.
+
+        Training changes all weights at `rate`, those of the labels among them.
+        """
         torch, transformers = libraries()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
@@ -63,24 +66,8 @@ class CausalRouter:
         self._after: list[int] = self._tokenizer(after, add_special_tokens=False)["input_ids"]
         self._model.eval()
 
-    @classmethod
-    def fit(
-        cls,
-        battles: Battles,
-        base: Path,
-        *,
-        seed: int = 0,
-        epochs: int = EPOCHS,
-        rate: float = RATE,
-        limit_s: float = float("inf"),
-        progress: Progress | None = None,
-    ) -> "CausalRouter":
-        """From battles with the strong model as a; all weights change, those of the labels among them."""
-        torch, _ = libraries()
-        torch.manual_seed(seed)
-        router = cls(base, rate=rate)
-        finetune(router, battles, seed=seed, epochs=epochs, limit_s=limit_s, progress=progress)
-        return router
+    def prepare(self, rest: Battles, held: Battles) -> None:
+        """Nothing: the model reads the whole prompt."""
 
     def win_rates(self, prompts: Prompts) -> Floats:
         return win_rates_of(self, prompts.texts)

@@ -93,7 +93,7 @@ def _lines(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                read = json.loads(line)
+                read = _parsed(line)
                 if not isinstance(read, dict):
                     raise ValueError("should be a JSON object")  # noqa: TRY004, TRY301 - as json's own errors
                 found.append(parse(cast("Mapping[str, Any]", read)))
@@ -104,10 +104,20 @@ def _lines(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
     return found
 
 
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error.msg.lower()}, at its character {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
 def _prompt(row: Mapping[str, Any]) -> str:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not question(prompt):
-        raise ValueError('"prompt" should be some text')
+        hint = "; it was exported without prompts: see tiers[].learn.prompts" if "served" in row else ""
+        raise ValueError(f'"prompt" should be some text{hint}')
     return question(prompt)
 
 

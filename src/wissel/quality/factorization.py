@@ -11,18 +11,16 @@ For one pair of models the difference is linear in the prompt, so the pair is
 folded into one vector when a router is made, and a win rate costs one dot product.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from wissel.errors import ConfigError
-from wissel.quality.base import STRONG, WEAK, Battles, Prompts, Settings, Tensors, Vectors
+from wissel.quality.base import STRONG, WEAK, Battles, Progress, Prompts, Settings, Tensors, Vectors
 from wissel.quality.metrics import Floats
 from wissel.quality.space import Space
-
-Progress = Callable[[str], None]
 
 FACTORS = 128
 """The paper's."""

@@ -4,24 +4,27 @@
 
 AdamW with a linear warm-up and descent of the rate. Some labels are held out
 and looked at a few times an epoch; the parameters of the best look are kept,
-so training longer never makes the router worse on what it has not seen.
+and training ends when several looks in a row were no better. Where the
+processor multiplies in bfloat16 the products are computed so, the parameters
+and their sums stay in 32 bits; serving computes in 32 bits everywhere, so that
+all replicas agree.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wissel.errors import ModelError
-from wissel.quality.base import Battles
+from wissel.quality.base import Battles, Progress
 from wissel.quality.metrics import Floats
 
 if TYPE_CHECKING:
     import torch
-
-Progress = Callable[[str], None]
 
 WIN, TIE, LOSS = range(3)
 """The labels, by their column."""
@@ -30,12 +33,31 @@ DECAY = 0.01
 WARM_UP = 0.1
 HELD_OUT = 0.1
 LOOKS_PER_EPOCH = 2
+PATIENCE = 4
+"""Looks without a better validation loss, after which training ends."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train."""
+
+    seed: int = 0
+    epochs: int | None = None
+    """What the router needs by itself if None."""
+    limit_s: float = float("inf")
+    """Training ends at the first look after so many seconds."""
+    progress: Progress | None = None
 
 
 class Trainee(Protocol):
     """What is trained."""
 
     BATCH: ClassVar[int]
+    EPOCHS: ClassVar[int]
+
+    def prepare(self, rest: Battles, held: Battles) -> None:
+        """What is learned from `rest` at one glance, before the first step; `held` may choose how."""
+        ...
 
     def logits(self, texts: Sequence[str]) -> "torch.Tensor":
         """(n, 3): win, tie, loss."""
@@ -50,19 +72,19 @@ class Trainee(Protocol):
         ...
 
 
-def finetune(
-    trainee: Trainee,
-    battles: Battles,
-    *,
-    seed: int,
-    epochs: int,
-    limit_s: float = float("inf"),
-    progress: Progress | None = None,
-) -> None:
-    """Trains in place, for `epochs` or until the first look after `limit_s` seconds."""
-    order = np.random.default_rng(seed).permutation(len(battles))
-    held, rest = np.split(order, [max(1, int(HELD_OUT * len(battles)))])
-    _Training(trainee, battles.take(rest), battles.take(held), seed, epochs, limit_s, progress).run()
+T = TypeVar("T", bound=Trainee)
+
+
+def finetuned(make: Callable[[], T], battles: Battles, plan: Plan) -> T:
+    """What `make` makes, trained on battles with the strong model as a; the same seed makes the same router."""
+    torch, _ = libraries()
+    torch.manual_seed(plan.seed)
+    trainee = make()
+    order = np.random.default_rng(plan.seed).permutation(len(battles))
+    held, rest = (battles.take(rows) for rows in np.split(order, [max(1, int(HELD_OUT * len(battles)))]))
+    trainee.prepare(rest, held)
+    _Training(trainee, rest, held, plan).run()
+    return trainee
 
 
 def win_rates_of(trainee: Trainee, texts: Sequence[str]) -> Floats:
@@ -81,31 +103,26 @@ def win_rates_of(trainee: Trainee, texts: Sequence[str]) -> Floats:
 class _Training:
     """One run: AdamW, a linear warm-up and descent of the rate, the best look kept."""
 
-    def __init__(
-        self,
-        trainee: Trainee,
-        rest: Battles,
-        held: Battles,
-        seed: int,
-        epochs: int,
-        limit_s: float,
-        progress: Progress | None,
-    ) -> None:
+    def __init__(self, trainee: Trainee, rest: Battles, held: Battles, plan: Plan) -> None:
         torch, _ = libraries()
         self._trainee, self._rest, self._held = trainee, rest, held
-        self._rng = np.random.default_rng(seed)
-        self._epochs, self._until, self._progress = epochs, monotonic() + limit_s, progress
+        self._rng = np.random.default_rng(plan.seed)
+        self._epochs = plan.epochs or trainee.EPOCHS
+        self._until, self._progress = monotonic() + plan.limit_s, plan.progress
         groups = trainee.groups()
         self._parameters: list[Any] = [each for group in groups for each in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
         batches = -(-len(rest) // trainee.BATCH)
-        self._steps = epochs * batches
+        self._steps = self._epochs * batches
         self._look_every = max(1, batches // LOOKS_PER_EPOCH)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._pace)
         self._best: tuple[float, list[Any]] = (float("inf"), [])
+        self._since = 0
+        """Looks since the best one."""
 
     def run(self) -> None:
         torch, _ = libraries()
+        self._look(0)
         for step, rows in enumerate(self._batches(), start=1):
             self._trainee.set_training(True)
             loss = self._loss(self._rest.take(rows))
@@ -122,7 +139,7 @@ class _Training:
                 parameter.copy_(kept)
 
     def _look(self, step: int) -> bool:
-        """Whether there is time to go on."""
+        """Whether to go on."""
         torch, _ = libraries()
         self._trainee.set_training(False)
         losses: list[float] = []
@@ -134,8 +151,10 @@ class _Training:
         if self._progress is not None:
             self._progress(f"step {step} of {self._steps}: validation loss {loss:.4f}")
         if loss < self._best[0] or not self._best[1]:
-            self._best = loss, [each.detach().clone() for each in self._parameters]
-        return monotonic() < self._until
+            self._best, self._since = (loss, [each.detach().clone() for each in self._parameters]), 0
+        else:
+            self._since += 1
+        return monotonic() < self._until and self._since < PATIENCE
 
     def _pace(self, step: int) -> float:
         warm = max(1, int(WARM_UP * self._steps))
@@ -156,11 +175,23 @@ class _Training:
         return [ordered[at : at + self._trainee.BATCH] for at in range(0, len(ordered), self._trainee.BATCH)]
 
     def _loss(self, battles: Battles) -> "torch.Tensor":
-        torch, _ = libraries()
-        logits = self._trainee.logits(battles.prompts.texts)
-        each = -(torch.tensor(label_shares(battles.outcomes)) * logits.log_softmax(dim=-1)).sum(dim=1)
-        weights = torch.tensor(battles.weights)
-        return (each * weights).sum() / weights.sum()
+        with fast_products():
+            logits = self._trainee.logits(battles.prompts.texts)
+        return cross_entropy(logits.float(), battles)
+
+
+def fast_products() -> AbstractContextManager[None]:
+    """Multiplies in bfloat16 where the processor does so faster."""
+    torch, _ = libraries()
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def cross_entropy(logits: "torch.Tensor", battles: Battles) -> "torch.Tensor":
+    """The weighted mean over the battles; logits are (n, 3)."""
+    torch, _ = libraries()
+    each = -(torch.tensor(label_shares(battles.outcomes)) * logits.log_softmax(dim=-1)).sum(dim=1)
+    weights = torch.tensor(battles.weights)
+    return (each * weights).sum() / weights.sum()
 
 
 def label_shares(outcomes: Floats) -> NDArray[np.float64]:
@@ -178,4 +209,6 @@ def libraries():
         import transformers  # noqa: PLC0415
     except ImportError as error:
         raise ModelError(f'this router needs {error.name}; install it with: pip install "wissel[torch]"') from error
+    # Its bars tell of files that are there already; what takes long tells `progress`.
+    transformers.utils.logging.disable_progress_bar()
     return torch, transformers

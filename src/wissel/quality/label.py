@@ -9,7 +9,7 @@ Any server that speaks OpenAI's chat completions will do.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,8 @@ from typing import Any, Literal
 import aiohttp
 
 from wissel.errors import ConfigError, UpstreamError, WorldError
-from wissel.quality.base import STRONG, WEAK
+from wissel.quality.base import STRONG, WEAK, Progress
 
-Progress = Callable[[str], None]
 Vote = Literal["first", "second", "tie"]
 
 ATTEMPTS = 4

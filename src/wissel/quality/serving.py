@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wissel.config.model import Tier as Section
-from wissel.core.request import Conversation
+from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Budget, Tier, WinRate
 from wissel.errors import ModelError, WorldError
@@ -27,6 +27,9 @@ from MMLU to GSM8K, the first 500 requests are within two points of their share,
 
 WAITING_LIMIT = 64
 """So many prompts may wait for a router that computes in a thread of its own."""
+
+
+_HELLO = Conversation((Turn("user", "hello"),))
 
 
 class Grader(Protocol):
@@ -118,6 +121,7 @@ class Graders:
         for section in sections:
             router, card = await asyncio.to_thread(_read, section)
             graders[section.name] = await self._grader(router)
+            await _try(section, graders[section.name])
             tiers[section.name] = (
                 calibrated(snapshot.tiers[section.name], card) if card else snapshot.tiers[section.name]
             )
@@ -127,6 +131,19 @@ class Graders:
         if router.NEEDS_VECTORS:
             return EmbeddingGrader(router, await self._embedder())
         return ThreadGrader(router) if router.KIND in TORCH_KINDS else TextGrader(router)
+
+
+async def _try(section: Section, grader: Grader) -> None:
+    """Ask once before traffic does: a router of other embeddings would fail on every request. Raises ModelError."""
+    try:
+        found = (await grader.win_rate(_HELLO)).value
+    except Exception as error:
+        raise ModelError(
+            f'the router in "{section.router.path}" gives no win rate: {error}; it may have learned from other '
+            "embeddings than this version makes, so train it again"
+        ) from error
+    if not 0 <= found <= 1:
+        raise ModelError(f'the router in "{section.router.path}" gives the win rate {found}; train it again')
 
 
 def router_problems(sections: Sequence[Section]) -> list[str]:

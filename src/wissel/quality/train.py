@@ -17,16 +17,15 @@ import numpy as np
 from wissel.errors import ConfigError
 from wissel.quality import artifact
 from wissel.quality.artifact import TORCH_KINDS, Card
-from wissel.quality.base import STRONG, WEAK, Battles, Encode, Prompts, QualityRouter, join
+from wissel.quality.base import STRONG, WEAK, Battles, Encode, Progress, Prompts, QualityRouter, join
 from wissel.quality.baselines import Length, Random
 from wissel.quality.data import Source, read
 from wissel.quality.factorization import Factorization
+from wissel.quality.finetune import Plan, finetuned
 from wissel.quality.intent import Intent
 from wissel.quality.metrics import Figures, Floats, Graded, figures
 from wissel.quality.neighbours import Neighbours
 from wissel.quality.similarity import Similarity
-
-Progress = Callable[[str], None]
 
 HELD_OUT = 0.2
 MIN_ROWS = 20
@@ -81,20 +80,21 @@ class Recipe:
     def _fit_torch(self, pair: Battles, progress: Progress | None) -> QualityRouter:
         if self.base is None:
             raise ConfigError([f'--base: the router "{self.kind}" needs the folder of a model to begin with'])
-        more: dict[str, Any] = {} if self.epochs is None else {"epochs": self.epochs}
+        base, plan = self.base, Plan(self.seed, self.epochs, self.limit_s, progress)
         if self.kind == "encoder":
             from wissel.quality.encoder import EncoderRouter  # noqa: PLC0415 - brings torch
 
-            return EncoderRouter.fit(pair, self.base, seed=self.seed, limit_s=self.limit_s, progress=progress, **more)
+            return finetuned(lambda: EncoderRouter(base), pair, plan)
         from wissel.quality.causal import CausalRouter  # noqa: PLC0415 - brings torch
 
-        return CausalRouter.fit(pair, self.base, seed=self.seed, limit_s=self.limit_s, progress=progress, **more)
+        return finetuned(lambda: CausalRouter(base), pair, plan)
 
 
 def train(
     recipe: Recipe, sources: Sequence[Source], out: Path, *, encode: Encode, progress: Progress | None = None
 ) -> Card:
     """Learns, measures, and writes the router to the folder `out`. Raises ConfigError and ModelError."""
+    artifact.claim(out)
     embed = embedder(encode if recipe.needs_vectors else None)
     parts = [read(source, embed) for source in sources]
     rng = np.random.default_rng(recipe.seed)

@@ -37,6 +37,16 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that feedback is taken on, and what a score of it counts for."""
+
+    served: Served | None = None
+    """None where it was not dealt to an arm."""
+    lesson: str = ""
+    """The tier that keeps the request to learn from; empty if none does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tallied:
     """The sums over all replicas in one scope."""
 

@@ -1,4 +1,4 @@
-"""A request's id becomes the arm that served it, so that a score given later counts where it belongs.
+"""A request's id becomes what served it, so that a score given later counts where it belongs.
 
 Each request is remembered for a day, and takes one score: the first.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from wissel.errors import StoreError
-from wissel.store.base import AlreadyGiven, Scope, Served, Unknown
+from wissel.store.base import AlreadyGiven, Answered, Scope, Served, Unknown
 from wissel.store.connection import Connection, Script
 from wissel.store.keys import FEEDBACK_TTL, Keys
 
@@ -28,17 +28,17 @@ class Feedback:
         self._connection = connection
         self._keys = keys
 
-    async def remember(self, requests: Iterable[tuple[str, Served]]) -> None:
-        """Keep which arm served each request, by its id; to repeat it changes nothing. Raises StoreError."""
+    async def remember(self, requests: Iterable[tuple[str, Answered]]) -> None:
+        """Keep what served each request, by its id; to repeat it changes nothing. Raises StoreError."""
         await self._connection.run_all(
             [
-                ("SET", self._keys.served(request_id), _dump(served), "EX", FEEDBACK_TTL)
-                for request_id, served in requests
+                ("SET", self._keys.served(request_id), _dump(answered), "EX", FEEDBACK_TTL)
+                for request_id, answered in requests
             ]
         )
 
-    async def accept(self, request_id: str, score: float) -> Served | AlreadyGiven | Unknown:
-        """Take a score in [0, 1]; Served says what to count it for, and is given once per request. Raises StoreError.
+    async def accept(self, request_id: str, score: float) -> Answered | AlreadyGiven | Unknown:
+        """Take a score in [0, 1]; Answered says what to count it for, and is given once per request. Raises StoreError.
 
         If the answer is lost on its way the score is not counted: it may only be missing, never double.
         """
@@ -53,16 +53,25 @@ class Feedback:
                 return _load(served[0])
 
 
-def _dump(served: Served) -> str:
-    scope = served.scope
-    counted = int(served.is_counted)
-    return json.dumps([scope.split, scope.revision, scope.attempt, scope.step, served.arm, served.bucket, counted])
+def _dump(answered: Answered) -> str:
+    return json.dumps({"served": _arm(answered.served), "lesson": answered.lesson}, separators=(",", ":"))
 
 
-def _load(text: str) -> Served:
+def _arm(served: Served | None) -> list[str | int] | None:
+    if served is None:
+        return None
+    scope, counted = served.scope, int(served.is_counted)
+    return [scope.split, scope.revision, scope.attempt, scope.step, served.arm, served.bucket, counted]
+
+
+def _load(text: str) -> Answered:
     try:
-        fields: list[Any] = json.loads(text)
-        split, revision, attempt, step, arm, bucket, counted = fields
-    except ValueError as error:
-        raise StoreError(f"redis: a served request cannot be read: {error}") from error
-    return Served(Scope(split, revision, attempt, step), arm, bucket, is_counted=bool(counted))
+        fields: dict[str, Any] = json.loads(text)
+        arm: list[Any] | None = fields["served"]
+        if arm is None:
+            return Answered(None, fields["lesson"])
+        split, revision, attempt, step, name, bucket, counted = arm
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"redis: a served request cannot be read: {error!r}") from error
+    served = Served(Scope(split, revision, attempt, step), name, bucket, is_counted=bool(counted))
+    return Answered(served, fields["lesson"])

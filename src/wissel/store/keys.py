@@ -17,7 +17,8 @@ Names from the configuration are percent-encoded: none can break out.
 | `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:keys`        | set    | hashes of targeting keys that were met       | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
-| `wissel:{NS/request/ID}:served`       | string | which arm served a request, JSON             | 24 hours    |
+| `wissel:{NS}:lessons:TIER`            | stream | what a tier learns from, scores beside it    | `learn.keep`|
+| `wissel:{NS/request/ID}:served`       | string | what feedback on a request is for, JSON      | 24 hours    |
 | `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
 | `wissel:{NS}:api-keys`                | hash   | public id → managed key, JSON                | for ever    |
 | `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
@@ -96,6 +97,7 @@ class Keys:
         self.managed_version: Final = f"{control}:api-keys:version"
         self._record = f"{control}:rollout:"
         self._looks = f"{control}:looks:"
+        self._lessons = f"{control}:lessons:"
 
         self._limits = f"wissel:{{{self._namespace}/limits}}"
         self.replicas: Final = f"{self._limits}:replicas"
@@ -111,6 +113,9 @@ class Keys:
 
     def looks(self, split: str) -> str:
         return self._looks + quote(split, safe="")
+
+    def lessons(self, tier: str) -> str:
+        return self._lessons + quote(tier, safe="")
 
     def scope(self, scope: Scope) -> ScopeKeys:
         tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"

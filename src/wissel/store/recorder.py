@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from wissel.errors import StoreError
-from wissel.store.base import Scope, Served
+from wissel.store.base import Answered, Scope, Served
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
 from wissel.store.tally import PATIENCE, Part, Tally, Ticket
@@ -35,7 +35,7 @@ IDLE_AFTER: Final = 600.0
 """Seconds without a request after which a scope is no longer held in memory."""
 
 MOST_SERVED: Final = 100_000
-"""Requests whose arm waits to be written; beyond that the oldest cannot be given feedback."""
+"""Requests that wait to be remembered; beyond that the oldest cannot be given feedback."""
 
 _SERVED_AT_ONCE: Final = 1_000
 
@@ -61,7 +61,7 @@ class Recorder:
         self._clock = clock
         self._numbers = count()
         self._deliveries: dict[Scope, _Delivery] = {}
-        self._served: OrderedDict[str, Served] = OrderedDict()
+        self._served: OrderedDict[str, Answered] = OrderedDict()
         self._unremembered = 0
         self._folded_at = clock()
         self._flushed_at = clock()
@@ -77,9 +77,9 @@ class Recorder:
         """A request was dealt to `arm` by its targeting key (reason `split`); no other is evidence."""
         return self._delivery(scope).tally.began(arm, key)
 
-    def remember(self, request_id: str, served: Served) -> None:
-        """Which arm served a request, so that feedback on it finds its way."""
-        self._served[request_id] = served
+    def remember(self, request_id: str, answered: Answered) -> None:
+        """What served a request, so that feedback on it finds its way."""
+        self._served[request_id] = answered
         if len(self._served) > MOST_SERVED:
             self._served.popitem(last=False)
             self._unremembered += 1

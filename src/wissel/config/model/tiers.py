@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from wissel.config.model.forms import Name, Text, quote
+from wissel.config.model.forms import Duration, Name, Text, quote
 from wissel.config.model.section import Section, one_of
 
 UNTRAINED = frozenset({"random", "length", "always_strong", "always_weak"})
@@ -38,6 +38,19 @@ class QualityRouter(Section):
         return self
 
 
+class Learn(Section):
+    """What a tier keeps of live traffic, for `wissel tier export`."""
+
+    explore: Annotated[float, Field(gt=0, le=0.5)]
+    """The share of the requests whose end a fair coin chooses: only those say how the two ends compare."""
+    prompts: bool = False
+    """Whether the prompts of those requests are kept in redis; without them no router can be trained."""
+    keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
+    """How long a request is kept."""
+    max_requests: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """How many are kept, about; the oldest go first."""
+
+
 class Tier(Section):
     """A strong and a weak target, between which each request's predicted difficulty decides."""
 
@@ -63,6 +76,8 @@ class Tier(Section):
     """The end for requests without text, and for a router that is late or fails."""
     deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
     """Milliseconds that a request waits for the router; after them it takes the fallback."""
+    learn: Learn | None = None
+    """Learn from live traffic; without it nothing is kept and nothing left to chance. Needs `redis`."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -70,4 +85,11 @@ class Tier(Section):
             raise ValueError("should have either strong_share or threshold")
         if self.threshold_min > self.threshold_max:
             raise ValueError("threshold_min should be at most threshold_max")
+        if self.strong_share is not None and self.learn is not None:
+            half = self.learn.explore / 2
+            if not half < self.strong_share < 1 - half:
+                raise ValueError(
+                    f"strong_share should lie between {half:g} and {1 - half:g}: "
+                    f"learn.explore sends {half:g} of the requests to each end"
+                )
         return self
