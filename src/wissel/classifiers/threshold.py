@@ -100,6 +100,20 @@ def learn_margin(margins: NDArray[np.floating]) -> float:
     return float(lead[trusted[-1]]) if len(trusted) else float(lead[0])
 
 
+def margin_beside(margins: NDArray[np.floating], dearer: NDArray[np.floating]) -> float:
+    """By how much a route must lead to be trusted, where a dearer stage was asked the same examples.
+
+    As many as possible are trusted of those that leave the two stages together no worse than the dearer alone; none
+    where there are too few examples to tell.
+    """
+    if len(margins) < MIN_FOR_QUANTILE:
+        return float("inf")
+    order = np.argsort(-np.abs(margins), kind="stable")
+    gained = np.cumsum((margins[order] > 0).astype(int) - (dearer[order] > 0))
+    even = np.flatnonzero(gained >= 0)
+    return float(abs(margins[order[even[-1]]])) if len(even) else float("inf")
+
+
 def without_themselves(
     vectors: Vectors, starts: NDArray[np.intp], owners: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> NDArray[np.floating]:
