@@ -5,7 +5,7 @@ from wissel.classifiers.calibration import USUAL, confidence, learn_temperature
 
 
 def drawn(temperature, *, rows=4000, routes=5, threshold=0.2, seed=0):
-    """Scores and the routes that the softmax at `temperature` draws for them, without the rows that it gives to none."""
+    """Scores and the routes that a softmax draws for them, without the rows that it gives to none."""
     rng = np.random.default_rng(seed)
     scores = rng.uniform(0, 1, (rows, routes))
     odds = np.exp(np.hstack([scores, np.full((rows, 1), threshold)]) / temperature)
