@@ -6,7 +6,8 @@ ones?"), so a query is the weighted mean of the last few turns; and a
 conversation stays on its route unless another one is clearly better. Both are
 worked out from the conversation itself, nothing is stored: every replica
 answers alike. A turn is encoded alone, once, and remembered, so a conversation
-that goes on costs one new question and one new answer.
+that goes on costs one new question and one new answer. Examples, where there
+are any, also fit a head and say how sure an answer is.
 
 Measured on 400 dialogues of the SGD data set over its 18 domains, without a
 threshold, right turns and wholly right conversations: last turn only 45 and

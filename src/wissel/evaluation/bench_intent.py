@@ -196,9 +196,11 @@ def main(
     if as_json:
         print(json.dumps({name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()}, indent=2))
         return
+    console = Console()
     for name, rows in tables.items():
         if rows:
-            Console().print(_table(name, rows))
+            # Piped, a console is 80 columns wide, which cuts figures off.
+            console.print(_table(name, rows), width=max(console.width, 120))
 
 
 def _table(name: str, rows: Sequence[SingleTurns | Conversations]) -> Table:
