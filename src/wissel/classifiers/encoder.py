@@ -70,12 +70,6 @@ class Encoder:
         tokenizer.enable_truncation(MAX_TOKENS)
         return cls(session, tokenizer)
 
-    @property
-    def vocabulary(self) -> list[str]:
-        """Every token, at its id."""
-        found = self._tokenizer.get_vocab()
-        return sorted(found, key=found.__getitem__)
-
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, (n, 384) and float32. Raises ModelError if the runtime fails."""
         return self.read(texts)[:, :DIMENSIONS]
@@ -88,8 +82,16 @@ class Encoder:
         """
         vectors = np.empty((len(texts), 2 * DIMENSIONS), np.float32)
         for row, text in enumerate(texts):
-            vectors[row, :DIMENSIONS], vectors[row, DIMENSIONS:] = self._read_one(text)
+            vectors[row, :DIMENSIONS], vectors[row, DIMENSIONS:] = self._run(self.tokenize(text))
         return vectors
+
+    def read_tokens(self) -> tuple[list[str], Vectors]:
+        """Every token, at its id, and the vector of each alone; takes as long as 30,000 short texts."""
+        ids = self._tokenizer.get_vocab()
+        vectors = np.empty((len(ids), DIMENSIONS), np.float32)
+        for token in ids.values():
+            vectors[token] = self._run(np.array([[ids["[CLS]"], token, ids["[SEP]"]]], np.int64))[0]
+        return sorted(ids, key=ids.__getitem__), vectors
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
         """The token ids that the model reads, at most 256, as a batch of one: (1, tokens)."""
@@ -97,8 +99,7 @@ class Encoder:
         readable = text[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
         return np.array([self._tokenizer.encode(readable).ids], np.int64)
 
-    def _read_one(self, text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        ids = self.tokenize(text)
+    def _run(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         try:
             outputs = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         except Exception as error:  # onnxruntime's own exceptions have no common base but this

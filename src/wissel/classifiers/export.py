@@ -140,7 +140,7 @@ def build() -> Path:
         encoder = Encoder.load(scratch)
         references = [embed_original(original, encoder.tokenize(sample)) for sample in SAMPLES]
         check(encoder.encode(SAMPLES), np.concatenate(references))
-        np.save(scratch / TABLE_FILE, distil(original, encoder.vocabulary))
+        np.save(scratch / TABLE_FILE, distil(*encoder.read_tokens()))
         scratch.chmod(0o755)  # mkdtemp's folders are the owner's alone, and a server may run as someone else
         scratch.rename(target)
     except OSError as error:
@@ -212,18 +212,15 @@ def embed_original(original: "torch.nn.Module", ids: NDArray[np.int64]) -> Vecto
         return original(tokens, torch.ones_like(tokens))[0].numpy()
 
 
-def distil(original: "torch.nn.Module", vocabulary: Sequence[str]) -> NDArray[np.float16]:
+def distil(vocabulary: Sequence[str], vectors: Vectors) -> NDArray[np.float16]:
     """What each token means by itself, (tokens, TABLE_WIDTH), rare ones heavier: the mean over a text is its vector.
 
-    As model2vec does it: each token alone through the model, the directions in which they differ most, and a weight
-    by how often a token of its rank occurs. BERT's vocabulary is in order of frequency after its first, unused rows.
+    As model2vec does it: of the tokens' own vectors the directions in which they differ most, and a weight by how
+    often a token of its rank occurs. BERT's vocabulary is in order of frequency after its first, unused rows.
     """
-    begin, end = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
-    ids = np.array([[begin, token, end] for token in range(len(vocabulary))], np.int64)
-    vectors = np.concatenate([embed_original(original, ids[at : at + 512]) for at in range(0, len(ids), 512)])
-    vectors -= vectors.mean(axis=0)
+    vectors = vectors - vectors.mean(axis=0)
     _, directions = np.linalg.eigh(vectors.T @ vectors)
-    rank = np.maximum(1, np.arange(len(ids)) - vocabulary.index("!") + 1)
+    rank = np.maximum(1, np.arange(len(vocabulary)) - vocabulary.index("!") + 1)
     frequency = 1 / (rank + 1)
     weight = RARITY / (RARITY + frequency / frequency.sum())
     return (weight[:, None] * (vectors @ directions[:, : -TABLE_WIDTH - 1 : -1])).astype(np.float16)
