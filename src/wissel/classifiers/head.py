@@ -9,6 +9,8 @@ of each route and departs from it only for good reason, so few examples do it
 no harm. Which gain is best, if any, is judged on the operator's own examples,
 each scored by what was fitted without it. A head that does not clearly win
 there is not used.
+
+CLINC150's test rows, 10 examples a route: 89.2 % by cosines alone, 92.3 % so.
 """
 
 from collections.abc import Callable, Sequence

@@ -120,7 +120,7 @@ def measure_latency(int8: Encode, fp32: Encode) -> list[Latency]:
 async def measure_last_turn(read: Encode) -> LastTurn:
     """Conversations in words that were never said before, to ten routes with examples."""
     rng = random.Random(1)
-    said = iter(lambda: " ".join(rng.choices(SENTENCE.split(), k=9)) + f" {rng.random()}", None)
+    said = iter(lambda: " ".join(rng.choices(SENTENCE.split(), k=9)) + f" {rng.randrange(10**6)}", None)
     routes = [Route(f"route_{number}", "m", examples=tuple(islice(said, 5))) for number in range(10)]
     batcher = Batcher(read, workers=1)
     classifier = EmbeddingClassifier(batcher, Phrasebook(read), routes)
