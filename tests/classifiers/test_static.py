@@ -44,7 +44,7 @@ def test_a_damaged_table_is_an_error_that_says_what_to_do(tmp_path):
 @pytest.mark.slow
 def test_the_real_table_knows_what_words_mean(exported):
     encoder = StaticEncoder.load(exported)
-    song, tune, error = encoder.encode(["play a song", "put on some music", "why does this raise KeyError?"])
+    song, tune, error = encoder.encode(["a song", "music", "exception"])
 
     assert song.shape == (TABLE_WIDTH,)
     assert song @ tune > song @ error + 0.2
