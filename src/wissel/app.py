@@ -215,7 +215,7 @@ async def _router(config: Config, parts: Parts) -> Router:
     snapshot = compile_snapshot(config)
     gate = parts.gate
     classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    graders, tiers = await Graders(parts.classifiers.batcher).build(config.tiers, snapshot)
+    graders, tiers = await Graders(parts.classifiers.embedder).build(config.tiers, snapshot)
     return Router(
         snapshot.with_tiers(tiers),
         classifier,

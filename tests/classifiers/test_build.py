@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from classifiers.tiny_router import arch_model
@@ -7,6 +8,7 @@ from wissel.classifiers.batching import Batcher
 from wissel.classifiers.build import IN_TIME, ROUTER_MARGIN, Classifiers
 from wissel.classifiers.cascade import Cascade
 from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
+from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.remote import RemoteRouter
 from wissel.config import compile_snapshot, parse
 from wissel.errors import ConfigError
@@ -93,6 +95,25 @@ async def test_a_cascade_is_built_from_its_stages(classifiers):
     assert kinds == [EmbeddingClassifier, RemoteRouter, RemoteRouter]
     assert [stage.budget.share for stage in built._stages] == [0.25] * 3
     assert [stage.margin for stage in built._stages[1:]] == [ROUTER_MARGIN] * 2
+
+
+async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words):
+    classifiers._static = Batcher(words), Phrasebook(words)
+    built = await build(classifiers, f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}")
+
+    assert [stage.classifier.learned.head for stage in built._stages[:2]] == [None, None]
+    assert [stage.budget.share for stage in built._stages] == [1.0, 0.5, 0.5]
+    assert built._stages[0].margin == float("inf")  # two routes without examples say nothing of when to trust it
+
+
+async def test_others_read_the_sentences_alone(classifiers):
+    wide = Batcher(lambda texts: np.ones((len(texts), 2 * DIMENSIONS), np.float32))
+    classifiers._batcher = wide
+    sentences = await classifiers.embedder()
+
+    assert sentences.recall(["a"]) is None
+    assert (await sentences.encode(["a"])).shape == (1, DIMENSIONS)
+    assert sentences.recall(["a"]).shape == (1, DIMENSIONS)
 
 
 async def test_a_margin_that_is_written_holds_for_every_stage(classifiers):

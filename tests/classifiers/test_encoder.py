@@ -18,6 +18,15 @@ def test_every_text_becomes_a_unit_vector(encoder):
 
 
 @pytest.mark.slow
+def test_a_texts_wording_stands_beside_its_vector(encoder):
+    read = encoder.read(["is my account frozen", "freeze my account"])
+
+    np.testing.assert_array_equal(read[:, :384], encoder.encode(["is my account frozen", "freeze my account"]))
+    assert read.shape == (2, 768)
+    assert not np.allclose(read[0, 384:], read[1, 384:], atol=0.1)
+
+
+@pytest.mark.slow
 def test_companions_never_change_a_vector(encoder):
     together = encoder.encode(TEXTS)
 

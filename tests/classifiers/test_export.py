@@ -8,6 +8,7 @@ import pytest
 
 from wissel.classifiers import export
 from wissel.classifiers.encoder import Encoder
+from wissel.classifiers.static import TABLE_WIDTH
 from wissel.errors import ModelError
 
 
@@ -76,6 +77,18 @@ def test_a_failed_export_says_why(monkeypatch, tmp_path):
         export.ensure()
 
 
+def test_the_table_keeps_what_tells_tokens_apart_and_makes_rare_ones_heavy():
+    rng = np.random.default_rng(0)
+    vocabulary = ["[PAD]", "[CLS]", "[SEP]", "!", *map(str, range(996))]
+    vectors = rng.normal(size=(1000, 300)).astype(np.float32) * np.linspace(3, 0.1, 300, dtype=np.float32)
+    table = export.distil(vocabulary, vectors).astype(np.float32)
+
+    assert table.shape == (1000, TABLE_WIDTH)
+    own = vectors - vectors.mean(axis=0)
+    assert np.corrcoef((table[900:] @ table[900:].T).ravel(), (own[900:] @ own[900:].T).ravel())[0, 1] > 0.99
+    assert np.linalg.norm(table[4:14], axis=1).max() < 0.1 * np.linalg.norm(table[900:], axis=1).min()
+
+
 @pytest.mark.slow
 def test_serving_from_the_cache_never_loads_torch(exported):
     done = python(
@@ -113,7 +126,7 @@ def test_two_processes_may_export_at_once(exported, original, tmp_path):
 
     assert [process.returncode for process in done] == [0, 0], done
     (folder,) = tmp_path.iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "tokenizer.json"]
+    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "static.npy", "tokenizer.json"]
     np.testing.assert_allclose(
         Encoder.load(folder).encode(export.SAMPLES), Encoder.load(exported).encode(export.SAMPLES), atol=1e-5
     )

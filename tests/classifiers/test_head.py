@@ -17,16 +17,20 @@ def clouds(routes, size, *, noise, shared, seed=0, width=32):
     return vectors.astype(np.float32), np.repeat(np.arange(routes), size)
 
 
-def fitted(vectors, owners, phrases=None):
+def fitted(vectors, owners, phrases=None, wording=None):
     rows = np.arange(len(vectors))
     starts = np.searchsorted(owners, np.arange(owners.max() + 1))
     cosines = without_themselves(vectors, starts, owners, rows)
-    return fit_head(phrases or ["same"] * len(vectors), vectors, owners, rows, cosines), cosines
+    if wording is None:
+        wording = np.zeros((len(vectors), 0), np.float32)
+    found = fit_head(phrases or ["same"] * len(vectors), vectors, wording, owners, rows, cosines)
+    return (*(found or (None, None)), cosines)
 
 
-def test_the_fit_is_that_of_scikit_learn():
+def test_the_fit_is_that_of_scikit_learn_where_it_starts_from_nothing():
     vectors, owners = clouds(4, 30, noise=1.5, shared=1)
-    ours = module._logits(vectors, module._fit(vectors, owners, 4, np.zeros(33 * 4, np.float32)), 4)
+    nothing = np.zeros((32, 4), np.float32)
+    ours = module._logits(vectors, nothing, module._fit(vectors, owners, nothing, np.zeros(33 * 4, np.float32)))
     theirs = LogisticRegression(C=LOOSENESS, max_iter=2000).fit(vectors, owners).decision_function(vectors)
 
     # Each route weighs as much as a whole row does there, so the penalties are the same.
@@ -35,10 +39,10 @@ def test_the_fit_is_that_of_scikit_learn():
 
 def test_a_head_is_used_where_cosines_mix_routes_up():
     vectors, owners = clouds(5, 40, noise=0.5, shared=3)
-    head, cosines = fitted(vectors, owners)
+    head, scores, cosines = fitted(vectors, owners)
 
     assert head is not None
-    assert (head.margins > 0).mean() > (cosines.argmax(axis=1) == owners).mean() + 0.05
+    assert (scores.argmax(axis=1) == owners).mean() > (cosines.argmax(axis=1) == owners).mean() + 0.05
 
 
 def test_a_head_is_not_used_where_cosines_are_right_already():
@@ -59,19 +63,39 @@ def test_a_head_needs_examples():
 def test_words_tell_apart_what_vectors_cannot():
     vectors, _ = clouds(1, 60, noise=1, shared=0)
     owners = np.repeat(np.arange(2), 30)
-    head, _ = fitted(vectors, owners, ["freeze it now"] * 30 + ["is it frozen"] * 30)
+    head, scores, _ = fitted(vectors, owners, ["freeze it now"] * 30 + ["is it frozen"] * 30)
 
     assert head is not None
-    assert (head.margins > 0).mean() > 0.95
+    assert (scores.argmax(axis=1) == owners).mean() > 0.95
+
+
+def test_wordings_tell_apart_what_vectors_and_words_cannot():
+    vectors, _ = clouds(1, 60, noise=1, shared=0)
+    wording, owners = clouds(2, 30, noise=0.3, shared=0, seed=1)
+    head, scores, _ = fitted(vectors, owners, wording=wording + 5)  # all of them lie in one direction
+
+    assert head is not None
+    assert (scores.argmax(axis=1) == owners).mean() > 0.95
+
+
+def test_a_few_examples_leave_a_route_near_its_mean():
+    vectors, owners = clouds(6, 4, noise=0.5, shared=0)
+    towards = module._towards(vectors, owners, 6)
+    weights, _ = module._unpack(towards, module._fit(vectors, owners, towards, np.zeros(33 * 6, np.float32)))
+    means = towards - towards.mean(axis=1, keepdims=True)
+
+    cosines = (weights * means).sum(axis=0) / np.linalg.norm(weights, axis=0) / np.linalg.norm(means, axis=0)
+    assert cosines.min() > 0.95
 
 
 def test_scores_mean_what_cosines_mean():
     vectors, owners = clouds(5, 40, noise=0.5, shared=3)
-    head, cosines = fitted(vectors, owners)
-    scores = head.scores(vectors, head.words.vectors(["same"] * len(vectors)), cosines)
+    head, guesses, cosines = fitted(vectors, owners)
+    details = head.details.vectors(["same"] * len(vectors), np.zeros((len(vectors), 0), np.float32))
+    scores = head.scores(vectors, details, cosines)
 
     own = np.arange(len(owners)), owners
-    assert head.guesses.mean() == pytest.approx(cosines[own].mean(), abs=1e-4)
+    assert guesses[own].mean() == pytest.approx(cosines[own].mean(), abs=1e-4)
     assert scores.mean() == pytest.approx(cosines.mean(), abs=0.02)
 
 

@@ -12,6 +12,7 @@ from wissel.classifiers.threshold import (
     centroid_of,
     learn_margin,
     learn_threshold,
+    margin_beside,
     without_themselves,
 )
 
@@ -81,3 +82,20 @@ def test_without_errors_every_lead_is_trusted():
 
 def test_few_examples_say_nothing_about_the_margin():
     assert learn_margin(np.full(10, 0.5)) == MARGIN
+
+
+def test_beside_a_dearer_stage_those_are_trusted_that_it_has_no_more_of():
+    cheap = np.concatenate([np.linspace(0.9, 0.5, 60), -np.linspace(0.4, 0.3, 10), np.linspace(0.2, 0.1, 20)])
+    margin = margin_beside(cheap, np.ones(90))
+
+    assert (np.abs(cheap) >= margin).sum() == 60
+
+
+def test_where_the_dearer_stage_is_wrong_as_often_all_are_trusted():
+    both = np.array([0.5, -0.4, 0.3] * 20)
+
+    assert margin_beside(both, both) == pytest.approx(0.3)
+
+
+def test_a_stage_that_was_not_tried_is_never_trusted():
+    assert margin_beside(np.full(10, 0.5), np.ones(10)) == float("inf")

@@ -146,7 +146,7 @@ entrypoints: [auto]
         (
             models("intent: {classifier: {type: embeding}}"),
             (
-                "f:2:29: intent.classifier.type: should be embedding or arch_router or remote or cascade, "
+                "f:2:29: intent.classifier.type: should be embedding or static or arch_router or remote or cascade, "
                 'and is "embeding"; did you mean "embedding"?'
             ),
         ),
@@ -164,7 +164,7 @@ entrypoints: [auto]
         (
             models("intent: {classifier: {type: cascade, stages: [{type: embedding}, {type: cascade, stages: []}]}}"),
             (
-                "f:2:73: intent.classifier.stages[1].type: should be embedding or arch_router or remote, "
+                "f:2:73: intent.classifier.stages[1].type: should be embedding or static or arch_router or remote, "
                 'and is "cascade"'
             ),
         ),

@@ -1,11 +1,19 @@
 import json
+import time
 import zlib
 
 import numpy as np
 import pytest
 
 from wissel.evaluation import bench_classify
-from wissel.evaluation.bench_classify import PROTOCOLS, Message, main, measure_accuracy, measure_latency
+from wissel.evaluation.bench_classify import (
+    PROTOCOLS,
+    Message,
+    main,
+    measure_accuracy,
+    measure_last_turn,
+    measure_latency,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +62,19 @@ def test_equal_encoders_have_a_ratio_of_one(monkeypatch):
     measured = measure_latency(by_first_word, by_first_word)
 
     assert [(row.tokens, row.ratio) for row in measured] == [(11, 1), (123, 1), (256, 1)]
+
+
+async def test_of_a_conversation_that_goes_on_only_what_is_new_is_encoded(monkeypatch):
+    monkeypatch.setattr(bench_classify, "REPEATS", 3)
+
+    def slow(texts):
+        time.sleep(0.002 * len(texts))
+        return by_first_word(texts)
+
+    measured = await measure_last_turn(slow)
+
+    assert measured.questions == 6
+    assert 4 <= measured.goes_on_ms < measured.unseen_ms
 
 
 def test_data_that_is_missing_is_an_error_that_names_it(capsys, tmp_path):

@@ -49,7 +49,7 @@ async def test_every_turn_of_the_papers_dialogue_is_understood(exported, tmp_pat
 
 @pytest.mark.slow
 async def test_of_other_dialogues_most_turns_are(exported):
-    """32 of 37; these turns are clear by themselves, and their last turn alone would give 36."""
+    """35 of 37."""
     found = await evaluate(load(CONFIG), DIALOGUES)
 
-    assert found.accuracy >= 0.83
+    assert found.accuracy >= 0.9

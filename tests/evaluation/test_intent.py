@@ -47,7 +47,7 @@ class Words:
     def load(folder):
         return Words()
 
-    encode = WordEncoder()
+    encode = read = WordEncoder()
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,8 @@ async def test_the_figures_of_a_run(data):
     assert view["other_auroc"] == 1
     assert view["baselines"] == {"majority": pytest.approx(1 / 3), "last_turn": pytest.approx(4 / 6)}
     assert view["latency_ms"].keys() == {"p50", "p90", "p99"}
+    assert view["answered_by"] == {"embedding": 6}
+    assert view["cpu_ms"] > 0
     assert view["routes"]["translate"]["recall"] == 0.5
 
 

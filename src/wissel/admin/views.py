@@ -79,11 +79,21 @@ def _intent_view(intent: Intent | None) -> View:
             "reason": intent.reason,
             "score": _rounded(intent.score),
             "threshold": _rounded(intent.threshold),
+            "confidence": _rounded(intent.confidence),
+            "runner_up": _runner_up(ranking),
             "classifier": intent.classifier or None,
             "detail": intent.detail or None,
         },
         "scores": {name: _rounded(score) for name, score in ranking},
     }
+
+
+def _runner_up(ranking: list[tuple[str, float]]) -> View | None:
+    """The route that would have been next, and by how little: a tie is 0 behind."""
+    if len(ranking) < 2:
+        return None
+    (_, best), (name, score) = ranking[:2]
+    return {"route": name, "behind": _rounded(best - score)}
 
 
 def _tier_view(graded: Graded | None) -> View | None:

@@ -7,7 +7,7 @@ the beginning of a prompt to compute, weights that were not named before.
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,9 +16,11 @@ from wissel.classifiers.base import Classifier
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.cascade import Budget, Cascade, Stage
 from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
-from wissel.classifiers.encoder import Encoder
+from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
 from wissel.classifiers.export import ensure
 from wissel.classifiers.remote import Connections, RemoteRouter
+from wissel.classifiers.static import Immediate, StaticEncoder
+from wissel.classifiers.threshold import learn_margin, margin_beside
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
 
@@ -58,15 +60,13 @@ class Classifiers:
         self._environ = environ
         self._batcher: Batcher | None = None
         self._phrasebook: Phrasebook | None = None
+        self._static: tuple[Immediate, Phrasebook] | None = None
         self._models: dict[_Weights, ArchModel] = {}
         self._connections = Connections()
 
-    async def batcher(self) -> Batcher:
+    async def embedder(self) -> "Sentences":
         """The encoder and its memory, for whoever else reads embeddings. Raises ModelError if it cannot be had."""
-        if self._batcher is None or self._phrasebook is None:
-            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
-            self._batcher, self._phrasebook = Batcher(encoder.encode), Phrasebook(encoder.encode)
-        return self._batcher
+        return Sentences((await self._encoder())[0])
 
     async def build(self, intent: model.Intent, snapshot: Snapshot) -> Classifier:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
@@ -95,6 +95,8 @@ class Classifiers:
         match section:
             case model.EmbeddingClassifier():
                 return await self._embedding(plan)
+            case model.StaticClassifier():
+                return await self._static_embedding(plan)
             case model.ArchRouterClassifier():
                 return await self._arch_router(section, plan)
             case model.RemoteClassifier():
@@ -102,11 +104,25 @@ class Classifiers:
             case model.CascadeClassifier():
                 return await self._cascade(section, plan)
 
+    async def _encoder(self) -> tuple[Batcher, Phrasebook]:
+        if self._batcher is None or self._phrasebook is None:
+            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
+            self._batcher, self._phrasebook = Batcher(encoder.read), Phrasebook(encoder.read)
+        return self._batcher, self._phrasebook
+
     async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
-        batcher, phrasebook = await self.batcher(), self._phrasebook
-        assert phrasebook is not None
+        batcher, phrasebook = await self._encoder()
         return await asyncio.to_thread(
             lambda: EmbeddingClassifier(batcher, phrasebook, plan.routes, threshold=plan.threshold)
+        )
+
+    async def _static_embedding(self, plan: _Plan) -> EmbeddingClassifier:
+        if self._static is None:
+            encoder = await asyncio.to_thread(lambda: StaticEncoder.load(ensure()))
+            self._static = Immediate(encoder), Phrasebook(encoder.encode)
+        reader, phrasebook = self._static
+        return await asyncio.to_thread(
+            lambda: EmbeddingClassifier(reader, phrasebook, plan.routes, threshold=plan.threshold, name="static")
         )
 
     async def _arch_router(self, section: model.ArchRouterClassifier, plan: _Plan) -> ArchRouter:
@@ -134,11 +150,27 @@ class Classifiers:
         )
 
     async def _cascade(self, section: model.CascadeClassifier, plan: _Plan) -> Cascade:
-        stages = [await self._build(each, plan) for each in section.stages]
-        return Cascade(
-            [Stage(each, _margin(each, section.margin), Budget(section.max_escalated)) for each in stages],
-            timeout=plan.seconds,
-        )
+        classifiers = [await self._build(each, plan) for each in section.stages]
+        stages: list[Stage] = []
+        for each, classifier, dearer in zip(section.stages, classifiers, [*classifiers[1:], None], strict=True):
+            # A static stage is there to spare milliseconds, not to shield what comes after it.
+            share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
+            stages.append(Stage(classifier, _margin(classifier, dearer, section.margin), Budget(share)))
+        return Cascade(stages, timeout=plan.seconds)
+
+
+class Sentences:
+    """What a batcher that also reads wordings says of sentences alone."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    def recall(self, texts: Sequence[str]) -> Vectors | None:
+        vectors = self._batcher.recall(texts)
+        return None if vectors is None else vectors[:, :DIMENSIONS]
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        return (await self._batcher.encode(texts))[:, :DIMENSIONS]
 
 
 def _stages(section: model.Classifier) -> Iterable[model.Classifier]:
@@ -149,7 +181,11 @@ def _weights(section: model.ArchRouterClassifier) -> _Weights:
     return section.model, section.device, section.dtype
 
 
-def _margin(stage: Classifier, written: float | Literal["auto"]) -> float:
+def _margin(stage: Classifier, dearer: Classifier | None, written: float | Literal["auto"]) -> float:
     if written != "auto":
         return written
-    return stage.margin if isinstance(stage, EmbeddingClassifier) else ROUTER_MARGIN
+    if not isinstance(stage, EmbeddingClassifier):
+        return ROUTER_MARGIN
+    if isinstance(dearer, EmbeddingClassifier):
+        return margin_beside(stage.learned.leads, dearer.learned.leads)
+    return learn_margin(stage.learned.leads)

@@ -12,6 +12,8 @@ nothing but its own answer: the one before it stands.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
+from operator import itemgetter
 
 from wissel.classifiers.base import Classifier
 from wissel.core.intent import OTHER, Scores
@@ -52,7 +54,7 @@ class Stage:
 
 def certainty(scores: Scores) -> float:
     """How far the scores are from another answer; 0 where there are none."""
-    best = scores.ranking[:2]
+    best = nlargest(2, scores.by_route.items(), key=itemgetter(1))
     if not best:
         return 0.0
     (route, top), runner_up = best[0], best[-1][1] if len(best) > 1 else float("-inf")

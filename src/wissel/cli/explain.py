@@ -83,7 +83,10 @@ def _show_decision(view: dict[str, Any]) -> None:
 
 def _intent_line(intent: dict[str, Any]) -> str:
     score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
-    return f"{intent['reason']}{score}{': ' + intent['detail'] if intent['detail'] else ''}"
+    sure = "" if intent["confidence"] is None else f", {intent['confidence']:.0%} sure"
+    second = intent["runner_up"]
+    near = f", {second['behind']} ahead of {second['route']}" if second else ""
+    return f"{intent['reason']}{score}{near}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
 
 
 def _tier_line(tier: dict[str, Any]) -> str:

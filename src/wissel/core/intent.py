@@ -25,6 +25,8 @@ class Scores:
     """Below it the intent is "other"."""
     classifier: str = ""
     """Which classifier spoke, by its type."""
+    confidence: float | None = None
+    """The chance that the answer which follows from the scores is right; None where nobody worked it out."""
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
@@ -51,6 +53,8 @@ class Intent:
     threshold: float | None = None
     classifier: str = ""
     detail: str = ""
+    confidence: float | None = None
+    """The chance that this is right; None where the classifier does not say."""
 
 
 def choose_route(scores: Scores | NoScores, *, fallback: str) -> Intent:
@@ -58,8 +62,8 @@ def choose_route(scores: Scores | NoScores, *, fallback: str) -> Intent:
     match scores:
         case NoScores(reason, detail):
             return Intent(fallback, reason, detail=detail)
-        case Scores(by_route, threshold, classifier):
+        case Scores(by_route, threshold, classifier, confidence):
             route, score = max(by_route.items(), key=lambda item: (item[1], item[0]), default=(OTHER, float("-inf")))
             if route != OTHER and score >= threshold:
-                return Intent(route, "match", score, by_route, threshold, classifier)
-            return Intent(fallback, "other", score, by_route, threshold, classifier)
+                return Intent(route, "match", score, by_route, threshold, classifier, confidence=confidence)
+            return Intent(fallback, "other", score, by_route, threshold, classifier, confidence=confidence)

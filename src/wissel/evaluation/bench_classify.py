@@ -2,9 +2,9 @@
 
     python -m wissel.evaluation.bench_classify [--clinc FOLDER] [--split test] [--json]
 
-Three measurements, all in one process: int8 against the real weights in
-PyTorch, one thread each, in turns; 32 callers at once against one at a time;
-and, given CLINC150's folder, accuracy over random draws of intents, with and
+All in one process: int8 against the real weights in PyTorch, one thread each,
+in turns; the last turn of a conversation, from the body to the route; 32
+callers at once against one at a time; and, given CLINC150's folder, accuracy over random draws of intents, with and
 without the default threshold, beside the share of out-of-scope messages that
 the threshold catches.
 """
@@ -33,11 +33,15 @@ from wissel.core.intent import OTHER, Intent, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
 from wissel.errors import ConfigError, WisselError
+from wissel.extproc.openai import read_body, understand
 
 LENGTHS = (11, 123, 256)
 """Tokens: a short prompt, a long one, and as much as is read."""
 
 REPEATS = 40
+QUESTIONS = 6
+"""Of a conversation; an answer stands between each two."""
+
 CALLERS = 32
 CALLS = 640
 DRAWS = 20
@@ -56,6 +60,17 @@ class Latency:
     int8_ms: float
     fp32_ms: float
     ratio: float
+
+
+@dataclass(frozen=True)
+class LastTurn:
+    """Median milliseconds from the body to the route, for the last of so many questions, on one thread."""
+
+    questions: int
+    goes_on_ms: float
+    """Where this replica saw the turns before: a new question, and the answer before it."""
+    unseen_ms: float
+    """Where it saw none of them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,9 @@ class Accuracy:
     mean_threshold: float
 
 
+_Row = Latency | LastTurn | Throughput | Accuracy
+
+
 @dataclass(frozen=True)
 class Message:
     """One labelled message of the data."""
@@ -97,6 +115,36 @@ def measure_latency(int8: Encode, fp32: Encode) -> list[Latency]:
         quick, slow = (statistics.median(column) for column in zip(*times, strict=True))
         measured.append(Latency(tokens, quick, slow, slow / quick))
     return measured
+
+
+async def measure_last_turn(read: Encode) -> LastTurn:
+    """Conversations in words that were never said before, to ten routes with examples."""
+    rng = random.Random(1)
+    said = iter(lambda: " ".join(rng.choices(SENTENCE.split(), k=9)) + f" {rng.randrange(10**6)}", None)
+    routes = [Route(f"route_{number}", "m", examples=tuple(islice(said, 5))) for number in range(10)]
+    batcher = Batcher(read, workers=1)
+    classifier = EmbeddingClassifier(batcher, Phrasebook(read), routes)
+    known: list[float] = []
+    fresh: list[float] = []
+    for _ in range(REPEATS):
+        # Answers are longer than questions.
+        texts = [text for _ in range(QUESTIONS) for text in (next(said), " ".join(islice(said, 4)))][:-1]
+        known.extend([await _route(classifier, texts[:turn]) for turn in range(1, len(texts) + 1, 2)][-1:])
+        fresh.append(await _route(classifier, [f"{text} again" for text in texts]))
+    await batcher.close()
+    return LastTurn(QUESTIONS, statistics.median(known), statistics.median(fresh))
+
+
+async def _route(classifier: EmbeddingClassifier, texts: Sequence[str]) -> float:
+    """Milliseconds for a conversation that the user begins, read as a request's body is."""
+    messages = [
+        {"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), texts, strict=False)
+    ]
+    body = json.dumps({"model": "auto", "messages": messages}).encode()
+    began = time.perf_counter()
+    request = understand("chat", "/v1/chat/completions", {}, read_body(body))
+    choose_route(await classifier.classify(request.conversation), fallback=OTHER)
+    return (time.perf_counter() - began) * 1000
 
 
 async def measure_throughput(encode: Encode) -> Throughput:
@@ -203,7 +251,7 @@ def _read(path: Path) -> list[Message]:
         raise ConfigError([f'--clinc: "{path}" cannot be read: {error}']) from error
 
 
-def _table(title: str, rows: Sequence[Latency | Throughput | Accuracy]) -> Table:
+def _table(title: str, rows: Sequence[_Row]) -> Table:
     table = Table(title=title)
     cells = [asdict(row) for row in rows]
     for name in cells[0]:
@@ -213,7 +261,7 @@ def _table(title: str, rows: Sequence[Latency | Throughput | Accuracy]) -> Table
     return table
 
 
-def _load() -> tuple[Encode, Encode]:
+def _load() -> tuple[Encoder, Encode]:
     """The int8 export and the real weights in PyTorch, both on one thread."""
     encoder = Encoder.load(export.ensure(), threads=1)
     original = export.load_original(export.find_source())
@@ -224,7 +272,7 @@ def _load() -> tuple[Encode, Encode]:
     def fp32(texts: Sequence[str]) -> Vectors:
         return np.concatenate([export.embed_original(original, encoder.tokenize(text)) for text in texts])
 
-    return encoder.encode, fp32
+    return encoder, fp32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,9 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         data = options.clinc and (_read(options.clinc / "train.jsonl"), _read(options.clinc / f"{options.split}.jsonl"))
-        int8, fp32 = _load()
-        results: dict[str, Sequence[Latency | Throughput | Accuracy]] = {
+        encoder, fp32 = _load()
+        int8 = encoder.encode
+        results: dict[str, Sequence[_Row]] = {
             "latency": measure_latency(int8, fp32),
+            "last turn": [asyncio.run(measure_last_turn(encoder.read))],
             "throughput": [asyncio.run(measure_throughput(int8))],
         }
         if data:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, cast
 
 from wissel.classifiers.base import Classifier
@@ -68,11 +68,17 @@ class Answer:
     predicted: str
     """A route, or "other"."""
     right: bool
+    leading: bool
+    """Whether the best route is right, whatever the threshold makes of its score."""
     confidence: float
-    """The score of what was predicted, from 0 to 1."""
+    """How likely the classifier holds this to be right, from 0 to 1."""
     belonging: float
     """The best score of any route: low for what belongs to none."""
     milliseconds: float
+    cpu_ms: float
+    """Of all threads of the process."""
+    classifier: str
+    """Which one gave it; a cascade has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,10 @@ class Evaluation:
     data: str
     """A hash of the rows: only runs over the same ones can be compared."""
     answers: tuple[Answer, ...]
+    outside: tuple[bool, ...]
+    """Of each row, whether it belongs to no route."""
     by_route: Mapping[str, Quality]
     conversation_accuracy: float | None
-    other_scores: tuple[tuple[float, ...], tuple[float, ...]]
-    """How little belongs to any route: of the rows that belong to none, and of the others."""
     bins: tuple[Bin, ...]
     confusions: tuple[Confusion, ...]
     baselines: Mapping[str, float]
@@ -111,6 +117,12 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         return sum(each.right for each in self.answers) / len(self.answers)
+
+    @property
+    def other_scores(self) -> tuple[list[float], list[float]]:
+        """How little belongs to any route: of the rows that belong to none, and of the others."""
+        strangeness = [(-each.belonging, out) for each, out in zip(self.answers, self.outside, strict=True)]
+        return [score for score, out in strangeness if out], [score for score, out in strangeness if not out]
 
     @property
     def milliseconds(self) -> list[float]:
@@ -132,6 +144,8 @@ class Evaluation:
             "other_recall": {"false_alarms": FALSE_ALARMS, "recall": recall_at(positives, negatives, FALSE_ALARMS)},
             "calibration_error": calibration_error(self.bins),
             "latency_ms": {f"p{share}": percentile(self.milliseconds, share / 100) for share in (50, 90, 99)},
+            "cpu_ms": sum(each.cpu_ms for each in self.answers) / len(self.answers),
+            "answered_by": dict(Counter(each.classifier for each in self.answers)),
             "late": self.late,
             "failed": self.failed,
             "baselines": dict(self.baselines),
@@ -212,19 +226,14 @@ async def evaluate(config: Config, path: Path, *, encode: Encode | None = None) 
         await classifiers.close()
     wanted = [each.predicted if each.right else min(row.routes) for row, each in zip(rows, answers, strict=True)]
     common = Counter(route for row in rows for route in _accepted(row, fallback)).most_common(1)[0][1]
-    outside = [bool(_accepted(row, fallback) & {OTHER}) for row in rows]
-    strangeness = [-each.belonging for each in answers]
     return Evaluation(
         revision=snapshot.revision,
         classifier=config.intent.classifier.type,
         data=_digest(rows),
         answers=tuple(answers),
+        outside=tuple(OTHER in _accepted(row, fallback) for row in rows),
         by_route=qualities(wanted, [each.predicted for each in answers]),
         conversation_accuracy=share_of_whole([row.id for row in rows], [each.right for each in answers]),
-        other_scores=(
-            tuple(score for score, out in zip(strangeness, outside, strict=True) if out),
-            tuple(score for score, out in zip(strangeness, outside, strict=True) if not out),
-        ),
         bins=tuple(reliability([each.confidence for each in answers], [each.right for each in answers])),
         confusions=_confusions(rows, wanted, answers, snapshot.routes, encode),
         baselines={
@@ -261,29 +270,33 @@ async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -
     answers: list[Answer] = []
     failed = 0
     for row in rows:
-        began = perf_counter()
+        began, worked = perf_counter(), process_time()
         try:
             scores: Scores | NoScores = await classifier.classify(row.conversation)
         except WorldError as error:
             scores = NoScores("failed", str(error))
             failed += 1
-        answers.append(_answer(row, scores, fallback, 1000 * (perf_counter() - began)))
+        answers.append(
+            _answer(row, scores, fallback, 1000 * (perf_counter() - began), 1000 * (process_time() - worked))
+        )
         await asyncio.sleep(0)
     return answers, failed
 
 
-def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: float) -> Answer:
+def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: float, cpu_ms: float) -> Answer:
     intent: Intent = choose_route(scores, fallback=fallback)
     predicted = intent.route if intent.reason == "match" else OTHER
     accepted = _accepted(row, fallback)
     belonging = max((score for name, score in intent.scores.items() if name not in {OTHER, fallback}), default=0.0)
-    confidence = intent.score or 0.0
-    if predicted == OTHER and OTHER not in intent.scores:
-        confidence = 1.0 - confidence
+    # A router model's scores are probabilities, of "other" too.
+    confidence = (intent.score or 0.0) if intent.confidence is None else intent.confidence
     right = predicted in accepted
     # Of several names for what no route serves, the row's own.
     named = next(iter(accepted & row.routes)) if right and predicted not in row.routes else predicted
-    return Answer(named, right, min(1.0, max(0.0, confidence)), belonging, milliseconds)
+    leading = max(intent.scores, key=lambda name: intent.scores[name], default=OTHER) in accepted
+    return Answer(
+        named, right, leading, min(1.0, max(0.0, confidence)), belonging, milliseconds, cpu_ms, intent.classifier
+    )
 
 
 def _accepted(row: Row, fallback: str) -> frozenset[str]:

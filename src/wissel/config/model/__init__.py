@@ -19,6 +19,7 @@ from wissel.config.model.intent import (
     Intent,
     RemoteClassifier,
     Route,
+    StaticClassifier,
 )
 from wissel.config.model.models import Model
 from wissel.config.model.rollouts import (
@@ -66,6 +67,7 @@ __all__ = [
     "Rule",
     "Secret",
     "Split",
+    "StaticClassifier",
     "Step",
     "Target",
     "Telemetry",
