@@ -155,6 +155,14 @@ def test_a_look_without_new_requests_is_no_data():
     assert after(an_analysis(), evidence(), evidence()).judgement == "no_data"
 
 
+def test_looks_that_come_faster_than_the_counters_are_no_silence():
+    spec = an_analysis(interval=1.0)
+    seen = evidence()
+
+    assert after(spec, seen, *[seen] * 4).judgement == "pass"
+    assert after(spec, seen, *[seen] * 5).judgement == "no_data"
+
+
 def test_looks_that_cannot_measure_are_counted_until_one_can():
     missing = Missing("redis is away")
     analysis, _ = both_after(an_analysis(), missing, missing)

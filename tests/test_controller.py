@@ -246,6 +246,43 @@ async def test_an_aborted_rollout_can_be_retried_and_counts_anew(world: World):
     assert ((await world.rollout()).attempt, standing.arms) == (2, {})
 
 
+async def test_between_two_looks_every_replica_shows_the_latest(world: World):
+    first, second = await world.begin(), world.controller("b")
+    await world.serve_both()
+    await world.play(first, 6)
+    judged = (await world.rollout()).verdict
+    shown = []
+    for seconds in range(4):
+        # A request in one arm alone, as between two flushes: a look would call it no data.
+        await world.serve("canary", seconds)
+        shown += [(await each.standing(SPEC.name)).verdict for each in (first, second)]
+
+    assert judged is not None
+    assert judged.judgement == "pass"
+    assert shown == [judged] * 8
+
+
+async def test_before_the_first_look_at_a_weight_every_metric_is_shown_to_wait(world: World):
+    controller = await world.begin()
+    verdict = (await controller.standing(SPEC.name)).verdict
+
+    assert verdict is not None
+    assert [(each.metric, each.judgement) for each in verdict.readings] == [
+        ("error_rate max 0.25 guard", "waiting"),
+        ("error_rate allowed_increase 0.02", "waiting"),
+    ]
+
+
+async def test_what_took_a_canary_back_stays_to_be_read(world: World):
+    controller = await world.begin()
+    await world.serve_both(errors=100)
+    await world.play(controller, 20)
+    verdict = (await controller.standing(SPEC.name)).verdict
+
+    assert verdict is not None
+    assert verdict.judgement == "fail"
+
+
 async def test_a_verb_that_makes_no_sense_is_refused_and_changes_nothing(world: World):
     controller = await world.begin()
     before = await world.records.get(SPEC.name)

@@ -18,7 +18,7 @@ import aiohttp
 import structlog
 
 from wissel.core import rollout as rollouts
-from wissel.core.analysis import Verdict, look
+from wissel.core.analysis import Verdict, unlooked
 from wissel.core.evidence import Arm, Evidence, Missing
 from wissel.core.rollout import Delivery, Event, Move, Refused, Rollout
 from wissel.errors import StoreError
@@ -60,7 +60,7 @@ class Standing:
     note: str
     """What is wrong with the record; empty if nothing is."""
     verdict: Verdict | None
-    """What a look would say now."""
+    """Of the latest look, which is the one that the rollout went by; None where nothing is measured."""
     arms: Mapping[str, Arm]
     """All that is known of the step so far, open windows included."""
 
@@ -89,14 +89,11 @@ class Controller:
         """As this replica knew each rollout last, to tell a lost record from one that never was."""
         self._asked: dict[str, float] = {}
         """When a promotion was last asked for."""
-        self.verdicts: dict[str, Verdict] = {}
-        """Of the latest look at each rollout; empty where another replica looks."""
         self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
-        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in self._deliveries}
 
     def saw(self, rollout: Rollout) -> None:
         """This replica has read a record; whoever has it in mind when Redis loses it will know."""
@@ -121,7 +118,6 @@ class Controller:
         """One look at every rollout, if this replica holds the lease. Raises StoreError while Redis is away."""
         token = await self._lease.take() if self._deliveries else None
         if token is None:
-            self.verdicts.clear()
             return
         # Side by side: a Prometheus that hangs for one rollout keeps no other from being rolled back.
         await asyncio.gather(*(self._tick_alone(delivery, token) for delivery in tuple(self._deliveries.values())))
@@ -177,8 +173,6 @@ class Controller:
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
         self.saw(written.rollout)
-        if move.verdict is not None:
-            self.verdicts[delivery.spec.name] = move.verdict
         self._tell(delivery, move)
 
     async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
@@ -230,9 +224,9 @@ class Controller:
             return Standing(delivery, rollout, "its record is of another revision: starting over", None, {})
         scope = Scope(name, rollout.revision, rollout.attempt, rollout.window)
         known = await self._counters.read(scope, closed=False)
-        verdict = None
-        if delivery.spec.analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
-            _, verdict = look(rollout.analysis, delivery.spec.analysis, await self._evidence(delivery, rollout))
+        verdict, analysis = rollout.verdict, delivery.spec.analysis
+        if verdict is None and analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
+            verdict = unlooked(analysis)
         return Standing(delivery, rollout, "", verdict, known.arms)
 
     async def history(self, name: str, limit: int = 100) -> list[Entry]:

@@ -97,10 +97,7 @@ class Fleet:
 
     def progress(self) -> list[Progress]:
         """Where every rollout stands, as far as this replica knows without asking."""
-        return [
-            Progress(each.spec, self._serving(each), self.controller.verdicts.get(each.spec.name))
-            for each in self._deliveries
-        ]
+        return [Progress(each.spec, self._serving(each)) for each in self._deliveries]
 
     def store_health(self) -> StoreHealth:
         """How far behind Redis is."""

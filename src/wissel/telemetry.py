@@ -248,7 +248,7 @@ class Telemetry:
         observed("wissel.rollout.steps", "steps that the rollout has", lambda: _all_steps(read()))
         observed(
             "wissel.rollout.verdict",
-            "1 for the judgement of the latest look, else 0; told by the replica that looks",
+            "1 for the judgement of the latest look, else 0",
             lambda: _verdicts(read()),
         )
         observed(

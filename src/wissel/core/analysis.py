@@ -27,6 +27,9 @@ Judgement = Literal["fail", "no_data", "inconclusive", "waiting", "pass"]
 
 _BY_GRAVITY: tuple[Judgement, ...] = ("fail", "no_data", "inconclusive", "waiting", "pass")
 
+QUIET_SECONDS = 5.0
+"""Without a request for so long there is nothing to measure; counters may be two or three seconds on their way."""
+
 _LATEST = 4
 """A guard also looks at the latest so many times its `min_requests`."""
 
@@ -106,6 +109,8 @@ class Analysis:
     stable_served: int = 0
     ln_sample_ratio: float = 0.0
     """Its peak in this step."""
+    silent: int = 0
+    """Looks in a row that saw no request, in one arm at least."""
     errors: int = 0
     """Looks in a row that could not measure."""
     inconclusive: int = 0
@@ -122,13 +127,14 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
     if canary.served < analysis.canary_served or stable.served < analysis.stable_served:
         return _unmeasured(analysis, "the counters went backwards")
     is_silent = canary.served == analysis.canary_served or stable.served == analysis.stable_served
+    silent = analysis.silent + 1 if is_silent else 0
 
     measured = [
         _measure(metric, memory, spec, evidence) for metric, memory in zip(spec.metrics, analysis.metrics, strict=True)
     ]
     readings = tuple(reading for _, reading in measured)
     ratio = max(analysis.ln_sample_ratio, ln_sample_ratio(canary.keys, stable.keys, evidence.share))
-    judgement, reason, by_guard = _judge(spec, readings, ratio, is_silent=is_silent)
+    judgement, reason, by_guard = _judge(spec, readings, ratio, is_quiet=silent * spec.interval >= QUIET_SECONDS)
     verdict = Verdict(
         judgement,
         reason,
@@ -149,11 +155,19 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
             canary_served=canary.served,
             stable_served=stable.served,
             ln_sample_ratio=ratio,
+            silent=silent,
             errors=analysis.errors + 1 if judgement == "no_data" else 0,
             inconclusive=analysis.inconclusive + (judgement == "inconclusive"),
         ),
         verdict,
     )
+
+
+def unlooked(spec: AnalysisSpec) -> Verdict:
+    """What people see between a new weight and the first look at it."""
+    note = "the first look at this weight is still to come"
+    readings = tuple(Reading(each.label, "waiting", dry_run=each.dry_run, note=note) for each in spec.metrics)
+    return Verdict("waiting", note, readings)
 
 
 def _prepared(analysis: Analysis, spec: AnalysisSpec) -> Analysis:
@@ -179,7 +193,7 @@ def _unmeasured(analysis: Analysis, reason: str) -> tuple[Analysis, Verdict]:
 
 
 def _judge(
-    spec: AnalysisSpec, readings: tuple[Reading, ...], ratio: float, *, is_silent: bool
+    spec: AnalysisSpec, readings: tuple[Reading, ...], ratio: float, *, is_quiet: bool
 ) -> tuple[Judgement, str, bool]:
     """(judgement, reason, whether a guard gave it)."""
     acting = [(metric, reading) for metric, reading in zip(spec.metrics, readings, strict=True) if not metric.dry_run]
@@ -191,7 +205,7 @@ def _judge(
     worst = min((reading for _, reading in acting), key=lambda r: _BY_GRAVITY.index(r.judgement), default=None)
     if worst and worst.judgement == "fail":
         return "fail", _because(worst), False
-    if is_silent:
+    if is_quiet:
         return "no_data", "no requests in both arms since the last look", False
     if worst and worst.judgement != "pass":
         return worst.judgement, _because(worst), False
@@ -301,7 +315,7 @@ def _queried(limit: Limit, memory: Blocks, value: float | None) -> tuple[Blocks,
         return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note="the query failed")
     if not math.isfinite(value):
         note = f"the query gave {value}"
-        return memory, Reading(limit.label, "inconclusive", value, dry_run=limit.dry_run, note=note)
+        return memory, Reading(limit.label, "inconclusive", dry_run=limit.dry_run, note=note)
     memory = _after_block(limit, memory, value, memory.since)
     return memory, _limit_reading(limit, memory, None, "")
 

@@ -141,6 +141,8 @@ class Rollout:
     """Whether a human lets it rise without."""
     reason: str = ""
     """Why it is where it is, for people."""
+    verdict: Verdict | None = None
+    """Of the latest look at this weight; once it is over, at the last one."""
     analysis: Analysis = field(default_factory=Analysis)
 
     @property
@@ -187,8 +189,10 @@ class Progress:
     spec: RolloutSpec
     rollout: Rollout | None
     """None where requests are served as if it had not begun."""
-    verdict: Verdict | None
-    """Of the latest look, where this replica is the one that looks."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.rollout.verdict if self.rollout else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,7 @@ def advance(
     events: tuple[Event, ...] = ()
     if evidence is not None and spec.analysis is not None and 0 < rollout.weight < FULL_WEIGHT:
         analysis, verdict = look(rollout.analysis, spec.analysis, _of_this_window(rollout, evidence))
-        rollout = replace(rollout, analysis=analysis, since_look=0.0)
+        rollout = replace(rollout, analysis=analysis, verdict=verdict, since_look=0.0)
         rollout, events = _obey(rollout, spec, spec.analysis, verdict)
     if not rollout.is_over and not rollout.paused:
         rollout, moved = _proceed(rollout, spec, confirmed=confirmed, verdict=verdict)
@@ -446,6 +450,7 @@ def _weighted(rollout: Rollout, weight: int) -> Rollout:
         is_cleared=False,
         is_proven=False,
         is_overridden=False,
+        verdict=None,
         reason=f"weight {weight}",
     )
 
