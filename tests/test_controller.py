@@ -21,6 +21,7 @@ from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
+from wissel.store.memory import Memory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Records
 
@@ -40,6 +41,8 @@ class World:
     now: float = 1_700_000_000.0
     keys: Keys = field(default_factory=lambda: Keys("test"))
     recorder: Recorder = field(init=False)
+    memories: dict[str, Memory] = field(default_factory=dict[str, Memory])
+    """By controller: what each replica knew last."""
     served: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +59,7 @@ class World:
             Counters(self.connection, self.keys),
             Audit(self.connection, self.keys),
             Lease(self.connection, self.keys, name, seconds=LEASE_SECONDS),
+            self.memories.setdefault(name, Memory()),
             self.session,
             now=lambda: self.now,
         )
@@ -320,14 +324,14 @@ async def test_a_record_that_is_lost_under_way_leaves_stable_and_waits_for_a_hum
 async def test_a_replica_that_never_controlled_knows_a_lost_record_too(world: World, server):
     await world.begin()
     second = world.controller("b")
-    second.saw(await world.rollout())
+    world.memories["b"].saw(await world.rollout())
     server.empty()
     await second.tick()
 
     assert (await world.rollout()).paused == "lost"
 
 
-async def test_a_promotion_outlives_its_record(world: World, server):
+async def test_a_promotion_outlives_its_record_and_the_trail_says_so(world: World, server):
     controller = await world.begin()
     await controller.act(SPEC.name, "promote_full", by="ada")
     await controller.tick()
@@ -335,6 +339,28 @@ async def test_a_promotion_outlives_its_record(world: World, server):
     await controller.tick()
 
     assert ((await world.rollout()).phase, (await world.rollout()).weight) == ("healthy", 100)
+    assert await world.told(controller) == ["restored 100"]
+
+
+async def test_a_record_that_redis_evicted_is_lost_though_nobody_remembers_it(world: World):
+    await world.begin()
+    version = int(await world.connection.run("HGET", world.keys.versions, SPEC.name))
+    await world.connection.run("DEL", world.keys.record(SPEC.name))
+    await world.connection.run("DEL", world.keys.lease)
+    await world.controller("newcomer").tick()
+    lost = await world.rollout()
+
+    # Higher than any attempt that may have counted before.
+    assert (lost.paused, lost.weight, lost.attempt) == ("lost", 0, version + 1)
+
+
+async def test_another_revision_begins_as_new_whatever_was_known_of_the_last(world: World, server):
+    await world.begin()
+    server.empty()
+    changed = world.controller("a", Delivery(replace(SPEC, revision="r2")))
+    await changed.tick()
+
+    assert await world.told(changed) == ["started 0"]
 
 
 async def test_with_redis_away_nothing_moves_and_nothing_is_skipped(mortal):

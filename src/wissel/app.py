@@ -128,7 +128,7 @@ class App:
         if self.fleet is not None:
             moving = {each.spec.name for each in deliveries}
             plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
-            self.fleet.use(deliveries, plain)
+            self.fleet.use(deliveries, plain, router.snapshot.models)
         self.move()
 
     def move(self) -> None:
@@ -175,7 +175,7 @@ async def running_app(
         telemetry.show_config(app.revision)
         keys.on_change = app.move
         if url is not None:
-            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move, data=data))
             telemetry.show_rollouts(app.fleet.progress)
             telemetry.show_store(app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))

@@ -26,6 +26,7 @@ from wissel.store.audit import Audit, entry_of, subject_of
 from wissel.store.base import Absent, Conflict, Entry, Fenced, Record, Scope
 from wissel.store.counters import Counters
 from wissel.store.lease import Lease
+from wissel.store.memory import Memory
 from wissel.store.records import Records
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,8 @@ class Standing:
     """Of the latest look, which is the one that the rollout went by; None where nothing is measured."""
     arms: Mapping[str, Arm]
     """All that is known of the step so far, open windows included."""
+    mixed: int = 0
+    """Requests of it that another arm served than the one they were assigned to; no arm counts them."""
 
 
 class Controller:
@@ -74,6 +77,7 @@ class Controller:
         counters: Counters,
         audit: Audit,
         lease: Lease,
+        memory: Memory,
         session: aiohttp.ClientSession,
         *,
         now: Callable[[], float],
@@ -82,11 +86,10 @@ class Controller:
         self._counters = counters
         self._audit = audit
         self._lease = lease
+        self._memory = memory
         self._session = session
         self._now = now
         self._deliveries: dict[str, Delivery] = {}
-        self._last: dict[str, Rollout] = {}
-        """As this replica knew each rollout last, to tell a lost record from one that never was."""
         self._asked: dict[str, float] = {}
         """When a promotion was last asked for."""
         self._hooks: set[asyncio.Task[None]] = set()
@@ -94,14 +97,6 @@ class Controller:
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
-
-    def saw(self, rollout: Rollout) -> None:
-        """This replica has read a record; whoever has it in mind when Redis loses it will know."""
-        self._last[rollout.name] = rollout
-
-    def recall(self, name: str) -> Rollout | None:
-        """Where the rollout stood when this replica last knew."""
-        return self._last.get(name)
 
     async def run(self) -> None:
         """Tick until cancelled; whatever Redis or a webhook does, the next tick comes."""
@@ -142,8 +137,8 @@ class Controller:
     async def _tick(self, delivery: Delivery, token: int) -> None:
         spec, now = delivery.spec, self._now()
         match await self._records.get(spec.name):
-            case Absent():
-                move, version = self._begun(delivery, now), 0
+            case Absent(version):
+                move = self._begun(delivery, version, now)
             case Record(rollout, version):
                 evidence = None
                 if rollouts.is_look_due(rollout, spec, now):
@@ -151,20 +146,23 @@ class Controller:
                 confirmed = await self._confirmed(delivery, rollout, now)
                 move = rollouts.advance(rollout, spec, evidence, now, confirmed=confirmed)
                 if not (move.events or move.verdict) and now - rollout.at < SAVE_INTERVAL:
-                    self.saw(rollout)
+                    self._memory.saw(rollout)
                     return
         await self._save(delivery, move, version, token)
 
-    def _begun(self, delivery: Delivery, now: float) -> Move:
-        """A rollout without a record: new, or its record was lost."""
-        spec, last = delivery.spec, self._last.get(delivery.spec.name)
-        if last is None or last.revision != spec.revision:
+    def _begun(self, delivery: Delivery, version: int, now: float) -> Move:
+        """A rollout without a record: new, or its record, once at `version`, was lost."""
+        spec, known = delivery.spec, self._memory.recall(delivery.spec.name)
+        if known is not None and known.revision != spec.revision:
+            known = None
+        if known is None and not version:
             return rollouts.begin(spec, now)
-        if last.is_promoted:
-            # What everybody is served is not taken away because a database was.
-            return Move(last)
-        log.error("record_lost", rollout=spec.name, attempt=last.attempt, weight=last.weight)
-        return rollouts.begin(spec, now, attempt=last.attempt + 1, lost=True)
+        log.error("record_lost", rollout=spec.name, known=known is not None and known.phase)
+        if known is not None and known.is_promoted:
+            return rollouts.restore(known, now)
+        # Every attempt began with a change of the record, so none was numbered higher than its version.
+        attempt = max(known.attempt if known else 0, version) + 1
+        return rollouts.begin(spec, now, attempt=attempt, lost=True)
 
     async def _save(self, delivery: Delivery, move: Move, version: int, token: int) -> None:
         entries = [entry_of(move.rollout, event) for event in move.events]
@@ -172,7 +170,7 @@ class Controller:
         if not isinstance(written, Record):
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
-        self.saw(written.rollout)
+        self._memory.saw(written.rollout)
         self._tell(delivery, move)
 
     async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
@@ -227,7 +225,7 @@ class Controller:
         verdict, analysis = rollout.verdict, delivery.spec.analysis
         if verdict is None and analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
             verdict = unlooked(analysis)
-        return Standing(delivery, rollout, "", verdict, known.arms)
+        return Standing(delivery, rollout, "", verdict, known.arms, known.mixed)
 
     async def history(self, name: str, limit: int = 100) -> list[Entry]:
         """Its lines of the audit trail, the newest first. Raises UnknownRolloutError and StoreError."""

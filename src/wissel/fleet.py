@@ -8,9 +8,11 @@ request path knows only the splits of the snapshot that `apply` makes.
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import Final
 
@@ -20,12 +22,12 @@ import structlog
 from wissel.controller import Controller
 from wissel.core import rollout as rollouts
 from wissel.core.decision import Routed
-from wissel.core.evidence import Observed
+from wissel.core.evidence import Observed, sub_bucket
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Delivery, Progress, Rollout
-from wissel.core.snapshot import Snapshot
-from wissel.core.split import Split
+from wissel.core.snapshot import Model, Snapshot
+from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.errors import StoreError
 from wissel.experiments import Experiments
 from wissel.extproc.server import Ended
@@ -37,6 +39,7 @@ from wissel.store.feedback import Feedback as ServedRequests
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.looks import Looks
+from wissel.store.memory import Memory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
@@ -51,7 +54,7 @@ log = structlog.get_logger(__name__)
 class Fleet:
     """One replica's part in it."""
 
-    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession, data: Path) -> None:
         keys = Keys(namespace)
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
@@ -62,14 +65,22 @@ class Fleet:
         records = Records(connection, keys)
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
-        self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
+        self._memory = Memory(namespace, data)
+        self.controller = Controller(records, self.counters, self.audit, lease, self._memory, session, now=time)
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
+        self._models: Mapping[str, Model] = {}
 
-    def use(self, deliveries: tuple[Delivery, ...], splits: tuple[Split, ...] = ()) -> None:
+    def use(
+        self,
+        deliveries: tuple[Delivery, ...],
+        splits: tuple[Split, ...] = (),
+        models: Mapping[str, Model] | None = None,
+    ) -> None:
         """Serve and run these rollouts from now on, and read these plain splits as experiments."""
         self.experiments.use(splits)
         self._deliveries = deliveries
+        self._models = models or {}
         self.controller.use(deliveries)
         self._remember()
 
@@ -90,8 +101,8 @@ class Fleet:
                 return rollout
             case Absent():
                 # What everybody is served is not taken away because a database was.
-                last = self.controller.recall(name)
-                return last if last is not None and last.is_promoted else None
+                known = self._memory.recall(name)
+                return known if known is not None and known.is_promoted else None
             case _:
                 return None
 
@@ -106,12 +117,33 @@ class Fleet:
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """Count a request for its arm; only what its key dealt out is evidence."""
         split, key = decision.split, decision.key
-        if split is None or key is None or decision.reason != "split":
+        if split is None or key is None:
             return None
         scope = Scope(split.name, split.revision, split.attempt, split.step)
+        if decision.reason != "split":
+            # Whom a header or a lack of access puts somewhere is left out wherever its key would have put it.
+            if dealt(split, key).name != decision.variant:
+                self.recorder.mixed(scope)
+            served = Served(scope, decision.variant, sub_bucket(key.value), is_counted=False)
+            self.recorder.remember(request_id, served)
+            return None
         ticket = self.recorder.began(scope, decision.variant, key.value)
         self.recorder.remember(request_id, ticket.served)
-        return partial(_settle, ticket)
+        others = {self._models[each.model].upstream_model for each in split.variants if each.model in self._models}
+        return partial(self._settle, ticket, request_id, decision.model.upstream_model, others)
+
+    def _settle(
+        self, ticket: Ticket, request_id: str, asked: str, others: Collection[str], outcome: Outcome | None
+    ) -> None:
+        """`asked` is the model that the arm's server was asked for, `others` those of any arm."""
+        if outcome is None or not outcome.is_evidence:
+            ticket.dropped()
+        elif is_of_another_arm(outcome.response_model, asked, others):
+            ticket.mixed()
+            self.recorder.remember(request_id, replace(ticket.served, is_counted=False))
+        else:
+            ticket.observed.update(_observed(outcome))
+            ticket.ended()
 
     async def score(self, feedback: Feedback) -> ScoreAnswer:
         """Count a score for the arm that served the request, once."""
@@ -135,6 +167,7 @@ class Fleet:
             tasks.create_task(self.recorder.run())
             tasks.create_task(self.controller.run())
             tasks.create_task(self.experiments.run())
+            tasks.create_task(self._memory.run())
             tasks.create_task(self._follow(on_change))
 
     async def first_look(self) -> None:
@@ -152,18 +185,16 @@ class Fleet:
     def _remember(self) -> None:
         for each in self._deliveries:
             if isinstance(state := self.follower.state(each.spec.name), Record):
-                self.controller.saw(state.rollout)
+                self._memory.saw(state.rollout)
 
     async def close(self) -> None:
         await self.controller.close()
         await self.recorder.close()
+        await self._memory.flush()
 
 
-def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
-    if outcome is None or not outcome.is_evidence:
-        ticket.dropped()
-        return
-    observed: dict[Observed, float | None] = {
+def _observed(outcome: Outcome) -> dict[Observed, float]:
+    seen: dict[Observed, float | None] = {
         "error": float(outcome.is_error),
         "latency": outcome.duration if outcome.complete else outcome.headers_after,
         "ttft": outcome.ttft,
@@ -171,18 +202,22 @@ def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
         "cost_usd": outcome.cost_usd,
         "refusal": float(not REFUSALS.isdisjoint(outcome.finish_reasons)) if outcome.finish_reasons else None,
     }
-    ticket.observed.update({name: value for name, value in observed.items() if value is not None})
-    ticket.ended()
+    return {name: value for name, value in seen.items() if value is not None}
 
 
 @asynccontextmanager
-async def running_fleet(url: str, namespace: str, on_change: Callable[[], None]) -> AsyncGenerator[Fleet]:
-    """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL."""
+async def running_fleet(
+    url: str, namespace: str, on_change: Callable[[], None], *, data: Path
+) -> AsyncGenerator[Fleet]:
+    """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL.
+
+    In the folder `data` it notes what it must still know should Redis come back empty.
+    """
     async with AsyncExitStack() as stack:
         connection = Connection(url)
         stack.push_async_callback(connection.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        fleet = Fleet(connection, namespace, session)
+        fleet = Fleet(connection, namespace, session, data)
         stack.push_async_callback(fleet.close)
         await fleet.first_look()
         task = asyncio.create_task(fleet.run(on_change))

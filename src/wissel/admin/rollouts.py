@@ -141,6 +141,7 @@ def standing_view(standing: Standing) -> View:
         "set_weight": rollout.weight if rollout else 0,
         "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if moves else None,
         "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
+        "mixed": standing.mixed,
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,
         "metrics": _metrics_view(standing),

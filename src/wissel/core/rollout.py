@@ -37,6 +37,7 @@ EventKind = Literal[
     "step_promoted",
     "cannot_measure",
     "promoted",
+    "restored",
     "rolled_back",
     "aborted",
     "retried",
@@ -211,6 +212,12 @@ def begin(spec: RolloutSpec, now: float, *, attempt: int = 1, lost: bool = False
         return Move(rollout, (_event(rollout, "paused"),))
     rollout = replace(rollout, reason="started")
     return Move(rollout, (_event(rollout, "started"),))
+
+
+def restore(known: Rollout, now: float) -> Move:
+    """A promotion whose record is lost: what everybody is served is not taken away because a database was."""
+    rollout = replace(known, at=now, reason="the rollout's record was gone: it stays promoted, as it was known to be")
+    return Move(rollout, (_event(rollout, "restored"),))
 
 
 def is_look_due(rollout: Rollout, spec: RolloutSpec, now: float) -> bool:

@@ -77,7 +77,8 @@ class Ticket:
 
     def mixed(self) -> None:
         """Another arm served the request than the one it was assigned to: it is left out, and counted as that."""
-        self._tally.mixed(self)
+        self._tally.dropped(self)
+        self._tally.mixed()
 
 
 class Window:
@@ -113,7 +114,7 @@ class Tally:
         self.met: dict[bytes, str] = {}
         """The arm of every distinct key's first request, by the key's hash."""
         self.used_at = clock()
-        """When a request last began, or was scored."""
+        """When a request last began, was scored, or was left out."""
 
     @property
     def is_idle(self) -> bool:
@@ -156,8 +157,9 @@ class Tally:
         self._under_way -= 1
         ticket.window.tickets.discard(ticket)
 
-    def mixed(self, ticket: Ticket) -> None:
-        self.dropped(ticket)
+    def mixed(self) -> None:
+        """A request was served by another arm than its key was dealt to: it is left out, and counted as that."""
+        self.used_at = self._clock()
         self._mixed += 1
         self._changed.add((KNOWN, NO_ARM))
 
