@@ -14,10 +14,11 @@ from factories import model
 from rollout_factories import a_spec, an_analysis
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
+from wissel.core.delivery import Delivery, Pause, SetWeight
 from wissel.core.feedback import Feedback
 from wissel.core.metrics import Guard
 from wissel.core.outcome import Outcome
-from wissel.core.rollout import Delivery, Pause, Rollout, SetWeight
+from wissel.core.rollout import Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign, dealt
 from wissel.fleet import Fleet, running_fleet

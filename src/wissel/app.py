@@ -34,7 +34,7 @@ from wissel.config import (
     worker_address,
 )
 from wissel.core.decision import Decision
-from wissel.core.rollout import Delivery
+from wissel.core.delivery import Delivery
 from wissel.core.snapshot import ManagedKey
 from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError

@@ -12,22 +12,25 @@ the lease, so an abort never waits for a controller.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import aiohttp
 import structlog
 
 from wissel.core import rollout as rollouts
 from wissel.core.analysis import Verdict, unlooked
-from wissel.core.evidence import Arm, Evidence, Missing
-from wissel.core.rollout import Delivery, Event, Move, Refused, Rollout
+from wissel.core.delivery import FULL_WEIGHT, Delivery
+from wissel.core.evidence import Arm
+from wissel.core.rollout import Move, Refused, Rollout
 from wissel.errors import StoreError
+from wissel.measurements import Measurements, scope_of
 from wissel.store.audit import Audit, entry_of, subject_of
-from wissel.store.base import Absent, Conflict, Entry, Fenced, Record, Scope
+from wissel.store.base import Absent, Conflict, Entry, Fenced, Record
 from wissel.store.counters import Counters
 from wissel.store.lease import Lease
 from wissel.store.memory import Memory
 from wissel.store.records import Records
+from wissel.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +39,6 @@ TICK: Final = 0.5
 
 SAVE_INTERVAL: Final = 5.0
 """Seconds after which a rollout that only let time pass is saved all the same."""
-
-HOOK_TRIES: Final = 4
-HOOK_SECONDS: Final = 2.0
-"""What a query and then a confirmation may take: both together less than the lease lasts."""
-
-CONFIRM_INTERVAL: Final = 10.0
-"""Seconds after which a webhook that did not agree to a promotion is asked again."""
 
 Verb = Literal["promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]
 
@@ -87,12 +83,10 @@ class Controller:
         self._audit = audit
         self._lease = lease
         self._memory = memory
-        self._session = session
+        self._measurements = Measurements(counters, session)
+        self._webhooks = Webhooks(session)
         self._now = now
         self._deliveries: dict[str, Delivery] = {}
-        self._asked: dict[str, float] = {}
-        """When a promotion was last asked for."""
-        self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
@@ -119,8 +113,7 @@ class Controller:
 
     async def close(self) -> None:
         """Let another replica act at once."""
-        for task in self._hooks:
-            task.cancel()
+        self._webhooks.close()
         try:
             await self._lease.release()
         except StoreError as error:
@@ -142,7 +135,7 @@ class Controller:
             case Record(rollout, version):
                 evidence = None
                 if rollouts.is_look_due(rollout, spec, now):
-                    evidence = await self._evidence(delivery, rollout)
+                    evidence = await self._measurements.evidence(delivery, rollout)
                 confirmed = await self._confirmed(delivery, rollout, now)
                 move = rollouts.advance(rollout, spec, evidence, now, confirmed=confirmed)
                 if not (move.events or move.verdict) and now - rollout.at < SAVE_INTERVAL:
@@ -158,7 +151,7 @@ class Controller:
         if known is None and not version:
             return rollouts.begin(spec, now)
         log.error("record_lost", rollout=spec.name, known=known is not None and known.phase)
-        if known is not None and known.is_promoted:
+        if known is not None and known.is_over:
             return rollouts.restore(known, now)
         # Every attempt began with a change of the record, so none was numbered higher than its version.
         attempt = max(known.attempt if known else 0, version) + 1
@@ -172,38 +165,6 @@ class Controller:
             return
         self._memory.saw(written.rollout)
         self._tell(delivery, move)
-
-    async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
-        scope = Scope(rollout.name, rollout.revision, rollout.attempt, rollout.window)
-        try:
-            tallied = await self._counters.read(scope)
-        except StoreError as error:
-            return Missing(str(error))
-        values = await asyncio.gather(*(self._query(delivery, query) for query in delivery.queries.values()))
-        return Evidence(
-            revision=rollout.revision,
-            attempt=rollout.attempt,
-            step=rollout.window,
-            canary=tallied.arm("canary"),
-            stable=tallied.arm("baseline" if delivery.spec.baseline else "stable"),
-            share=rollouts.canary_share(rollout, delivery.spec),
-            queries=dict(zip(delivery.queries, values, strict=True)),
-            mixed=tallied.mixed,
-        )
-
-    async def _query(self, delivery: Delivery, query: str) -> float | None:
-        """One number from Prometheus; None where there is none."""
-        try:
-            async with (
-                asyncio.timeout(HOOK_SECONDS),
-                self._session.get(f"{delivery.prometheus}/api/v1/query", params={"query": query}) as response,
-            ):
-                body: Any = await response.json()
-                (sample,) = body["data"]["result"]
-                return float(sample["value"][1])
-        except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError) as error:
-            log.warning("query_failed", rollout=delivery.spec.name, query=query, problem=repr(error))
-            return None
 
     # People.
 
@@ -220,10 +181,9 @@ class Controller:
         rollout = found.rollout
         if rollout.revision != delivery.spec.revision:
             return Standing(delivery, rollout, "its record is of another revision: starting over", None, {})
-        scope = Scope(name, rollout.revision, rollout.attempt, rollout.window)
-        known = await self._counters.read(scope, closed=False)
+        known = await self._counters.read(scope_of(rollout), closed=False)
         verdict, analysis = rollout.verdict, delivery.spec.analysis
-        if verdict is None and analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
+        if verdict is None and analysis is not None and 0 < rollout.weight < FULL_WEIGHT:
             verdict = unlooked(analysis)
         return Standing(delivery, rollout, "", verdict, known.arms, known.mixed)
 
@@ -259,48 +219,23 @@ class Controller:
             raise UnknownRolloutError(name)
         return self._deliveries[name]
 
-    # Webhooks.
-
     async def _confirmed(self, delivery: Delivery, rollout: Rollout, now: float) -> bool:
-        """Whether the last move is allowed: every URL agrees; one that cannot be asked does not.
+        """Whether the last move is allowed.
 
-        A look in this very tick may bring the last move within reach; it is asked for in the next one.
+        A look in this very tick may bring it within reach; it is asked for in the next one.
         """
         if not delivery.spec.confirm_promotion:
             return True
-        asked = self._asked.get(rollout.name)
-        is_asked_already = asked is not None and 0 <= now - asked < CONFIRM_INTERVAL
-        if is_asked_already or not rollouts.awaits_confirmation(rollout, delivery.spec):
-            return False
-        self._asked[rollout.name] = now
-        body = _hook_body(delivery, rollout, {"type": "confirm_promotion"})
-        return all(await asyncio.gather(*(self._post(url, body) for url in delivery.confirmations)))
+        return rollouts.awaits_confirmation(rollout, delivery.spec) and await self._webhooks.confirm(
+            delivery, rollout, now
+        )
 
     def _tell(self, delivery: Delivery, move: Move) -> None:
         for event in move.events:
             log.info(
                 "rollout", name=delivery.spec.name, event_kind=event.kind, reason=event.reason, weight=event.weight
             )
-            for url in delivery.events:
-                body = _hook_body(delivery, move.rollout, _event_view(event))
-                task = asyncio.create_task(self._deliver(url, body))
-                self._hooks.add(task)
-                task.add_done_callback(self._hooks.discard)
-
-    async def _deliver(self, url: str, body: Mapping[str, Any]) -> None:
-        for attempt in range(HOOK_TRIES):
-            if await self._post(url, body):
-                return
-            await asyncio.sleep(2.0**attempt)
-        log.warning("webhook_undelivered", url=url, tries=HOOK_TRIES)
-
-    async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
-        try:
-            async with asyncio.timeout(HOOK_SECONDS), self._session.post(url, json=body) as response:
-                return 200 <= response.status < 300
-        except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("webhook_failed", url=url, problem=repr(error))
-            return False
+        self._webhooks.tell(delivery, move)
 
 
 def _moved(rollout: Rollout, delivery: Delivery, verb: Verb, now: float, by: str) -> Move | Refused:
@@ -320,20 +255,3 @@ def _moved(rollout: Rollout, delivery: Delivery, verb: Verb, now: float, by: str
             return rollouts.retry(rollout, spec, now, by=by)
         case "undo":
             return rollouts.undo(rollout, now, by=by)
-
-
-def _event_view(event: Event) -> dict[str, Any]:
-    return {"type": event.kind, "reason": event.reason, "by": event.by, "step": event.step, "weight": event.weight}
-
-
-def _hook_body(delivery: Delivery, rollout: Rollout, event: Mapping[str, Any]) -> dict[str, Any]:
-    """What a webhook gets; `revision` and `attempt` tell the same rollout's runs apart."""
-    return {
-        "rollout": rollout.name,
-        "stable": delivery.spec.stable,
-        "canary": delivery.spec.canary,
-        "revision": rollout.revision,
-        "attempt": rollout.attempt,
-        "phase": rollout.phase,
-        "event": dict(event),
-    }

@@ -20,12 +20,13 @@ import aiohttp
 import structlog
 
 from wissel.controller import Controller
-from wissel.core import rollout as rollouts
+from wissel.core import arms
 from wissel.core.decision import Routed
+from wissel.core.delivery import Delivery
 from wissel.core.evidence import Observed, sub_bucket
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.outcome import Outcome
-from wissel.core.rollout import Delivery, Progress, Rollout
+from wissel.core.rollout import Progress, Rollout
 from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.errors import StoreError
@@ -88,7 +89,7 @@ class Fleet:
         """The snapshot with every rollout where its record says that it stands."""
         return snapshot.with_splits(
             {
-                each.spec.name: rollouts.apply(snapshot.splits[each.spec.name], self._serving(each), each)
+                each.spec.name: arms.apply(snapshot.splits[each.spec.name], self._serving(each), each)
                 for each in self._deliveries
             }
         )

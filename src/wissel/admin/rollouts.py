@@ -8,10 +8,11 @@ from aiohttp import web
 from wissel.admin.errors import error
 from wissel.controller import Standing, UnknownRolloutError, Verb
 from wissel.core.analysis import Reading
+from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
 from wissel.core.evidence import Arm
 from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
 from wissel.core.metrics import Comparison, Guard, Limit, Metric
-from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Pause, Refused, SetWeight, Step
+from wissel.core.rollout import Refused
 from wissel.errors import StoreError, UnreadableError
 from wissel.fleet import Fleet
 from wissel.store.base import Entry

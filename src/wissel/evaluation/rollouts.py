@@ -18,8 +18,8 @@ from itertools import product
 
 import numpy as np
 
+from wissel.core.delivery import Pause, RolloutSpec, SetWeight, Step
 from wissel.core.metrics import AnalysisSpec, Comparison, Metric
-from wissel.core.rollout import Pause, RolloutSpec, SetWeight, Step
 from wissel.core.sequential import Block, EProcess, Hypothesis, ln_mean, null_point
 from wissel.evaluation.simulation import Behaviour, Run, Scenario, Sessions, simulate
 
