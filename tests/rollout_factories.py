@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from wissel.core.delivery import Pause, RolloutSpec, SetWeight
 from wissel.core.evidence import Arm, Evidence, Observed, Sample
 from wissel.core.histogram import Histogram
 from wissel.core.metrics import AnalysisSpec, Comparison, Metric
-from wissel.core.rollout import Pause, Rollout, RolloutSpec, SetWeight, advance, begin
+from wissel.core.rollout import Rollout, advance, begin
 
 
 def sample(count: float, total: float, squares: float | None = None) -> Sample:

@@ -95,6 +95,30 @@ def test_a_guard_sees_a_canary_break_after_a_long_good_time():
     assert after(an_analysis(GUARD), good, broken).by_guard
 
 
+@pytest.mark.parametrize(
+    ("begun", "failing", "expected"),
+    [(49, 49, "waiting"), (50, 13, "fail"), (50, 12, "waiting"), (500, 100, "waiting")],
+)
+def test_a_guard_waits_for_no_window_and_counts_what_is_under_way_as_good(
+    begun: int, failing: int, expected: Judgement
+):
+    canary = an_arm(0, 0, begun=begun, failing=failing)
+
+    assert after(an_analysis(GUARD), evidence(canary, an_arm(0, 0, begun=400))).judgement == expected
+
+
+def test_what_is_under_way_is_waited_for_and_clears_nothing():
+    seen = [evidence(an_arm(begun=begun), an_arm(9000, 180, begun=9 * begun)) for begun in (1000, 1400, 1900, 1900)]
+
+    assert [after(an_analysis(), *seen[: n + 1]).judgement for n in range(4)] == [
+        "pass",
+        "waiting",
+        "waiting",
+        "waiting",
+    ]
+    assert after(an_analysis(), seen[0], seen[0]).judgement == "no_data"
+
+
 def test_a_guard_that_only_tries_fails_nothing():
     assert after(an_analysis(replace(GUARD, dry_run=True)), evidence(an_arm(1000, 900))).judgement == "pass"
 
@@ -153,6 +177,14 @@ def test_counters_that_go_backwards_are_no_data():
 
 def test_a_look_without_new_requests_is_no_data():
     assert after(an_analysis(), evidence(), evidence()).judgement == "no_data"
+
+
+def test_looks_that_come_faster_than_the_counters_are_no_silence():
+    spec = an_analysis(interval=1.0)
+    seen = evidence()
+
+    assert after(spec, seen, *[seen] * 4).judgement == "pass"
+    assert after(spec, seen, *[seen] * 5).judgement == "no_data"
 
 
 def test_looks_that_cannot_measure_are_counted_until_one_can():

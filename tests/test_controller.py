@@ -1,8 +1,11 @@
 """The loop on a real Redis, with a clock of the test's own and requests that are counted as a replica counts them."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,8 +14,9 @@ from aiohttp import web
 
 from rollout_factories import a_spec, an_analysis
 from wissel.controller import Controller, UnknownRolloutError, Verb
+from wissel.core.delivery import Delivery, Pause, SetWeight
 from wissel.core.metrics import Comparison, Guard, Limit
-from wissel.core.rollout import Delivery, Pause, Refused, Rollout, SetWeight
+from wissel.core.rollout import Refused, Rollout
 from wissel.errors import StoreError
 from wissel.store.audit import Audit
 from wissel.store.base import Record, Scope
@@ -21,6 +25,7 @@ from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
+from wissel.store.memory import Memory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Records
 
@@ -40,6 +45,8 @@ class World:
     now: float = 1_700_000_000.0
     keys: Keys = field(default_factory=lambda: Keys("test"))
     recorder: Recorder = field(init=False)
+    memories: dict[str, Memory] = field(default_factory=dict[str, Memory])
+    """By controller: what each replica knew last."""
     served: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +63,7 @@ class World:
             Counters(self.connection, self.keys),
             Audit(self.connection, self.keys),
             Lease(self.connection, self.keys, name, seconds=LEASE_SECONDS),
+            self.memories.setdefault(name, Memory()),
             self.session,
             now=lambda: self.now,
         )
@@ -136,6 +144,16 @@ async def test_a_bad_canary_is_rolled_back_and_the_trail_says_why(world: World):
     assert "error_rate" in latest.reason
 
 
+async def test_a_canary_that_fails_is_rolled_back_while_a_long_answer_is_still_flowing(world: World):
+    controller = await world.begin()
+    rollout = await world.rollout()
+    world.recorder.began(Scope(rollout.name, rollout.revision, rollout.attempt, rollout.window), "stable", "slow")
+    await world.serve("canary", 60, errors=20)
+    await world.play(controller, 6)
+
+    assert (await world.rollout()).phase == "degraded"
+
+
 async def test_of_two_controllers_only_one_acts(world: World):
     first, second = world.controller("a"), world.controller("b")
     for _ in range(3):
@@ -187,6 +205,74 @@ async def test_controllers_that_are_killed_anywhere_run_no_step_twice(world: Wor
     await to_the_end(world, last)
 
     assert await world.told(last) == ["started 0", "weight_set 10", "weight_set 50", "promoted 100"]
+
+
+CHILD = """
+import asyncio, sys, time
+import aiohttp
+from test_controller import World
+from wissel.store.connection import Connection
+
+async def main():
+    async with aiohttp.ClientSession() as session:
+        world = World(Connection(sys.argv[1]), session)
+        controller = world.controller(sys.argv[2])
+        while True:
+            world.now = 20 * time.time()
+            await controller.tick()
+
+asyncio.run(main())
+"""
+"""A controller that does nothing but tick, in twenty times the time."""
+
+
+class Killed:
+    """Controllers in processes of their own, of which each gets the lease, ticks for a while, and is killed."""
+
+    def __init__(self, world: World, url: str) -> None:
+        self._world = world
+        self._url = url
+        self.count = 0
+
+    async def one_more(self, seconds: float) -> None:
+        self.count += 1
+        name = f"child-{self.count}"
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CHILD, self._url, name, env={**os.environ, "PYTHONPATH": path}
+        )
+        try:
+            async with asyncio.timeout(30):
+                while await self._world.connection.run("GET", self._world.keys.lease) != name:  # noqa: ASYNC110  # nobody announces it
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(seconds)
+        finally:
+            child.kill()
+            await child.wait()
+
+
+@pytest.mark.slow
+async def test_controller_processes_killed_in_the_middle_of_a_step_run_none_twice(world: World, server):
+    killed = Killed(world, server.url)
+    under_way: list[int] = []
+    await world.begin()
+    await world.connection.run("DEL", world.keys.lease)
+    for weight in (10, 50):
+        # Without traffic it stays where it is; with it the next look raises it, and that is when they are killed.
+        await killed.one_more(0.1)
+        under_way.append((await world.rollout()).weight)
+        for late in range(1, 20):
+            if (await world.rollout()).weight != weight:
+                break
+            await world.serve_both()
+            await killed.one_more(0.05 * late)
+    last = await world.rollout()
+    told = [line for line in await world.told(world.controller("b")) if not line.startswith("cannot_measure")]
+
+    assert under_way == [10, 50]
+    assert killed.count >= 4
+    assert (last.attempt, last.phase) == (1, "healthy")
+    assert told == ["started 0", "weight_set 10", "weight_set 50", "promoted 100"]
 
 
 async def test_a_controller_that_was_frozen_changes_nothing_once_another_took_over(world: World):
@@ -246,6 +332,43 @@ async def test_an_aborted_rollout_can_be_retried_and_counts_anew(world: World):
     assert ((await world.rollout()).attempt, standing.arms) == (2, {})
 
 
+async def test_between_two_looks_every_replica_shows_the_latest(world: World):
+    first, second = await world.begin(), world.controller("b")
+    await world.serve_both()
+    await world.play(first, 6)
+    judged = (await world.rollout()).verdict
+    shown = []
+    for seconds in range(4):
+        # A request in one arm alone, as between two flushes: a look would call it no data.
+        await world.serve("canary", seconds)
+        shown += [(await each.standing(SPEC.name)).verdict for each in (first, second)]
+
+    assert judged is not None
+    assert judged.judgement == "pass"
+    assert shown == [judged] * 8
+
+
+async def test_before_the_first_look_at_a_weight_every_metric_is_shown_to_wait(world: World):
+    controller = await world.begin()
+    verdict = (await controller.standing(SPEC.name)).verdict
+
+    assert verdict is not None
+    assert [(each.metric, each.judgement) for each in verdict.readings] == [
+        ("error_rate max 0.25 guard", "waiting"),
+        ("error_rate allowed_increase 0.02", "waiting"),
+    ]
+
+
+async def test_what_took_a_canary_back_stays_to_be_read(world: World):
+    controller = await world.begin()
+    await world.serve_both(errors=100)
+    await world.play(controller, 20)
+    verdict = (await controller.standing(SPEC.name)).verdict
+
+    assert verdict is not None
+    assert verdict.judgement == "fail"
+
+
 async def test_a_verb_that_makes_no_sense_is_refused_and_changes_nothing(world: World):
     controller = await world.begin()
     before = await world.records.get(SPEC.name)
@@ -283,21 +406,46 @@ async def test_a_record_that_is_lost_under_way_leaves_stable_and_waits_for_a_hum
 async def test_a_replica_that_never_controlled_knows_a_lost_record_too(world: World, server):
     await world.begin()
     second = world.controller("b")
-    second.saw(await world.rollout())
+    world.memories["b"].saw(await world.rollout())
     server.empty()
     await second.tick()
 
     assert (await world.rollout()).paused == "lost"
 
 
-async def test_a_promotion_outlives_its_record(world: World, server):
+@pytest.mark.parametrize(("verb", "phase", "weight"), [("promote_full", "healthy", 100), ("abort", "degraded", 0)])
+async def test_what_is_over_outlives_its_record_and_the_trail_says_so(
+    world: World, server, verb: Verb, phase: str, weight: int
+):
     controller = await world.begin()
-    await controller.act(SPEC.name, "promote_full", by="ada")
+    await controller.act(SPEC.name, verb, by="ada")
     await controller.tick()
     server.empty()
     await controller.tick()
 
-    assert ((await world.rollout()).phase, (await world.rollout()).weight) == ("healthy", 100)
+    assert ((await world.rollout()).phase, (await world.rollout()).weight) == (phase, weight)
+    assert await world.told(controller) == [f"restored {weight}"]
+
+
+async def test_a_record_that_redis_evicted_is_lost_though_nobody_remembers_it(world: World):
+    await world.begin()
+    version = int(await world.connection.run("HGET", world.keys.versions, SPEC.name))
+    await world.connection.run("DEL", world.keys.record(SPEC.name))
+    await world.connection.run("DEL", world.keys.lease)
+    await world.controller("newcomer").tick()
+    lost = await world.rollout()
+
+    # Higher than any attempt that may have counted before.
+    assert (lost.paused, lost.weight, lost.attempt) == ("lost", 0, version + 1)
+
+
+async def test_another_revision_begins_as_new_whatever_was_known_of_the_last(world: World, server):
+    await world.begin()
+    server.empty()
+    changed = world.controller("a", Delivery(replace(SPEC, revision="r2")))
+    await changed.tick()
+
+    assert await world.told(changed) == ["started 0"]
 
 
 async def test_with_redis_away_nothing_moves_and_nothing_is_skipped(mortal):

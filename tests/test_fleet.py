@@ -4,19 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import pytest
 import pytest_asyncio
 
+from factories import model
 from rollout_factories import a_spec, an_analysis
+from wissel.core.access import ANONYMOUS
+from wissel.core.decision import Routed
+from wissel.core.delivery import Delivery, Pause, SetWeight
 from wissel.core.feedback import Feedback
 from wissel.core.metrics import Guard
-from wissel.core.rollout import Delivery, Pause, SetWeight
+from wissel.core.outcome import Outcome
+from wissel.core.rollout import Rollout
 from wissel.core.snapshot import Snapshot
-from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign
+from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign, dealt
 from wissel.fleet import Fleet, running_fleet
-from wissel.store.base import Absent, Answered, Record, Scope
+from wissel.store.base import Absent, Answered, Scope
 
 SPEC = a_spec(
     steps=(SetWeight(1), Pause(), SetWeight(10), Pause(), SetWeight(50), Pause()),
@@ -70,12 +76,14 @@ class Replica:
 
 
 @asynccontextmanager
-async def replicas(url: str, count: int) -> AsyncIterator[list[Replica]]:
+async def replicas(url: str, count: int, data: Path) -> AsyncIterator[list[Replica]]:
+    """Each with a folder in `data` of its own."""
     async with AsyncExitStack() as stack:
         found: list[Replica] = []
-        for _ in range(count):
+        for number in range(count):
             moves: list[Callable[[], None]] = []
-            fleet = await stack.enter_async_context(running_fleet(url, "test", lambda moves=moves: moves[0]()))
+            running = running_fleet(url, "test", lambda moves=moves: moves[0](), data=data / str(number))
+            fleet = await stack.enter_async_context(running)
             replica = Replica(fleet)
             moves.append(replica.move)
             fleet.use((DELIVERY,))
@@ -85,8 +93,8 @@ async def replicas(url: str, count: int) -> AsyncIterator[list[Replica]]:
 
 
 @pytest_asyncio.fixture
-async def three(server) -> AsyncIterator[list[Replica]]:
-    async with replicas(server.url, 3) as found:
+async def three(server, tmp_path) -> AsyncIterator[list[Replica]]:
+    async with replicas(server.url, 3, tmp_path) as found:
         yield found
 
 
@@ -94,6 +102,14 @@ async def until_all(found: list[Replica], weight: int) -> None:
     async with asyncio.timeout(10):
         while any(each.weight != weight for each in found):  # noqa: ASYNC110  # each follows by itself
             await asyncio.sleep(0.01)
+
+
+async def record_of(replica: Replica) -> Rollout:
+    """As soon as there is one."""
+    async with asyncio.timeout(10):
+        while isinstance(found := await replica.fleet.controller._records.get(SPEC.name), Absent):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+    return found.rollout
 
 
 @pytest.mark.slow
@@ -141,9 +157,9 @@ async def test_what_three_replicas_saw_rolls_the_canary_back_everywhere(three):
 
 
 @pytest.mark.slow
-async def test_a_replica_whose_controller_is_gone_is_followed_by_another(server):
-    async with replicas(server.url, 2) as found:
-        async with replicas(server.url, 1) as (first,):
+async def test_a_replica_whose_controller_is_gone_is_followed_by_another(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
+        async with replicas(server.url, 1, tmp_path / "first") as (first,):
             await until_all([first, *found], 1)
         await found[0].fleet.controller.act(SPEC.name, "promote", by="ada")
         await until_all(found, 10)
@@ -152,26 +168,26 @@ async def test_a_replica_whose_controller_is_gone_is_followed_by_another(server)
         await until_all(found, 0)
 
 
-async def test_before_its_record_is_read_a_rollout_serves_stable_only(server):
-    async with replicas(server.url, 1) as (replica,):
+async def test_before_its_record_is_read_a_rollout_serves_stable_only(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path) as (replica,):
         weights = [replica.weight]
         await until_all([replica], 1)
 
     assert weights == [0]
 
 
-async def test_a_new_replica_begins_where_the_rollout_stands(server):
-    async with replicas(server.url, 1) as (first,):
+async def test_a_new_replica_begins_where_the_rollout_stands(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path) as (first,):
         await until_all([first], 1)
-        async with replicas(server.url, 1) as (second,):
+        async with replicas(server.url, 1, tmp_path / "second") as (second,):
             weight = second.weight
 
     assert weight == 1
 
 
 @pytest.mark.slow
-async def test_with_redis_away_the_last_weight_is_served(mortal):
-    async with replicas(mortal.url, 2) as found:
+async def test_with_redis_away_the_last_weight_is_served(mortal, tmp_path):
+    async with replicas(mortal.url, 2, tmp_path) as found:
         await until_all(found, 1)
         mortal.kill()
         await asyncio.sleep(1.5)
@@ -184,26 +200,22 @@ async def test_with_redis_away_the_last_weight_is_served(mortal):
 
 
 @pytest.mark.slow
-async def test_a_redis_that_comes_back_empty_leaves_stable_and_a_human_goes_on(server):
-    async with replicas(server.url, 2) as found:
+async def test_a_redis_that_comes_back_empty_leaves_stable_and_a_human_goes_on(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
         await until_all(found, 1)
         server.empty()
         await until_all(found, 0)
-        lost = await found[1].fleet.controller._records.get(SPEC.name)
-        while isinstance(lost, Absent):
-            await asyncio.sleep(0.05)
-            lost = await found[1].fleet.controller._records.get(SPEC.name)
+        lost = await record_of(found[1])
         await found[1].fleet.controller.act(SPEC.name, "resume", by="ada")
         await until_all(found, 1)
 
-    assert isinstance(lost, Record)
-    assert (lost.rollout.phase, lost.rollout.paused, lost.rollout.attempt) == ("paused", "lost", 2)
+    assert (lost.phase, lost.paused, lost.attempt) == ("paused", "lost", 2)
 
 
 @pytest.mark.slow
-async def test_a_promoted_rollout_stays_while_redis_comes_back_empty(server):
+async def test_a_promoted_rollout_stays_while_redis_comes_back_empty(server, tmp_path):
     seen: set[int] = set()
-    async with replicas(server.url, 2) as found:
+    async with replicas(server.url, 2, tmp_path) as found:
         await until_all(found, 1)
         await found[0].fleet.controller.act(SPEC.name, "promote_full", by="ada")
         await until_all(found, 100)
@@ -215,8 +227,81 @@ async def test_a_promoted_rollout_stays_while_redis_comes_back_empty(server):
     assert seen == {100}
 
 
-async def test_feedback_is_counted_once_for_the_arm_that_served(server):
-    async with replicas(server.url, 2) as found:
+@pytest.mark.slow
+async def test_replicas_that_were_all_restarted_still_know_what_an_empty_redis_lost(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
+        await until_all(found, 1)
+    server.empty()
+    async with replicas(server.url, 2, tmp_path) as found:
+        lost = await record_of(found[0])
+        weights = {each.weight for each in found}
+        await found[1].fleet.controller.act(SPEC.name, "resume", by="ada")
+        await until_all(found, 1)
+
+    assert (lost.phase, lost.paused, lost.attempt, weights) == ("paused", "lost", 2, {0})
+
+
+@pytest.mark.slow
+async def test_a_promotion_stays_though_redis_and_every_replica_were_started_anew(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path) as found:
+        await until_all(found, 1)
+        await found[0].fleet.controller.act(SPEC.name, "promote_full", by="ada")
+        await until_all(found, 100)
+    server.empty()
+    async with replicas(server.url, 1, tmp_path) as found:
+        weights = {found[0].weight}
+        kept = await record_of(found[0])
+        weights.add(found[0].weight)
+
+    assert (weights, kept.phase) == ({100}, "healthy")
+
+
+@pytest.mark.slow
+async def test_with_every_disk_gone_as_well_a_rollout_begins_as_a_new_one(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path / "before") as found:
+        await until_all(found, 1)
+    server.empty()
+    async with replicas(server.url, 1, tmp_path / "after") as found:
+        await until_all(found, 1)
+        begun = await record_of(found[0])
+
+    assert (begun.phase, begun.attempt) == ("paused", 1)
+
+
+@pytest.mark.slow
+async def test_requests_that_another_arm_serves_than_they_were_assigned_to_are_left_out_and_counted(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path) as (replica,):
+        await until_all([replica], 1)
+        replica.fleet.use((DELIVERY,), models={"old": model("old"), "new": model("new")})
+        on_stable = next(key for key in KEYS if dealt(replica.split, key).name == "stable")
+        for number, (variant, reason, answered) in enumerate(
+            (
+                ("canary", "targeting_match", "new"),
+                ("stable", "targeting_match", "old"),
+                ("stable", "split", "new-2026-01-01"),
+                ("stable", "split", "old-2026-01-01"),
+            )
+        ):
+            decision = Routed(
+                model("old" if variant == "stable" else "new"), SPEC.name, variant, reason, ANONYMOUS, "c1",
+                split=replica.split, key=on_stable,
+            )  # fmt: skip
+            ended = replica.fleet.began(decision, f"r-{number}")
+            if ended is not None:
+                ended(Outcome(200, 0.1, "chat", "via_upstream", response_model=answered))
+        await replica.fleet.recorder.flush()
+        answers = [await replica.fleet.score(Feedback(f"r-{number}", 1.0)) for number in range(4)]
+        await replica.fleet.recorder.flush()
+        standing = await replica.fleet.controller.standing(SPEC.name)
+
+    assert (standing.mixed, answers) == (2, ["accepted"] * 4)
+    assert {name: (arm.served, arm.sample("feedback").count) for name, arm in standing.arms.items()} == {
+        "stable": (1, 1)
+    }
+
+
+async def test_feedback_is_counted_once_for_the_arm_that_served(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
         await until_all(found, 1)
         found[0].serve(1)
         await found[0].fleet.recorder.flush()

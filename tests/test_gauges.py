@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from rollout_factories import a_spec, an_analysis, begun
@@ -21,15 +23,14 @@ LOOKED_AT = Progress(
             Comparison("latency_p95", allowed=0.1, relative=True),
         )
     ),
-    begun(a_spec()),
-    Verdict(
+    replace(begun(a_spec()), verdict=Verdict(
         "waiting", "",
         (
             Reading("error_rate max 0.25 guard", "pass", 0.02, 0.01),
             Reading("error_rate allowed_increase 0.01", "waiting", 0.02, 0.01, (-0.01, None)),
             Reading("latency_p95 allowed_increase 10%", "waiting", 3.0, 2.0, is_relative=True),
         ),
-    ),
+    )),
 )  # fmt: skip
 
 
@@ -37,6 +38,7 @@ LOOKED_AT = Progress(
     "line",
     [
         'wissel_rollout_weight{rollout="chat-v2"} 10.0',
+        'wissel_rollout_lost{rollout="chat-v2"} 0.0',
         'wissel_rollout_phase{phase="progressing",rollout="chat-v2"} 1.0',
         'wissel_rollout_phase{phase="degraded",rollout="chat-v2"} 0.0',
         'wissel_rollout_step{rollout="chat-v2"} 1.0',
@@ -58,7 +60,7 @@ def test_an_end_of_an_interval_that_nothing_is_known_of_is_not_told():
 
 
 def test_a_rollout_without_a_record_has_weight_zero_and_no_phase():
-    page = shown(Progress(a_spec(), None, None))
+    page = shown(Progress(a_spec(), None))
 
     assert 'wissel_rollout_weight{rollout="chat-v2"} 0.0' in page
     assert not any(line.startswith("wissel_rollout_phase{") for line in page)

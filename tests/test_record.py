@@ -3,10 +3,11 @@ import json
 import pytest
 
 from rollout_factories import a_spec, an_analysis, an_arm, begun, evidence, sample, timed_arm
+from wissel.core.delivery import RolloutSpec
 from wissel.core.histogram import Histogram
 from wissel.core.metrics import Comparison, Guard, Limit
 from wissel.core.record import dump, load
-from wissel.core.rollout import Rollout, RolloutSpec, advance
+from wissel.core.rollout import Rollout, advance
 from wissel.errors import StoreError
 
 SPEC = a_spec(

@@ -4,33 +4,31 @@ from dataclasses import replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rollout_factories import a_spec, an_analysis, an_arm, begun, evidence
+from wissel.core.analysis import Verdict
+from wissel.core.arms import canary_share, variants
+from wissel.core.delivery import AnalysisStep, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.evidence import Evidence, Missing
-from wissel.core.metrics import Comparison, Guard
+from wissel.core.metrics import AnalysisSpec, Comparison, Guard
 from wissel.core.record import dump, load
 from wissel.core.rollout import (
     LONGEST_TICK,
-    AnalysisStep,
     Move,
-    Pause,
     Refused,
     Rollout,
-    RolloutSpec,
-    SetWeight,
     abort,
     advance,
     awaits_confirmation,
     begin,
-    canary_share,
     is_look_due,
     pause,
     promote,
+    restore,
     resume,
     retry,
     undo,
-    variants,
 )
 from wissel.core.split import KeySource, Split, TargetingKey, assign
 
@@ -326,72 +324,177 @@ def test_no_key_ever_leaves_the_canary_while_it_grows(baseline: bool):
     assert len(on_canary) == 200
 
 
-class AnyInterleaving(RuleBasedStateMachine):
-    """Ticks, crashes, verbs and evidence in whatever order."""
+waits = st.sampled_from(
+    [Pause(60), Pause(0), Pause(None), AnalysisStep(), AnalysisStep(duration=45), AnalysisStep(proof=True)]
+)
 
-    @initialize(on_no_data=st.sampled_from(["hold", "rollback"]), baseline=st.booleans())
-    def start(self, on_no_data: str, baseline: bool) -> None:
-        steps = (
-            SetWeight(1),
-            Pause(60),
-            SetWeight(10),
-            SetWeight(30),
-            AnalysisStep(),
-            Pause(None),
-            SetWeight(50),
-            Pause(30),
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[Step, ...]:
+    """Weights that rise, and whatever may stand before and between them."""
+    weights = sorted(draw(st.sets(st.sampled_from([1, 10, 30, 50, 99, 100]), min_size=1, max_size=3)))
+    steps: list[Step] = draw(st.lists(waits, max_size=1))
+    for weight in weights:
+        steps += [SetWeight(weight), *draw(st.lists(waits, max_size=2))]
+    return tuple(steps)
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """Ticks, crashes, verbs, lost records, other specs and evidence in whatever order.
+
+    It keeps its own books of what was seen and how much time passed, and holds every move to them.
+    """
+
+    @initialize(
+        steps=plans(),
+        on_no_data=st.sampled_from(["hold", "rollback", "continue"]),
+        on_failure=st.sampled_from(["rollback", "pause"]),
+        inconclusive_limit=st.sampled_from([0, 1]),
+        baseline=st.booleans(),
+        confirm=st.booleans(),
+    )
+    def start(
+        self,
+        steps: tuple[Step, ...],
+        on_no_data: str,
+        on_failure: str,
+        inconclusive_limit: int,
+        baseline: bool,
+        confirm: bool,
+    ) -> None:
+        analysis = an_analysis(
+            Comparison("error_rate", allowed=0.05),
+            Guard("error_rate", 0.25),
+            on_no_data=on_no_data,
+            inconclusive_limit=inconclusive_limit,
+            consecutive_error_limit=1,
+            proof=True,
         )
-        analysis = an_analysis(Comparison("error_rate"), Guard("error_rate", 0.25), on_no_data=on_no_data)
-        self.spec = a_spec(steps=steps, analysis=analysis, baseline=baseline)
+        self.spec = a_spec(
+            steps=steps, analysis=analysis, baseline=baseline, on_failure=on_failure, confirm_promotion=confirm
+        )
         self.now = 0.0
+        self.waited = 0.0
+        """Seconds in the step under way, as it should count them."""
         self.rollout = begin(self.spec, self.now).rollout
         self.counts: dict[tuple[str, int, int], list[int]] = {}
-        self.passed: set[tuple[str, int, int]] = set()
+        self.latest: Verdict | None = None
+        """Of the latest look at this weight."""
+        self.unseen = 0
+        """Looks in a row that could not measure."""
+        self.steps_run: set[tuple[int, int]] = set()
 
-    def window(self, rollout: Rollout) -> tuple[str, int, int]:
-        return rollout.revision, rollout.attempt, rollout.window
+    @property
+    def analysis(self) -> AnalysisSpec:
+        assert self.spec.analysis is not None
+        return self.spec.analysis
 
-    def take(self, move: Move, *, by_human: bool = False) -> None:
-        before, self.rollout = self.rollout, move.rollout
-        if move.verdict and move.verdict.judgement == "pass":
-            self.passed.add(self.window(before))
-        rose = move.rollout.weight > before.weight > 0
-        assert not rose or by_human or before.is_overridden or self.window(before) in self.passed
-        assert (move.rollout.weight == before.weight) or move.events
-        assert not (before.is_aborted and move.rollout.weight and move.rollout.attempt == before.attempt)
-        if any(event.kind in {"rolled_back", "aborted", "undone"} for event in move.events):
-            assert move.rollout.weight == 0
+    def window(self) -> tuple[str, int, int]:
+        return self.rollout.revision, self.rollout.attempt, self.rollout.window
 
-    @rule(seconds=st.floats(-1e5, 1e5))
-    def tick(self, seconds: float) -> None:
+    def may_rise(self) -> bool:
+        """On evidence alone."""
+        if not 0 < self.rollout.weight < 100 or (self.latest and self.latest.judgement == "pass"):
+            return True
+        is_blind = self.latest is not None and self.latest.judgement == "no_data"
+        return is_blind and self.analysis.on_no_data == "continue" and self.unseen > 1
+
+    def tick_to(self, seconds: float, seen: Evidence | Missing | None, *, confirmed: bool = True) -> Move:
         self.now += seconds
-        self.take(advance(self.rollout, self.spec, None, self.now))
+        if not self.rollout.paused:
+            self.waited += min(max(0.0, seconds), LONGEST_TICK)
+        move = advance(self.rollout, self.spec, seen, self.now, confirmed=confirmed)
+        if move.verdict is not None:
+            self.latest = move.verdict
+            self.unseen = self.unseen + 1 if move.verdict.judgement == "no_data" else 0
+        self.take(move, confirmed=confirmed)
+        return move
+
+    def take(self, move: Move, *, by_human: bool = False, confirmed: bool = True) -> None:
+        before, after = self.rollout, move.rollout
+        kinds = [event.kind for event in move.events]
+        is_same_run = after.attempt == before.attempt
+        overridden = by_human or before.is_overridden
+
+        assert after.weight == before.weight or move.events
+        assert not move.events or move.events[-1].weight == after.weight
+        assert after.attempt == before.attempt + sum(kind in {"started", "retried"} for kind in kinds)
+        if is_same_run and after.weight > before.weight:
+            assert overridden or self.may_rise()
+        if is_same_run:
+            self.the_steps_were_done(before, after, by_human=by_human, overridden=overridden)
+        if before.is_aborted and is_same_run:
+            assert after == replace(before, at=after.at, elapsed=after.elapsed, since_look=after.since_look)
+        if before.is_promoted and is_same_run:
+            assert after.is_promoted or kinds in (["aborted"], ["undone"])
+        if before.paused == "human" and after.paused != "human" and is_same_run:
+            assert by_human or after.weight == 0
+        if "promoted" in kinds and self.spec.confirm_promotion:
+            assert by_human or confirmed
+        if {"rolled_back", "aborted", "undone"} & set(kinds):
+            assert (after.weight, after.phase) == (0, "degraded")
+        for event in move.events:
+            if event.kind == "weight_set":
+                # Each step of a run sets its weight once, whoever dies in between.
+                assert (after.attempt, event.step) not in self.steps_run
+                self.steps_run.add((after.attempt, event.step))
+        if (after.attempt, after.step) != (before.attempt, before.step):
+            self.waited = 0.0
+        if (after.attempt, after.window) != (before.attempt, before.window):
+            self.latest, self.unseen = None, 0
+        self.rollout = after
+
+    def the_steps_were_done(self, before: Rollout, after: Rollout, *, by_human: bool, overridden: bool) -> None:
+        waited = self.waited
+        assert after.step >= before.step
+        for number in range(before.step, after.step):
+            match self.spec.steps[number]:
+                case Pause(None):
+                    assert by_human
+                case Pause(duration) if duration is not None:
+                    assert by_human or waited >= duration - 1e-6
+                case AnalysisStep(duration, proof):
+                    is_proven = not proof or (self.latest is not None and self.latest.is_proven)
+                    assert by_human or (waited >= duration - 1e-6 and (overridden or (self.may_rise() and is_proven)))
+                case _:
+                    pass
+            waited = 0.0
+
+    @rule(seconds=st.floats(-1e5, 1e5), confirmed=st.booleans())
+    def tick(self, seconds: float, confirmed: bool) -> None:
+        self.tick_to(seconds, None, confirmed=confirmed)
 
     @rule(
-        bad=st.sampled_from([0.0, 0.02, 0.2, 0.6]),
-        skewed=st.sampled_from([1, 1, 1, 3]),
-        requests=st.sampled_from([0, 40, 400]),
+        bad=st.sampled_from([0.0, 0.02, 0.02, 0.2, 0.6]),
+        skewed=st.sampled_from([1, 1, 1, 1, 3]),
+        requests=st.sampled_from([0, 40, 400, 4000]),
+        confirmed=st.booleans(),
     )
-    def see(self, bad: float, skewed: int, requests: int) -> None:
+    def see(self, bad: float, skewed: int, requests: int, confirmed: bool) -> None:
         if not 0 < self.rollout.weight < 100:
             return
         share = canary_share(self.rollout, self.spec)
-        counted = self.counts.setdefault(self.window(self.rollout), [0, 0, 0, 0])
+        counted = self.counts.setdefault(self.window(), [0, 0, 0, 0])
         stable = round(requests * (1 - share) / share)
         for i, more in enumerate((requests * skewed, round(requests * skewed * bad), stable, stable // 50)):
             counted[i] += more
-        revision, attempt, step = self.window(self.rollout)
+        revision, attempt, step = self.window()
         arms = (an_arm(counted[0], counted[1]), an_arm(counted[2], counted[3]))
-        self.now += 30
         seen = evidence(*arms, revision=revision, attempt=attempt, step=step, share=share)
-        self.take(advance(self.rollout, self.spec, seen, self.now))
+        was_over, had_failed = self.rollout.is_over, self.rollout.paused == "failure"
+        verdict = self.tick_to(30, seen, confirmed=confirmed).verdict
+        if was_over or verdict is None or verdict.judgement != "fail":
+            return
+        # Whatever it stands still for, what is found to be bad is taken back, or left to a human who asked for that.
+        if verdict.by_guard or self.spec.on_failure == "rollback":
+            assert self.rollout.phase == "degraded"
+        else:
+            assert self.rollout.phase == "paused" or had_failed
 
     @rule(stale=st.booleans())
     def see_nothing(self, stale: bool) -> None:
-        self.now += 30
         seen = evidence(an_arm(1000, 500), revision="r0") if stale else Missing("redis is away")
-        self.take(advance(self.rollout, self.spec, seen, self.now))
-        assert not self.rollout.is_cleared or self.rollout.is_over or self.rollout.weight == 0
+        self.tick_to(30, seen)
 
     @rule()
     def crash(self) -> None:
@@ -402,10 +505,20 @@ class AnyInterleaving(RuleBasedStateMachine):
         # Another controller makes the same move from the same record.
         twice = [advance(self.rollout, self.spec, None, self.now + 1) for _ in range(2)]
         assert twice[0] == twice[1]
-        self.now += 1
-        self.take(twice[0])
+        self.tick_to(1, None)
 
-    @rule(verb=st.sampled_from(["promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]))
+    @rule()
+    def lose_the_record(self) -> None:
+        """Redis came back empty, and a replica remembers where the rollout stood."""
+        if self.rollout.is_over:
+            move = restore(self.rollout, self.now)
+            assert (move.rollout.phase, move.rollout.weight) == (self.rollout.phase, self.rollout.weight)
+        else:
+            move = begin(self.spec, self.now, attempt=self.rollout.attempt + 1, lost=True)
+            assert (move.rollout.phase, move.rollout.weight) == ("paused", 0)
+        self.rollout, self.waited, self.latest, self.unseen = move.rollout, 0.0, None, 0
+
+    @rule(verb=st.sampled_from(["promote", "promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]))
     def intervene(self, verb: str) -> None:
         answer: Move | Refused
         match verb:
@@ -424,14 +537,13 @@ class AnyInterleaving(RuleBasedStateMachine):
             case _:
                 answer = undo(self.rollout, self.now, by="ada")
         if isinstance(answer, Move):
-            self.take(answer, by_human=verb.startswith("promote"))
+            self.take(answer, by_human=True)
 
-    @precondition(lambda self: self.rollout.is_over)
-    @rule()
-    def change_the_spec(self) -> None:
-        self.spec = replace(self.spec, revision=f"{self.spec.revision}'")
-        self.take(advance(self.rollout, self.spec, None, self.now))
-        assert (self.rollout.weight, self.rollout.phase) == (0, "progressing")
+    @rule(steps=plans())
+    def change_the_spec(self, steps: tuple[Step, ...]) -> None:
+        self.spec = replace(self.spec, revision=f"{self.spec.revision}'", steps=steps)
+        self.tick_to(0, None)
+        assert (self.rollout.weight, self.rollout.phase, self.rollout.step) == (0, "progressing", 0)
 
     @invariant()
     def the_state_is_legal(self) -> None:
@@ -445,9 +557,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert not (rollout.is_over and rollout.paused)
         assert 0 <= rollout.step <= len(self.spec.steps)
         assert rollout.window < max(1, rollout.step)
-        assert rollout.weight in {0, 1, 10, 30, 50, 100}
-        assert rollout.weight < 100 or rollout.is_promoted
+        set_by_steps = {step.weight for step in self.spec.steps if isinstance(step, SetWeight)}
+        assert rollout.weight in {0, *set_by_steps} or rollout.is_promoted
+        assert rollout.is_over or rollout.verdict == self.latest
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyInterleaving.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 test_any_interleaving_leads_to_no_illegal_state = pytest.mark.slow(AnyInterleaving.TestCase)

@@ -42,8 +42,8 @@ def test_the_table_as_json(capsys: pytest.CaptureFixture[str]):
         {
             "row": "30 % errors against 1 %, share 10 %",
             "figure": "found within 250 canary requests",
-            "value": "100.00 %",
-            "target": "≥ 99.90 %",
+            "value": "100.00 % (4)",
+            "target": "≥ 99.9 %",
             "holds": True,
             "rollouts": 4,
         }

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from rollout_factories import a_spec, an_analysis
+from wissel.core.delivery import Pause, SetWeight
 from wissel.core.evidence import design_effect
 from wissel.core.metrics import Comparison
-from wissel.core.rollout import Pause, SetWeight
 from wissel.evaluation.simulation import Behaviour, Scenario, Sessions, simulate, traffic_of
 
 SPEC = a_spec(steps=(SetWeight(10), Pause(60), SetWeight(50)), analysis=an_analysis(display=False))

@@ -34,7 +34,7 @@ from wissel.config import (
     worker_address,
 )
 from wissel.core.decision import Decision
-from wissel.core.rollout import Delivery
+from wissel.core.delivery import Delivery
 from wissel.core.snapshot import ManagedKey
 from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
@@ -131,7 +131,8 @@ class App:
             moving = {each.spec.name for each in deliveries}
             plain = tuple(each for each in router.snapshot.splits.values() if each.name not in moving)
             tiers = router.snapshot.tiers.values()
-            self.fleet.use(deliveries, plain, {each.name: each.learning for each in tiers if each.learning})
+            learning = {each.name: each.learning for each in tiers if each.learning}
+            self.fleet.use(deliveries, plain, learning, router.snapshot.models)
         self.move()
 
     def move(self) -> None:
@@ -178,7 +179,7 @@ async def running_app(
         show_config(telemetry.meter, app.revision)
         keys.on_change = app.move
         if url is not None:
-            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move))
+            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move, data=data))
             show_rollouts(telemetry.meter, app.fleet.progress)
             show_store(telemetry.meter, app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))

@@ -12,21 +12,25 @@ the lease, so an abort never waits for a controller.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import aiohttp
 import structlog
 
 from wissel.core import rollout as rollouts
-from wissel.core.analysis import Verdict, look
-from wissel.core.evidence import Arm, Evidence, Missing
-from wissel.core.rollout import Delivery, Event, Move, Refused, Rollout
+from wissel.core.analysis import Verdict, unlooked
+from wissel.core.delivery import FULL_WEIGHT, Delivery
+from wissel.core.evidence import Arm
+from wissel.core.rollout import Move, Refused, Rollout
 from wissel.errors import StoreError
+from wissel.measurements import Measurements, scope_of
 from wissel.store.audit import Audit, entry_of, subject_of
-from wissel.store.base import Absent, Conflict, Entry, Fenced, Record, Scope
+from wissel.store.base import Absent, Conflict, Entry, Fenced, Record
 from wissel.store.counters import Counters
 from wissel.store.lease import Lease
+from wissel.store.memory import Memory
 from wissel.store.records import Records
+from wissel.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -35,13 +39,6 @@ TICK: Final = 0.5
 
 SAVE_INTERVAL: Final = 5.0
 """Seconds after which a rollout that only let time pass is saved all the same."""
-
-HOOK_TRIES: Final = 4
-HOOK_SECONDS: Final = 2.0
-"""What a query and then a confirmation may take: both together less than the lease lasts."""
-
-CONFIRM_INTERVAL: Final = 10.0
-"""Seconds after which a webhook that did not agree to a promotion is asked again."""
 
 Verb = Literal["promote", "promote_full", "pause", "resume", "abort", "retry", "undo"]
 
@@ -60,9 +57,11 @@ class Standing:
     note: str
     """What is wrong with the record; empty if nothing is."""
     verdict: Verdict | None
-    """What a look would say now."""
+    """Of the latest look, which is the one that the rollout went by; None where nothing is measured."""
     arms: Mapping[str, Arm]
     """All that is known of the step so far, open windows included."""
+    mixed: int = 0
+    """Requests of it that another arm served than the one they were assigned to; no arm counts them."""
 
 
 class Controller:
@@ -74,6 +73,7 @@ class Controller:
         counters: Counters,
         audit: Audit,
         lease: Lease,
+        memory: Memory,
         session: aiohttp.ClientSession,
         *,
         now: Callable[[], float],
@@ -82,29 +82,15 @@ class Controller:
         self._counters = counters
         self._audit = audit
         self._lease = lease
-        self._session = session
+        self._memory = memory
+        self._measurements = Measurements(counters, session)
+        self._webhooks = Webhooks(session)
         self._now = now
         self._deliveries: dict[str, Delivery] = {}
-        self._last: dict[str, Rollout] = {}
-        """As this replica knew each rollout last, to tell a lost record from one that never was."""
-        self._asked: dict[str, float] = {}
-        """When a promotion was last asked for."""
-        self.verdicts: dict[str, Verdict] = {}
-        """Of the latest look at each rollout; empty where another replica looks."""
-        self._hooks: set[asyncio.Task[None]] = set()
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
         """Run these rollouts from now on."""
         self._deliveries = {each.spec.name: each for each in deliveries}
-        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in self._deliveries}
-
-    def saw(self, rollout: Rollout) -> None:
-        """This replica has read a record; whoever has it in mind when Redis loses it will know."""
-        self._last[rollout.name] = rollout
-
-    def recall(self, name: str) -> Rollout | None:
-        """Where the rollout stood when this replica last knew."""
-        return self._last.get(name)
 
     async def run(self) -> None:
         """Tick until cancelled; whatever Redis or a webhook does, the next tick comes."""
@@ -121,15 +107,13 @@ class Controller:
         """One look at every rollout, if this replica holds the lease. Raises StoreError while Redis is away."""
         token = await self._lease.take() if self._deliveries else None
         if token is None:
-            self.verdicts.clear()
             return
         # Side by side: a Prometheus that hangs for one rollout keeps no other from being rolled back.
         await asyncio.gather(*(self._tick_alone(delivery, token) for delivery in tuple(self._deliveries.values())))
 
     async def close(self) -> None:
         """Let another replica act at once."""
-        for task in self._hooks:
-            task.cancel()
+        self._webhooks.close()
         try:
             await self._lease.release()
         except StoreError as error:
@@ -146,29 +130,32 @@ class Controller:
     async def _tick(self, delivery: Delivery, token: int) -> None:
         spec, now = delivery.spec, self._now()
         match await self._records.get(spec.name):
-            case Absent():
-                move, version = self._begun(delivery, now), 0
+            case Absent(version):
+                move = self._begun(delivery, version, now)
             case Record(rollout, version):
                 evidence = None
                 if rollouts.is_look_due(rollout, spec, now):
-                    evidence = await self._evidence(delivery, rollout)
+                    evidence = await self._measurements.evidence(delivery, rollout)
                 confirmed = await self._confirmed(delivery, rollout, now)
                 move = rollouts.advance(rollout, spec, evidence, now, confirmed=confirmed)
                 if not (move.events or move.verdict) and now - rollout.at < SAVE_INTERVAL:
-                    self.saw(rollout)
+                    self._memory.saw(rollout)
                     return
         await self._save(delivery, move, version, token)
 
-    def _begun(self, delivery: Delivery, now: float) -> Move:
-        """A rollout without a record: new, or its record was lost."""
-        spec, last = delivery.spec, self._last.get(delivery.spec.name)
-        if last is None or last.revision != spec.revision:
+    def _begun(self, delivery: Delivery, version: int, now: float) -> Move:
+        """A rollout without a record: new, or its record, once at `version`, was lost."""
+        spec, known = delivery.spec, self._memory.recall(delivery.spec.name)
+        if known is not None and known.revision != spec.revision:
+            known = None
+        if known is None and not version:
             return rollouts.begin(spec, now)
-        if last.is_promoted:
-            # What everybody is served is not taken away because a database was.
-            return Move(last)
-        log.error("record_lost", rollout=spec.name, attempt=last.attempt, weight=last.weight)
-        return rollouts.begin(spec, now, attempt=last.attempt + 1, lost=True)
+        log.error("record_lost", rollout=spec.name, known=known is not None and known.phase)
+        if known is not None and known.is_over:
+            return rollouts.restore(known, now)
+        # Every attempt began with a change of the record, so none was numbered higher than its version.
+        attempt = max(known.attempt if known else 0, version) + 1
+        return rollouts.begin(spec, now, attempt=attempt, lost=True)
 
     async def _save(self, delivery: Delivery, move: Move, version: int, token: int) -> None:
         entries = [entry_of(move.rollout, event) for event in move.events]
@@ -176,42 +163,8 @@ class Controller:
         if not isinstance(written, Record):
             # A human was quicker, or another controller took over: the next tick sees what they did.
             return
-        self.saw(written.rollout)
-        if move.verdict is not None:
-            self.verdicts[delivery.spec.name] = move.verdict
+        self._memory.saw(written.rollout)
         self._tell(delivery, move)
-
-    async def _evidence(self, delivery: Delivery, rollout: Rollout) -> Evidence | Missing:
-        scope = Scope(rollout.name, rollout.revision, rollout.attempt, rollout.window)
-        try:
-            tallied = await self._counters.read(scope)
-        except StoreError as error:
-            return Missing(str(error))
-        values = await asyncio.gather(*(self._query(delivery, query) for query in delivery.queries.values()))
-        return Evidence(
-            revision=rollout.revision,
-            attempt=rollout.attempt,
-            step=rollout.window,
-            canary=tallied.arm("canary"),
-            stable=tallied.arm("baseline" if delivery.spec.baseline else "stable"),
-            share=rollouts.canary_share(rollout, delivery.spec),
-            queries=dict(zip(delivery.queries, values, strict=True)),
-            mixed=tallied.mixed,
-        )
-
-    async def _query(self, delivery: Delivery, query: str) -> float | None:
-        """One number from Prometheus; None where there is none."""
-        try:
-            async with (
-                asyncio.timeout(HOOK_SECONDS),
-                self._session.get(f"{delivery.prometheus}/api/v1/query", params={"query": query}) as response,
-            ):
-                body: Any = await response.json()
-                (sample,) = body["data"]["result"]
-                return float(sample["value"][1])
-        except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError) as error:
-            log.warning("query_failed", rollout=delivery.spec.name, query=query, problem=repr(error))
-            return None
 
     # People.
 
@@ -228,12 +181,11 @@ class Controller:
         rollout = found.rollout
         if rollout.revision != delivery.spec.revision:
             return Standing(delivery, rollout, "its record is of another revision: starting over", None, {})
-        scope = Scope(name, rollout.revision, rollout.attempt, rollout.window)
-        known = await self._counters.read(scope, closed=False)
-        verdict = None
-        if delivery.spec.analysis is not None and 0 < rollout.weight < rollouts.FULL_WEIGHT:
-            _, verdict = look(rollout.analysis, delivery.spec.analysis, await self._evidence(delivery, rollout))
-        return Standing(delivery, rollout, "", verdict, known.arms)
+        known = await self._counters.read(scope_of(rollout), closed=False)
+        verdict, analysis = rollout.verdict, delivery.spec.analysis
+        if verdict is None and analysis is not None and 0 < rollout.weight < FULL_WEIGHT:
+            verdict = unlooked(analysis)
+        return Standing(delivery, rollout, "", verdict, known.arms, known.mixed)
 
     async def history(self, name: str, limit: int = 100) -> list[Entry]:
         """Its lines of the audit trail, the newest first. Raises UnknownRolloutError and StoreError."""
@@ -267,48 +219,23 @@ class Controller:
             raise UnknownRolloutError(name)
         return self._deliveries[name]
 
-    # Webhooks.
-
     async def _confirmed(self, delivery: Delivery, rollout: Rollout, now: float) -> bool:
-        """Whether the last move is allowed: every URL agrees; one that cannot be asked does not.
+        """Whether the last move is allowed.
 
-        A look in this very tick may bring the last move within reach; it is asked for in the next one.
+        A look in this very tick may bring it within reach; it is asked for in the next one.
         """
         if not delivery.spec.confirm_promotion:
             return True
-        asked = self._asked.get(rollout.name)
-        is_asked_already = asked is not None and 0 <= now - asked < CONFIRM_INTERVAL
-        if is_asked_already or not rollouts.awaits_confirmation(rollout, delivery.spec):
-            return False
-        self._asked[rollout.name] = now
-        body = _hook_body(delivery, rollout, {"type": "confirm_promotion"})
-        return all(await asyncio.gather(*(self._post(url, body) for url in delivery.confirmations)))
+        return rollouts.awaits_confirmation(rollout, delivery.spec) and await self._webhooks.confirm(
+            delivery, rollout, now
+        )
 
     def _tell(self, delivery: Delivery, move: Move) -> None:
         for event in move.events:
             log.info(
                 "rollout", name=delivery.spec.name, event_kind=event.kind, reason=event.reason, weight=event.weight
             )
-            for url in delivery.events:
-                body = _hook_body(delivery, move.rollout, _event_view(event))
-                task = asyncio.create_task(self._deliver(url, body))
-                self._hooks.add(task)
-                task.add_done_callback(self._hooks.discard)
-
-    async def _deliver(self, url: str, body: Mapping[str, Any]) -> None:
-        for attempt in range(HOOK_TRIES):
-            if await self._post(url, body):
-                return
-            await asyncio.sleep(2.0**attempt)
-        log.warning("webhook_undelivered", url=url, tries=HOOK_TRIES)
-
-    async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
-        try:
-            async with asyncio.timeout(HOOK_SECONDS), self._session.post(url, json=body) as response:
-                return 200 <= response.status < 300
-        except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("webhook_failed", url=url, problem=repr(error))
-            return False
+        self._webhooks.tell(delivery, move)
 
 
 def _moved(rollout: Rollout, delivery: Delivery, verb: Verb, now: float, by: str) -> Move | Refused:
@@ -328,20 +255,3 @@ def _moved(rollout: Rollout, delivery: Delivery, verb: Verb, now: float, by: str
             return rollouts.retry(rollout, spec, now, by=by)
         case "undo":
             return rollouts.undo(rollout, now, by=by)
-
-
-def _event_view(event: Event) -> dict[str, Any]:
-    return {"type": event.kind, "reason": event.reason, "by": event.by, "step": event.step, "weight": event.weight}
-
-
-def _hook_body(delivery: Delivery, rollout: Rollout, event: Mapping[str, Any]) -> dict[str, Any]:
-    """What a webhook gets; `revision` and `attempt` tell the same rollout's runs apart."""
-    return {
-        "rollout": rollout.name,
-        "stable": delivery.spec.stable,
-        "canary": delivery.spec.canary,
-        "revision": rollout.revision,
-        "attempt": rollout.attempt,
-        "phase": rollout.phase,
-        "event": dict(event),
-    }

@@ -68,6 +68,8 @@ class Experiment:
 
     split: Split
     arms: Mapping[str, Arm]
+    mixed: int
+    """Requests that another variant served than the one they were assigned to; no arm counts them."""
     contrasts: tuple[Contrast, ...]
 
     @property
@@ -119,7 +121,7 @@ class Experiments:
         contrasts = tuple(
             Contrast(variant, verdict.readings, verdict.ln_sample_ratio) for variant, (_, verdict) in seen.items()
         )
-        return Experiment(split, known.arms, contrasts)
+        return Experiment(split, known.arms, known.mixed, contrasts)
 
     async def _look(self, split: Split, tallied: Tallied) -> dict[str, tuple[Analysis, Verdict]]:
         base, *others = split.variants

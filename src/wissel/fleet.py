@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from time import time
 from types import MappingProxyType
 from typing import Final
@@ -21,15 +22,16 @@ import structlog
 
 from wissel.background import beside
 from wissel.controller import Controller
-from wissel.core import rollout as rollouts
+from wissel.core import arms
 from wissel.core.decision import Routed
-from wissel.core.evidence import Observed
+from wissel.core.delivery import Delivery
+from wissel.core.evidence import Observed, sub_bucket
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
 from wissel.core.outcome import Outcome
-from wissel.core.rollout import Delivery, Progress, Rollout
-from wissel.core.snapshot import Snapshot
-from wissel.core.split import Split
+from wissel.core.rollout import Progress, Rollout
+from wissel.core.snapshot import Model, Snapshot
+from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
 from wissel.experiments import Experiments
@@ -37,7 +39,7 @@ from wissel.extproc.server import Ended
 from wissel.gauges import StoreHealth
 from wissel.quality.base import question
 from wissel.store.audit import Audit
-from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Unknown
+from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Served, Unknown
 from wissel.store.connection import Connection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback as ServedRequests
@@ -45,6 +47,7 @@ from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.lessons import Lessons
 from wissel.store.looks import Looks
+from wissel.store.memory import Memory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
@@ -60,7 +63,7 @@ log = structlog.get_logger(__name__)
 class Fleet:
     """One replica's part in it."""
 
-    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession, data: Path) -> None:
         keys = Keys(namespace)
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
@@ -72,20 +75,24 @@ class Fleet:
         records = Records(connection, keys)
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
-        self.controller = Controller(records, self.counters, self.audit, lease, session, now=time)
+        self._memory = Memory(namespace, data)
+        self.controller = Controller(records, self.counters, self.audit, lease, self._memory, session, now=time)
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
+        self._models: Mapping[str, Model] = {}
 
     def use(
         self,
         deliveries: tuple[Delivery, ...],
         splits: tuple[Split, ...] = (),
         learning: Mapping[str, Learning] = NOTHING_LEARNS,
+        models: Mapping[str, Model] | None = None,
     ) -> None:
         """Run these rollouts from now on, read these plain splits as experiments, and let these tiers learn."""
         self.experiments.use(splits)
         self.lessons.use(learning)
         self._deliveries = deliveries
+        self._models = models or {}
         self.controller.use(deliveries)
         self._remember()
 
@@ -93,7 +100,7 @@ class Fleet:
         """The snapshot with every rollout where its record says that it stands."""
         return snapshot.with_splits(
             {
-                each.spec.name: rollouts.apply(snapshot.splits[each.spec.name], self._serving(each), each)
+                each.spec.name: arms.apply(snapshot.splits[each.spec.name], self._serving(each), each)
                 for each in self._deliveries
             }
         )
@@ -106,17 +113,14 @@ class Fleet:
                 return rollout
             case Absent():
                 # What everybody is served is not taken away because a database was.
-                last = self.controller.recall(name)
-                return last if last is not None and last.is_promoted else None
+                known = self._memory.recall(name)
+                return known if known is not None and known.is_promoted else None
             case _:
                 return None
 
     def progress(self) -> list[Progress]:
         """Where every rollout stands, as far as this replica knows without asking."""
-        return [
-            Progress(each.spec, self._serving(each), self.controller.verdicts.get(each.spec.name))
-            for each in self._deliveries
-        ]
+        return [Progress(each.spec, self._serving(each)) for each in self._deliveries]
 
     def store_health(self) -> StoreHealth:
         """How far behind Redis is."""
@@ -124,24 +128,51 @@ class Fleet:
 
     def began(self, decision: Routed, request_id: str) -> Ended | None:
         """Count a request for its arm, and keep what its tier may learn; only what its key dealt out is evidence."""
-        ticket = self._ticket(decision)
-        lesson, tier = decision.lesson, decision.tier
-        if ticket is None and (tier is None or not self.lessons.learns(tier.tier)):
+        found = self._dealt(decision)
+        learns = decision.tier is not None and self.lessons.learns(decision.tier.tier)
+        if found is None and not learns:
             return None
-        answered = Answered(ticket.served if ticket else None, lesson.tier if lesson else "")
-        self.recorder.remember(request_id, answered)
-        return partial(self._ended, ticket, decision, request_id)
+        self._remember_answer(request_id, decision, found.served if isinstance(found, Ticket) else found)
+        if not isinstance(found, Ticket):
+            return partial(self._learn, decision, request_id) if learns else None
+        return partial(self._ended, found, self._models, decision, request_id)
 
-    def _ticket(self, decision: Routed) -> Ticket | None:
+    def _dealt(self, decision: Routed) -> Ticket | Served | None:
+        """The ticket of a request that is evidence; of another that a split served, which arm that was."""
         split, key = decision.split, decision.key
-        if split is None or key is None or decision.reason != "split":
+        if split is None or key is None:
             return None
         scope = Scope(split.name, split.revision, split.attempt, split.step)
-        return self.recorder.began(scope, decision.variant, key.value)
+        if decision.reason == "split":
+            return self.recorder.began(scope, decision.variant, key.value)
+        # Whom a header or a lack of access puts somewhere is left out wherever its key would have put it.
+        if dealt(split, key).name != decision.variant:
+            self.recorder.mixed(scope)
+        return Served(scope, decision.variant, sub_bucket(key.value), is_counted=False)
 
-    def _ended(self, ticket: Ticket | None, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
-        if ticket is not None:
-            _settle(ticket, outcome)
+    def _remember_answer(self, request_id: str, decision: Routed, served: Served | None) -> None:
+        self.recorder.remember(request_id, Answered(served, decision.lesson.tier if decision.lesson else ""))
+
+    def _ended(
+        self,
+        ticket: Ticket,
+        models: Mapping[str, Model],
+        decision: Routed,
+        request_id: str,
+        outcome: Outcome | None,
+    ) -> None:
+        """`models` are those of the configuration that the request began under."""
+        self._learn(decision, request_id, outcome)
+        if outcome is None or not outcome.is_evidence:
+            ticket.dropped()
+        elif _served_by_another_arm(decision, models, outcome):
+            ticket.mixed()
+            self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
+        else:
+            ticket.observed.update(_observed(outcome))
+            ticket.ended()
+
+    def _learn(self, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
         lesson = decision.lesson
         if lesson is not None and outcome is not None and outcome.is_evidence:
             lesson = replace(lesson, prompt=question(lesson.prompt))
@@ -174,6 +205,7 @@ class Fleet:
             tasks.create_task(self.lessons.run())
             tasks.create_task(self.controller.run())
             tasks.create_task(self.experiments.run())
+            tasks.create_task(self._memory.run())
             tasks.create_task(self._follow(on_change))
 
     async def first_look(self) -> None:
@@ -191,19 +223,23 @@ class Fleet:
     def _remember(self) -> None:
         for each in self._deliveries:
             if isinstance(state := self.follower.state(each.spec.name), Record):
-                self.controller.saw(state.rollout)
+                self._memory.saw(state.rollout)
 
     async def close(self) -> None:
         await self.controller.close()
         await self.recorder.close()
-        await self.lessons.close()
+        await self._memory.flush()
 
 
-def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
-    if outcome is None or not outcome.is_evidence:
-        ticket.dropped()
-        return
-    observed: dict[Observed, float | None] = {
+def _served_by_another_arm(decision: Routed, models: Mapping[str, Model], outcome: Outcome) -> bool:
+    """Whether the answer names the model of another arm than the one that was asked."""
+    assert decision.split is not None
+    others = {models[each.model].upstream_model for each in decision.split.variants if each.model in models}
+    return is_of_another_arm(outcome.response_model, decision.model.upstream_model, others)
+
+
+def _observed(outcome: Outcome) -> dict[Observed, float]:
+    seen: dict[Observed, float | None] = {
         "error": float(outcome.is_error),
         "latency": outcome.duration if outcome.complete else outcome.headers_after,
         "ttft": outcome.ttft,
@@ -211,18 +247,22 @@ def _settle(ticket: Ticket, outcome: Outcome | None) -> None:
         "cost_usd": outcome.cost_usd,
         "refusal": float(not REFUSALS.isdisjoint(outcome.finish_reasons)) if outcome.finish_reasons else None,
     }
-    ticket.observed.update({name: value for name, value in observed.items() if value is not None})
-    ticket.ended()
+    return {name: value for name, value in seen.items() if value is not None}
 
 
 @asynccontextmanager
-async def running_fleet(url: str, namespace: str, on_change: Callable[[], None]) -> AsyncGenerator[Fleet]:
-    """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL."""
+async def running_fleet(
+    url: str, namespace: str, on_change: Callable[[], None], *, data: Path
+) -> AsyncGenerator[Fleet]:
+    """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL.
+
+    In the folder `data` it notes what it must still know should Redis come back empty.
+    """
     async with AsyncExitStack() as stack:
         connection = Connection(url)
         stack.push_async_callback(connection.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        fleet = Fleet(connection, namespace, session)
+        fleet = Fleet(connection, namespace, session, data)
         stack.push_async_callback(fleet.close)
         await fleet.first_look()
         await stack.enter_async_context(beside(fleet.run(on_change)))

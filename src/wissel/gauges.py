@@ -75,11 +75,16 @@ def show_rollouts(meter: Meter, read: Callable[[], Iterable[Progress]]) -> None:
     observed = meter.observed
     observed("wissel.rollout.weight", "percent of the keys that the canary is set to", lambda: _weights(read()))
     observed("wissel.rollout.phase", "1 for the phase that the rollout is in, else 0", lambda: _phases(read()))
+    observed(
+        "wissel.rollout.lost",
+        "1 while the rollout serves stable only because its record vanished from Redis, else 0",
+        lambda: _lost(read()),
+    )
     observed("wissel.rollout.step", "steps that the rollout has behind it", lambda: _steps(read()))
     observed("wissel.rollout.steps", "steps that the rollout has", lambda: _all_steps(read()))
     observed(
         "wissel.rollout.verdict",
-        "1 for the judgement of the latest look, else 0; told by the replica that looks",
+        "1 for the judgement of the latest look, else 0",
         lambda: _verdicts(read()),
     )
     observed(
@@ -114,6 +119,10 @@ def _phases(all_progress: Iterable[Progress]) -> Observations:
         if each.rollout is not None
         for phase in get_args(Phase)
     ]
+
+
+def _lost(all_progress: Iterable[Progress]) -> Observations:
+    return [(_rollout(each), float(each.rollout.paused == "lost")) for each in all_progress if each.rollout is not None]
 
 
 def _steps(all_progress: Iterable[Progress]) -> Observations:

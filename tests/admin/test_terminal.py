@@ -29,6 +29,7 @@ STANDING: dict[str, Any] = {
     "set_weight": 10,
     "actual_weight": 9.5,
     "arms": {"canary": {"requests": 10, "errors": 1, "keys": 9}},
+    "mixed": 0,
     "metrics": [READING],
 }
 
@@ -64,6 +65,12 @@ def test_a_rollout_under_way_shows_where_it_is_and_what_was_measured():
     assert "not shown to be worse, dry run" in tree
 
 
+def test_requests_that_are_left_out_are_told_where_there_are_any():
+    told = [shown(standing_tree({**STANDING, "mixed": mixed})) for mixed in (0, 7)]
+
+    assert ["left out: 7 requests" in each for each in told] == [False, True]
+
+
 def test_names_are_no_markup():
     assert "[old] → new" in shown(standing_tree(STANDING))
 
@@ -85,8 +92,11 @@ def test_an_experiment_warns_of_a_mismatch():
               "difference": "not shown", "note": ""}  # fmt: skip
     contrast = {"variant": "new", "sample_ratio_mismatch": True, "metrics": [metric]}
     tree = shown(
-        experiment_tree({"name": "ab", "base": "old", "weights": {"old": 1}, "arms": {}, "contrasts": [contrast]})
+        experiment_tree(
+            {"name": "ab", "base": "old", "weights": {"old": 1}, "arms": {}, "mixed": 3, "contrasts": [contrast]}
+        )
     )
 
     assert "sample ratio mismatch" in tree
+    assert "left out: 3 requests" in tree
     assert "200 ms  1.50 s  -50 % … ?" in tree

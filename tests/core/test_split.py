@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import mmh3
@@ -19,6 +20,8 @@ from wissel.core.split import (
     assign,
     bucket,
     conversation_key,
+    dealt,
+    is_of_another_arm,
     targeting_key,
     variant_at,
 )
@@ -54,6 +57,29 @@ def test_each_variant_gets_its_weight_of_ten_thousand_keys():
     served = Counter(assign(parts, key(f"session-{n}"), able={"a", "b", "c"}).variant.name for n in range(10_000))
 
     assert all(abs(served[arm.name] / 100 - arm.weight) < 1 for arm in parts.variants)
+
+
+@given(st.text(min_size=1), st.sets(st.sampled_from(["a", "b", "c"]), min_size=1), st.booleans())
+def test_a_request_leaves_its_own_arm_only_where_it_is_no_evidence(text, able, targeted):
+    parts = replace(split("coder", a=10, b=30, c=60), matched="b", match=Match((HeaderMatch("x-beta", "exact", "1"),)))
+    found = assign(parts, key(text), able=able, headers={"x-beta": "1"} if targeted else {})
+
+    assert found.reason != "split" or found.variant == dealt(parts, key(text))
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "other", "is_other"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-mini", False),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o", "gpt-4o-mini", True),
+        ("gpt-4o-2024-08-06", "gpt-4o-mini", "gpt-4o", True),
+        ("some/alias", "gpt-4o-mini", "gpt-4o", False),
+        ("llama", "llama", "llama", False),
+        ("", "gpt-4o-mini", "gpt-4o", False),
+    ],
+)
+def test_an_answer_tells_which_arm_gave_it(answered: str, asked: str, other: str, is_other: bool):
+    assert is_of_another_arm(answered, asked, [asked, other]) == is_other
 
 
 @given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100))

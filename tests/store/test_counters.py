@@ -85,6 +85,17 @@ async def test_what_is_not_closed_is_known_and_no_evidence(counters: Counters):
     assert (await count(counters), await count(counters, closed=False)) == (1, 4)
 
 
+async def test_what_began_and_failed_is_read_without_waiting_for_a_window(counters: Counters):
+    known = {"k/canary/begun": "0:9", "k/canary/gone": "0:2", "k/canary/served": "0:4", "k/canary/failed": "0:3"}
+    await counters.write(SCOPE, "a.1.0", 1, {**known, "c/canary/served": "0:1"}, confirmed=None)
+    before = (await counters.read(SCOPE)).arm("canary")
+    await counters.fold(SCOPE)
+    after = (await counters.read(SCOPE)).arm("canary")
+
+    assert (before.served, before.begun, before.failing) == (1, 7, 3)
+    assert (after.served, after.begun, after.failing) == (4, 7, 3)
+
+
 async def test_a_fold_changes_no_sum(counters: Counters):
     await write(counters, "a.1.0", 1, 10)
     await write(counters, "b.1.0", 1, 5)

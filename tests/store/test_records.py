@@ -52,21 +52,24 @@ async def test_a_change_that_is_refused_is_not_in_the_trail(records: Records, re
     assert len(await Audit(redis, keys).latest(10)) == 1
 
 
-async def test_without_any_record_redis_is_fresh(records: Records):
-    assert await records.get("chat") == Absent(redis_is_fresh=True)
+async def test_without_any_record_there_never_was_one(records: Records):
+    assert await records.get("chat") == Absent()
 
 
 async def test_beside_other_records_a_missing_one_was_never_begun(records: Records):
     await records.put(CHAT, version=0)
 
-    assert await records.get("code") == Absent(redis_is_fresh=False)
+    assert await records.get("code") == Absent()
 
 
-async def test_a_record_that_was_evicted_is_as_good_as_a_fresh_redis(records: Records, redis: Connection, keys: Keys):
+async def test_a_record_that_was_evicted_leaves_its_version_from_which_another_may_be_made(
+    records: Records, redis: Connection, keys: Keys
+):
     await records.put(CHAT, version=0)
     await redis.run("DEL", keys.record("chat"))
 
-    assert await records.get("chat") == Absent(redis_is_fresh=True)
+    assert await records.get("chat") == Absent(1)
+    assert await records.put(CHAT, version=1) == Record(CHAT, 2)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"layout": 99}'])
@@ -166,7 +169,7 @@ async def test_redis_coming_back_empty_is_seen(server: RedisServer, records: Rec
     await follower.refresh()
     server.empty()
 
-    assert (await follower.refresh(), follower.state("chat")) == ({"chat"}, Absent(redis_is_fresh=True))
+    assert (await follower.refresh(), follower.state("chat")) == ({"chat"}, Absent())
 
 
 async def test_without_a_change_there_is_none_to_see(records: Records):

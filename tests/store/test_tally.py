@@ -39,6 +39,11 @@ def read(tally: Tally, kind: str, arm: str = "canary") -> Arm:
     return arm_of(vectors, keys=0)
 
 
+def begun(tally: Tally) -> Arm:
+    fields = tally.fields({(KNOWN, "canary")})
+    return arm_of({}, 0, {field.rpartition("/")[2]: vector_of(text) for field, text in fields.items()})
+
+
 def test_an_outcome_is_known_at_once_and_evidence_when_its_window_closes(tally: Tally, clock: Clock):
     end(tally.began("canary", "ada"))
     tally.close()
@@ -123,7 +128,24 @@ def test_a_dropped_request_is_not_counted_and_nothing_waits_for_it(tally: Tally,
 def test_a_request_that_another_arm_served_is_counted_as_that_only(tally: Tally, clock: Clock):
     tally.began("canary", "ada").mixed()
 
-    assert tally.fields(tally.everything()) == {"k//mixed": "0:1"}
+    assert tally.fields(tally.everything()) == {"k//mixed": "0:1", "k/canary/begun": "0:1", "k/canary/gone": "0:1"}
+
+
+def test_what_began_is_known_before_it_ends_and_what_says_nothing_is_taken_off(tally: Tally):
+    end(tally.began("canary", "ada"), error=1)
+    tally.began("canary", "bob")
+    tally.began("canary", "eve").dropped()
+
+    arm = begun(tally)
+    assert (arm.begun, arm.failing, arm.served) == (2, 1, 0)
+
+
+def test_what_is_under_way_at_the_end_says_nothing(tally: Tally):
+    end(tally.began("canary", "ada"))
+    tally.began("canary", "bob")
+    tally.close(last=True)
+
+    assert begun(tally).begun == 1
 
 
 def test_of_a_busy_key_only_the_first_requests_of_a_period_are_evidence(tally: Tally, clock: Clock):

@@ -58,6 +58,7 @@ def experiment_view(experiment: Experiment) -> View:
         "base": experiment.base,
         "weights": {variant.name: variant.weight for variant in split.variants},
         "arms": {name: arm_view(arm) for name, arm in experiment.arms.items()},
+        "mixed": experiment.mixed,
         "contrasts": [_contrast_view(each) for each in experiment.contrasts],
     }
 

@@ -8,10 +8,11 @@ from aiohttp import web
 from wissel.admin.errors import error
 from wissel.controller import Standing, UnknownRolloutError, Verb
 from wissel.core.analysis import Reading
+from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
 from wissel.core.evidence import Arm
 from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
 from wissel.core.metrics import Comparison, Guard, Limit, Metric
-from wissel.core.rollout import FULL_WEIGHT, AnalysisStep, Pause, Refused, SetWeight, Step
+from wissel.core.rollout import Refused
 from wissel.errors import StoreError, UnreadableError
 from wissel.fleet import Fleet
 from wissel.store.base import Entry
@@ -141,6 +142,7 @@ def standing_view(standing: Standing) -> View:
         "set_weight": rollout.weight if rollout else 0,
         "actual_weight": round(FULL_WEIGHT * served.get("canary", 0) / total, 2) if moves else None,
         "arms": {name: arm_view(arm) for name, arm in standing.arms.items()},
+        "mixed": standing.mixed,
         "verdict": verdict.judgement if verdict else None,
         "verdict_reason": verdict.reason if verdict else None,
         "metrics": _metrics_view(standing),

@@ -55,6 +55,8 @@ def standing_tree(standing: View) -> Tree:
         steps.add(f"{mark} {escape(step_line(step))}")
     if standing["arms"]:
         tree.add(_arms_table(standing["arms"]))
+    if standing["mixed"]:
+        tree.add(_mixed_line(standing["mixed"]))
     if standing["metrics"]:
         tree.add(_metrics_table(standing["metrics"]))
     return tree
@@ -80,6 +82,10 @@ def _arms_table(arms: View) -> Table:
     for name, arm in arms.items():
         table.add_row(escape(name), *(str(arm[what]) for what in ("requests", "errors", "keys")))
     return table
+
+
+def _mixed_line(mixed: int) -> str:
+    return f"[dim]left out: {mixed} requests that another arm served than the one they were assigned to[/]"
 
 
 def _metrics_table(readings: Iterable[View]) -> Table:
@@ -125,6 +131,8 @@ def experiment_tree(experiment: View) -> Tree:
     """Each variant against the first."""
     tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}")
     tree.add(experiments_table([experiment]))
+    if experiment["mixed"]:
+        tree.add(_mixed_line(experiment["mixed"]))
     for contrast in experiment["contrasts"]:
         branch = tree.add(f"[bold]{escape(contrast['variant'])}[/] against {escape(experiment['base'])}")
         if contrast["sample_ratio_mismatch"]:

@@ -14,7 +14,10 @@ from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, configur
 
 def serve(
     config: ConfigOption,
-    data: Annotated[Path | None, typer.Option(help="Where `redis: embedded` keeps its data.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of what outlives a restart: `redis: embedded`, and where rollouts stood."),
+    ] = None,
     grace: Annotated[float, typer.Option(help="Seconds that requests in flight are given at the end.", min=0)] = 30.0,
     log_format: Annotated[str, typer.Option(help="console or json.")] = "json",
     workers: WorkersOption = 1,

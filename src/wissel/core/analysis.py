@@ -25,7 +25,13 @@ from wissel.core.sequential import SAMPLE_RATIO_EVIDENCE, ln_sample_ratio
 
 Judgement = Literal["fail", "no_data", "inconclusive", "waiting", "pass"]
 
+Lull = Literal["none", "under_way", "quiet"]
+"""Whether the sums stand still, and if so whether new requests are on their way into them."""
+
 _BY_GRAVITY: tuple[Judgement, ...] = ("fail", "no_data", "inconclusive", "waiting", "pass")
+
+QUIET_SECONDS = 5.0
+"""Without a request for so long there is nothing to measure; counters may be two or three seconds on their way."""
 
 _LATEST = 4
 """A guard also looks at the latest so many times its `min_requests`."""
@@ -104,8 +110,13 @@ class Analysis:
     """The step whose evidence was seen last."""
     canary_served: int = 0
     stable_served: int = 0
+    canary_begun: int = 0
+    """When both arms' sums grew last; so is the next."""
+    stable_begun: int = 0
     ln_sample_ratio: float = 0.0
     """Its peak in this step."""
+    silent: int = 0
+    """Looks in a row to which no request was new, in one arm at least."""
     errors: int = 0
     """Looks in a row that could not measure."""
     inconclusive: int = 0
@@ -122,13 +133,18 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
     if canary.served < analysis.canary_served or stable.served < analysis.stable_served:
         return _unmeasured(analysis, "the counters went backwards")
     is_silent = canary.served == analysis.canary_served or stable.served == analysis.stable_served
+    silent = analysis.silent + 1 if is_silent else 0
+    begun = (analysis.canary_begun, analysis.stable_begun) if is_silent else (canary.begun, stable.begun)
+    lull: Lull = "none"
+    if silent * spec.interval >= QUIET_SECONDS:
+        lull = "under_way" if canary.begun > begun[0] and stable.begun > begun[1] else "quiet"
 
     measured = [
         _measure(metric, memory, spec, evidence) for metric, memory in zip(spec.metrics, analysis.metrics, strict=True)
     ]
     readings = tuple(reading for _, reading in measured)
     ratio = max(analysis.ln_sample_ratio, ln_sample_ratio(canary.keys, stable.keys, evidence.share))
-    judgement, reason, by_guard = _judge(spec, readings, ratio, is_silent=is_silent)
+    judgement, reason, by_guard = _judge(spec, readings, ratio, lull)
     verdict = Verdict(
         judgement,
         reason,
@@ -149,11 +165,21 @@ def look(analysis: Analysis, spec: AnalysisSpec, evidence: Evidence | Missing) -
             canary_served=canary.served,
             stable_served=stable.served,
             ln_sample_ratio=ratio,
+            canary_begun=begun[0],
+            stable_begun=begun[1],
+            silent=silent,
             errors=analysis.errors + 1 if judgement == "no_data" else 0,
             inconclusive=analysis.inconclusive + (judgement == "inconclusive"),
         ),
         verdict,
     )
+
+
+def unlooked(spec: AnalysisSpec) -> Verdict:
+    """What people see between a new weight and the first look at it."""
+    note = "the first look at this weight is still to come"
+    readings = tuple(Reading(each.label, "waiting", dry_run=each.dry_run, note=note) for each in spec.metrics)
+    return Verdict("waiting", note, readings)
 
 
 def _prepared(analysis: Analysis, spec: AnalysisSpec) -> Analysis:
@@ -178,9 +204,7 @@ def _unmeasured(analysis: Analysis, reason: str) -> tuple[Analysis, Verdict]:
     return replace(analysis, errors=analysis.errors + 1), Verdict("no_data", reason)
 
 
-def _judge(
-    spec: AnalysisSpec, readings: tuple[Reading, ...], ratio: float, *, is_silent: bool
-) -> tuple[Judgement, str, bool]:
+def _judge(spec: AnalysisSpec, readings: tuple[Reading, ...], ratio: float, lull: Lull) -> tuple[Judgement, str, bool]:
     """(judgement, reason, whether a guard gave it)."""
     acting = [(metric, reading) for metric, reading in zip(spec.metrics, readings, strict=True) if not metric.dry_run]
     for metric, reading in acting:
@@ -191,8 +215,10 @@ def _judge(
     worst = min((reading for _, reading in acting), key=lambda r: _BY_GRAVITY.index(r.judgement), default=None)
     if worst and worst.judgement == "fail":
         return "fail", _because(worst), False
-    if is_silent:
+    if lull == "quiet":
         return "no_data", "no requests in both arms since the last look", False
+    if lull == "under_way":
+        return "waiting", "the latest requests are still under way", False
     if worst and worst.judgement != "pass":
         return worst.judgement, _because(worst), False
     return "pass", "nothing speaks against the canary", False
@@ -275,6 +301,10 @@ def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
         worst = max((v for v in (value, recent) if v is not None), default=None)
         memory = replace(memory, since=total, value=recent)
     memory = replace(memory, measured=int(total.count))
+    if (failing := _failing_already(guard, evidence.canary)) > guard.max:
+        memory = replace(memory, failures=memory.failures + 1)
+        note = f"canary {failing:.4g} of all that began, above {guard.max:g}"
+        return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     if total.count < guard.min_requests or worst is None:
         note = f"needs {guard.min_requests - total.count:g} more requests"
         return memory, Reading(guard.label, "waiting", value, stable, dry_run=guard.dry_run, note=note)
@@ -284,6 +314,16 @@ def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
         note = f"canary {worst:.4g}, above {guard.max:g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     return memory, Reading(guard.label, "pass", value, stable, dry_run=guard.dry_run, note="within its limit")
+
+
+def _failing_already(guard: Guard, canary: Arm) -> float:
+    """The part of the canary's requests that failed by now, were all that are under way to end well.
+
+    Windows wait for their slowest answer. This waits for none, and cannot lean to what ends sooner either: it counts
+    what began. So a canary that fails is taken back while a long answer is still flowing.
+    """
+    is_enough = MEASURES[guard.measure].observed == "error" and canary.begun >= guard.min_requests
+    return canary.failing / canary.begun if is_enough else 0.0
 
 
 def _limited(limit: Limit, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
@@ -301,7 +341,7 @@ def _queried(limit: Limit, memory: Blocks, value: float | None) -> tuple[Blocks,
         return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note="the query failed")
     if not math.isfinite(value):
         note = f"the query gave {value}"
-        return memory, Reading(limit.label, "inconclusive", value, dry_run=limit.dry_run, note=note)
+        return memory, Reading(limit.label, "inconclusive", dry_run=limit.dry_run, note=note)
     memory = _after_block(limit, memory, value, memory.since)
     return memory, _limit_reading(limit, memory, None, "")
 

@@ -104,6 +104,10 @@ class Arm:
     samples: Mapping[Observed, Sample] = field(default_factory=dict[Observed, Sample])
     durations: Mapping[Observed, Histogram] = field(default_factory=dict[Observed, Histogram])
     """Of `latency` and `ttft`; the same requests as in `samples`."""
+    begun: int = 0
+    """All that were dealt to it by their key, those under way and in windows that are open included."""
+    failing: int = 0
+    """Errors among those, as far as they are known."""
 
     def sample(self, observed: Observed) -> Sample:
         return self.samples.get(observed, NOTHING)

@@ -6,21 +6,21 @@ state and what happened, and none knows where the state is kept. Laws that hold
 whatever happens in whatever order:
 
 - the weight rises from one step to the next only after a look at this step's
-  evidence found nothing against the canary, or because a human said so;
+  evidence found nothing against the canary, or because a human said so (or the
+  operator did beforehand, with `on_no_data: continue`);
 - an aborted rollout has weight 0 until it is retried or its spec changes;
 - what cannot be measured, and what is inconclusive, raises nothing;
 - time counts as it is seen to pass, tick by tick: a clock that jumps, and a
   controller that was dead, neither skip a pause nor extend it beyond measure.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from wissel.core.analysis import Analysis, Verdict, look
+from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.evidence import Evidence, Missing
 from wissel.core.metrics import AnalysisSpec
-from wissel.core.split import Match, Split, Variant
 
 Phase = Literal["progressing", "paused", "healthy", "degraded"]
 """Argo Rollouts' words."""
@@ -37,80 +37,18 @@ EventKind = Literal[
     "step_promoted",
     "cannot_measure",
     "promoted",
+    "restored",
     "rolled_back",
     "aborted",
     "retried",
     "undone",
 ]
 
-FULL_WEIGHT = 100
-
 LONGEST_TICK = 60.0
 """Seconds that one tick may add, however late it comes."""
 
 WISSEL = "wissel"
 """Who did it, where no human did."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetWeight:
-    weight: int
-    """Percent of the keys, in [0, 100]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    duration: float | None = None
-    """Seconds; None until promoted."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisStep:
-    """Waits until a look finds nothing against the canary."""
-
-    duration: float = 0.0
-    """Seconds that it takes at least."""
-    proof: bool = False
-    """Whether every comparison must be proven to be no worse (`proof: non_inferior`)."""
-
-
-Step = SetWeight | Pause | AnalysisStep
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutSpec:
-    """A rollout as the operator wrote it."""
-
-    name: str
-    revision: str
-    """A hash of everything below; another one starts over."""
-    stable: str
-    canary: str
-    """Models."""
-    steps: tuple[Step, ...]
-    analysis: AnalysisSpec | None = None
-    """None if only time and humans decide."""
-    on_failure: Literal["rollback", "pause"] = "rollback"
-    baseline: bool = False
-    """Whether the canary is compared with an arm of its own size that stable's model serves."""
-    confirm_promotion: bool = False
-    """Whether the last move, to 100 %, waits for a webhook to allow it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A rollout with everything around it that needs the world: what the controller reads."""
-
-    spec: RolloutSpec
-    match: Match | None = None
-    """Callers that get the canary whatever its weight, while the rollout is under way."""
-    prometheus: str | None = None
-    queries: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Prometheus queries by metric name."""
-    events: tuple[str, ...] = ()
-    """URLs that are told of every move."""
-    confirmations: tuple[str, ...] = ()
-    """URLs that must agree to the last move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +79,8 @@ class Rollout:
     """Whether a human lets it rise without."""
     reason: str = ""
     """Why it is where it is, for people."""
+    verdict: Verdict | None = None
+    """Of the latest look at this weight; once it is over, at the last one."""
     analysis: Analysis = field(default_factory=Analysis)
 
     @property
@@ -187,8 +127,10 @@ class Progress:
     spec: RolloutSpec
     rollout: Rollout | None
     """None where requests are served as if it had not begun."""
-    verdict: Verdict | None
-    """Of the latest look, where this replica is the one that looks."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.rollout.verdict if self.rollout else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +149,13 @@ def begin(spec: RolloutSpec, now: float, *, attempt: int = 1, lost: bool = False
         return Move(rollout, (_event(rollout, "paused"),))
     rollout = replace(rollout, reason="started")
     return Move(rollout, (_event(rollout, "started"),))
+
+
+def restore(known: Rollout, now: float) -> Move:
+    """What was over before its record was lost stays over: what everybody is served does not hang on a database."""
+    state = "promoted" if known.is_promoted else "aborted"
+    rollout = replace(known, at=now, reason=f"the rollout's record was gone: it stays {state}, as it was known to be")
+    return Move(rollout, (_event(rollout, "restored"),))
 
 
 def is_look_due(rollout: Rollout, spec: RolloutSpec, now: float) -> bool:
@@ -231,7 +180,7 @@ def advance(
     events: tuple[Event, ...] = ()
     if evidence is not None and spec.analysis is not None and 0 < rollout.weight < FULL_WEIGHT:
         analysis, verdict = look(rollout.analysis, spec.analysis, _of_this_window(rollout, evidence))
-        rollout = replace(rollout, analysis=analysis, since_look=0.0)
+        rollout = replace(rollout, analysis=analysis, verdict=verdict, since_look=0.0)
         rollout, events = _obey(rollout, spec, spec.analysis, verdict)
     if not rollout.is_over and not rollout.paused:
         rollout, moved = _proceed(rollout, spec, confirmed=confirmed, verdict=verdict)
@@ -296,38 +245,6 @@ def undo(rollout: Rollout, now: float, *, by: str) -> Move | Refused:
     if not rollout.is_promoted:
         return Refused(f"it is {rollout.phase}: there is no promotion to undo")
     return _taken_back(_tick(rollout, now), "undone", by, f"promotion undone by {by}", None)
-
-
-def variants(rollout: Rollout, spec: RolloutSpec) -> tuple[Variant, ...]:
-    """The arms as they lie on the line of weights: canary first, so that no key ever leaves it while it grows."""
-    rest = FULL_WEIGHT - rollout.weight
-    baseline = min(rollout.weight, rest) if spec.baseline else 0
-    arms = [Variant("canary", spec.canary, rollout.weight)]
-    if spec.baseline:
-        arms.append(Variant("baseline", spec.stable, baseline))
-    return (*arms, Variant("stable", spec.stable, rest - baseline))
-
-
-def apply(split: Split, rollout: Rollout | None, delivery: Delivery) -> Split:
-    """The rollout's split as it serves now; without a record that fits, stable only."""
-    spec = delivery.spec
-    if rollout is None or rollout.revision != spec.revision:
-        return split
-    under_way = not rollout.is_over and rollout.paused != "lost"
-    return replace(
-        split,
-        variants=variants(rollout, spec),
-        match=delivery.match if under_way else None,
-        matched="canary",
-        attempt=rollout.attempt,
-        step=rollout.window,
-    )
-
-
-def canary_share(rollout: Rollout, spec: RolloutSpec) -> float:
-    """The part of the compared arms' keys that should be the canary's: `Evidence.share`."""
-    weights = {variant.name: variant.weight for variant in variants(rollout, spec)}
-    return rollout.weight / (rollout.weight + weights["baseline" if spec.baseline else "stable"])
 
 
 def _passed(rollout: Rollout, now: float) -> float:
@@ -446,6 +363,7 @@ def _weighted(rollout: Rollout, weight: int) -> Rollout:
         is_cleared=False,
         is_proven=False,
         is_overridden=False,
+        verdict=None,
         reason=f"weight {weight}",
     )
 

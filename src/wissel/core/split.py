@@ -142,6 +142,22 @@ def variant_at(variants: Iterable[Variant], point: int) -> Variant:
     raise IndexError(f"point lies {point} past the last variant")
 
 
+def dealt(split: Split, key: TargetingKey) -> Variant:
+    """The variant that the key alone would meet, were every arm able and nobody targeted."""
+    total = sum(variant.weight for variant in split.variants)
+    return variant_at(split.variants, bucket(split.name, key.value, total))
+
+
+def is_of_another_arm(answered: str, asked: str, others: Iterable[str]) -> bool:
+    """Whether the model that an answer names is what `others` of a split ask for, and not what was `asked` for.
+
+    A server of several models may fall back to another behind our back. Answers
+    often name a version (`gpt-4o-mini-2024-07-18`), so the name that explains most of it counts.
+    """
+    named = [name for name in (asked, *others) if name and answered.startswith(name)]
+    return bool(named) and max(named, key=len) != asked
+
+
 def assign(
     split: Split,
     key: TargetingKey | None,

@@ -18,8 +18,8 @@ from itertools import product
 
 import numpy as np
 
+from wissel.core.delivery import Pause, RolloutSpec, SetWeight, Step
 from wissel.core.metrics import AnalysisSpec, Comparison, Metric
-from wissel.core.rollout import Pause, RolloutSpec, SetWeight, Step
 from wissel.core.sequential import Block, EProcess, Hypothesis, ln_mean, null_point
 from wissel.evaluation.simulation import Behaviour, Run, Scenario, Sessions, simulate
 
@@ -50,12 +50,14 @@ class Figure:
     def holds(self, value: float) -> bool:
         return value <= self.target if self.at_most else value >= self.target
 
-    def shown(self, value: float) -> str:
-        return f"{100 * value:.2f} %" if self.is_share else f"{value:,.0f}"
+    def shown(self, value: float, rollouts: int) -> str:
+        """A share with the count that it comes from."""
+        return f"{100 * value:.2f} % ({round(value * rollouts):,})" if self.is_share else f"{value:,.0f}"
 
     @property
     def bound(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.shown(self.target)}"
+        target = f"{100 * self.target:g} %" if self.is_share else f"{self.target:,.0f}"
+        return f"{'≤' if self.at_most else '≥'} {target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,7 @@ def measure(rollouts: int, only: str = "", *, report: Callable[[Result], None] =
             for figure in row.figures:
                 value = figure.of(runs)
                 holds = figure.holds(value)
-                add(Result(row.name, figure.name, figure.shown(value), figure.bound, holds, len(runs)))
+                add(Result(row.name, figure.name, figure.shown(value, len(runs)), figure.bound, holds, len(runs)))
     return results
 
 
@@ -247,7 +249,7 @@ def _submit(pool: ProcessPoolExecutor, row: Row, number: int, rollouts: int) -> 
 
 def _line(result: Result) -> str:
     word = "PASS" if result.holds else "FALL SHORT"
-    return f"| {result.row} | {result.figure} | {result.value} | {result.target} | {word} |\n"
+    return f"| {result.row} | {result.rollouts:,} | {result.figure} | {result.value} | {result.target} | {word} |\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
     else:
         write(f"{options.rollouts:,} rollouts a row, total alpha 0.01 over four metrics\n\n")
-        write("| scenario | figure | measured | target | |\n|---|---|---|---|---|\n")
+        write("| scenario | rollouts | figure | measured | target | |\n|---|---|---|---|---|---|\n")
 
         def report(result: Result) -> None:
             write(_line(result))

@@ -13,10 +13,12 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wissel.core.arms import canary_share
+from wissel.core.delivery import RolloutSpec
 from wissel.core.evidence import COUNTED_PER_KEY, SUB_BUCKETS, Arm, Evidence, Observed, Sample
 from wissel.core.histogram import FLOOR, GAMMA, Histogram
 from wissel.core.metrics import MEASURES
-from wissel.core.rollout import Rollout, RolloutSpec, advance, begin, canary_share
+from wissel.core.rollout import Rollout, advance, begin
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

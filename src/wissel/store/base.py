@@ -68,10 +68,10 @@ class NotRead:
 class Absent:
     """Redis answered, and has no record of this rollout."""
 
-    redis_is_fresh: bool
-    """Whether it has none of any rollout: nothing was ever begun here, or Redis came back empty.
+    version: int = 0
+    """Of the record that was here, where Redis still tells that there was one: it was evicted, or half restored.
 
-    A process that has read a record before knows which of the two.
+    With 0 nothing was ever begun, or Redis came back empty; whoever has read a record before knows which.
     """
 
 

@@ -30,6 +30,9 @@ GONE_AFTER: Final = 60.0
 
 FOLDED: Final = "folded"
 
+_AT_ONCE: Final = ("/begun", "/gone", "/served", "/failed")
+"""How the names end that are read of everything known, also where the rest is of closed windows."""
+
 _MIXED_FIELD: Final = f"{KNOWN}/{NO_ARM}/{MIXED}"
 
 _KEYS_AT_ONCE: Final = 2_000
@@ -180,20 +183,34 @@ async def _tallied(
     total: Mapping[str, str], met: Mapping[str, str], sources: Iterable[Mapping[str, str]], kind: str
 ) -> Tallied:
     sums: Vectors = {}
+    known: Vectors = {}
+
+    def add(name: str, text: str, *, is_asked: bool, is_known: bool) -> None:
+        for vectors, wanted in ((sums, is_asked), (known, is_known and name.endswith(_AT_ONCE))):
+            if wanted:
+                merge(vectors.setdefault(name, {}), vector_of(text))
+
     try:
         for name, text in total.items():
-            merge(sums.setdefault(name, {}), vector_of(text))
+            add(name, text, is_asked=True, is_known=True)
         for source in sources:
             for field, text in source.items():
                 its_kind, _, name = field.partition("/")
-                if its_kind == kind or field == _MIXED_FIELD:
-                    merge(sums.setdefault(name, {}), vector_of(text))
+                add(name, text, is_asked=its_kind == kind or field == _MIXED_FIELD, is_known=its_kind == KNOWN)
             await asyncio.sleep(0)  # a busy source takes over a millisecond, and requests wait
     except ValueError as error:
         raise StoreError(f"redis: counters cannot be read: {error}") from error
-    arms: dict[str, Vectors] = {arm: {} for arm in met}
+    arms, at_once = _by_arm(sums), _by_arm(known)
+    mixed = arms.pop(NO_ARM, {}).get(MIXED, {}).get(0, 0)
+    names = {**arms, **at_once, **met}
+    return Tallied(
+        {arm: arm_of(arms.get(arm, {}), int(met.get(arm, 0)), at_once.get(arm)) for arm in names}, int(mixed)
+    )
+
+
+def _by_arm(sums: Vectors) -> dict[str, Vectors]:
+    arms: dict[str, Vectors] = {}
     for name, vector in sums.items():
         arm, _, what = name.rpartition("/")
         arms.setdefault(arm, {})[what] = vector
-    mixed = arms.pop(NO_ARM, {}).get(MIXED, {}).get(0, 0)
-    return Tallied({arm: arm_of(vectors, int(met.get(arm, 0))) for arm, vectors in arms.items()}, int(mixed))
+    return arms

@@ -77,6 +77,10 @@ class Recorder:
         """A request was dealt to `arm` by its targeting key (reason `split`); no other is evidence."""
         return self._delivery(scope).tally.began(arm, key)
 
+    def mixed(self, scope: Scope) -> None:
+        """Another arm serves a request than the one that its key was dealt to, so it is no evidence for either."""
+        self._delivery(scope).tally.mixed()
+
     def remember(self, request_id: str, answered: Answered) -> None:
         """What served a request, so that feedback on it finds its way."""
         self._served[request_id] = answered

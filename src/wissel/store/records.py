@@ -56,14 +56,13 @@ class Records:
             [("HGETALL", self._keys.versions), ("GET", self._keys.record(name))], atomic=True
         )
         if text is None or name not in versions:
-            # A version without its record was evicted, or half restored: as good as lost.
-            return Absent(redis_is_fresh=not versions or name in versions)
+            return Absent(int(versions.get(name, 0)))
         return Record(_load(name, text), int(versions[name]))
 
     async def put(
         self, rollout: Rollout, *, version: int, entries: Sequence[Entry] = (), token: int | None = None
     ) -> Record | Conflict | Fenced:
-        """Replace the record of this `version` (0: there must be none), and tell the audit trail.
+        """Replace the record of this `version` (0: there must never have been one), and tell the audit trail.
 
         The controller gives its lease's `token`. After a StoreError it is not known whether the change was made.
         """
@@ -82,7 +81,7 @@ class Records:
                 return Record(rollout, written)
 
     async def versions(self) -> Mapping[str, int]:
-        """Of every record by name; empty if Redis is fresh."""
+        """Of every record by name."""
         found = await self._connection.run("HGETALL", self._keys.versions)
         return {name: int(version) for name, version in found.items()}
 
@@ -94,13 +93,12 @@ class Follower:
         self._records = records
         self._interval = interval
         self._states: dict[str, NotRead | Absent | Record] | None = None
-        self._is_fresh = False
 
     def state(self, name: str) -> NotRead | Absent | Record:
         """As it was read last."""
         if self._states is None:
             return NotRead()
-        return self._states.get(name, Absent(self._is_fresh))
+        return self._states.get(name, Absent())
 
     async def changes(self) -> AsyncGenerator[frozenset[str]]:
         """The names whose state changed, as soon as it is seen; the first time all there are, even if none.
@@ -138,10 +136,8 @@ class Follower:
                 states[name] = before or NotRead()
             if states[name] not in (before, NotRead()):
                 changed.add(name)
-        became_fresh = not versions and not self._is_fresh
-        self._is_fresh = not versions
         self._states = states
-        return frozenset(changed) if changed or is_first or became_fresh else None
+        return frozenset(changed) if changed or is_first else None
 
 
 def _load(name: str, text: str) -> Rollout:

@@ -6,6 +6,7 @@ sub-bucket, a histogram one for each bucket. So adding up, storing and folding
 need not know what a number means, in Python and in Redis alike.
 
     served, failed      [0]
+    begun, gone         [0]            requests that began, and those of them that said nothing
     WHAT.n, WHAT.t      [sub-bucket]   observations, and their sum
     WHAT.q              [0]            the sum of their squares
     WHAT.h              [bucket]       durations only
@@ -38,9 +39,11 @@ def measured(observed: Mapping[Observed, float]) -> Measured:
 class Counts:
     """What one arm did, as it is counted."""
 
-    __slots__ = ("failed", "samples", "served")
+    __slots__ = ("begun", "failed", "gone", "samples", "served")
 
     def __init__(self) -> None:
+        self.begun = 0
+        self.gone = 0
         self.served = 0
         self.failed = 0
         self.samples: dict[Observed, _Sums] = {}
@@ -73,7 +76,12 @@ class Counts:
 
     def vectors(self) -> Vectors:
         """Those that hold anything."""
-        found: Vectors = {"served": {0: self.served}, "failed": {0: self.failed}}
+        found: Vectors = {
+            "begun": {0: self.begun},
+            "gone": {0: self.gone},
+            "served": {0: self.served},
+            "failed": {0: self.failed},
+        }
         for what, sums in self.samples.items():
             found[f"{what}.n"] = _sparse(sums.counts)
             found[f"{what}.t"] = _sparse(sums.totals)
@@ -106,9 +114,12 @@ def merge(mine: Vector, theirs: Mapping[int, float]) -> None:
         mine[index] = mine.get(index, 0) + number
 
 
-def arm_of(vectors: Mapping[str, Vector], keys: int) -> Arm:
-    """The vectors as the analysis reads them."""
+def arm_of(vectors: Mapping[str, Vector], keys: int, known: Mapping[str, Vector] | None = None) -> Arm:
+    """The vectors as the analysis reads them; `known` are those of everything, whether or not its window is closed."""
+    known = known or {}
     return Arm(
+        begun=int(max(_scalar(known, "begun") - _scalar(known, "gone"), _scalar(known, "served"))),
+        failing=int(_scalar(known, "failed")),
         served=int(_scalar(vectors, "served")),
         failed=int(_scalar(vectors, "failed")),
         keys=keys,

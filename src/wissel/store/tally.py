@@ -8,11 +8,12 @@ ends sooner, and errors mostly do.
 
 A request that has not ended `PATIENCE` after its window is counted as it then
 stands, in every arm alike: unanswered is an error, an answer still flowing is
-none. Of one key at most `COUNTED_PER_KEY` requests a period are evidence, taken
-by when they start; the others are only counted as served.
+none. So that a guard need not wait for it, `known` also has how many began. Of
+one key at most `COUNTED_PER_KEY` requests a period are evidence, taken by when
+they start; the others are only counted as served.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import mmh3
@@ -77,7 +78,8 @@ class Ticket:
 
     def mixed(self) -> None:
         """Another arm served the request than the one it was assigned to: it is left out, and counted as that."""
-        self._tally.mixed(self)
+        self._tally.dropped(self)
+        self._tally.mixed()
 
 
 class Window:
@@ -113,7 +115,7 @@ class Tally:
         self.met: dict[bytes, str] = {}
         """The arm of every distinct key's first request, by the key's hash."""
         self.used_at = clock()
-        """When a request last began, or was scored."""
+        """When a request last began, was scored, or was left out."""
 
     @property
     def is_idle(self) -> bool:
@@ -134,10 +136,12 @@ class Tally:
         ticket = Ticket(self, window, arm, sub_bucket(key), now, is_counted=seen < COUNTED_PER_KEY)
         window.tickets.add(ticket)
         self._under_way += 1
+        _counts(self._known, arm).begun += 1
+        self._changed.add((KNOWN, arm))
         return ticket
 
     def ended(self, ticket: Ticket) -> None:
-        self.dropped(ticket)
+        self._let_go(ticket)
         known = _counts(self._known, ticket.arm)
         window = None if ticket.window.is_closed else _counts(ticket.window.arms, ticket.arm)
         self._changed.add((KNOWN, ticket.arm))
@@ -153,11 +157,13 @@ class Tally:
                 window.observe(ticket.bucket, seen)
 
     def dropped(self, ticket: Ticket) -> None:
-        self._under_way -= 1
-        ticket.window.tickets.discard(ticket)
+        self._let_go(ticket)
+        _counts(self._known, ticket.arm).gone += 1
+        self._changed.add((KNOWN, ticket.arm))
 
-    def mixed(self, ticket: Ticket) -> None:
-        self.dropped(ticket)
+    def mixed(self) -> None:
+        """A request was served by another arm than its key was dealt to: it is left out, and counted as that."""
+        self.used_at = self._clock()
         self._mixed += 1
         self._changed.add((KNOWN, NO_ARM))
 
@@ -172,11 +178,13 @@ class Tally:
     def close(self, *, last: bool = False) -> None:
         """Close the windows that are due. With `last` nothing more begins, and what is under way will not be known."""
         now = self._clock()
+        for ticket in [ticket for window in self._windows for ticket in window.tickets] if last else ():
+            self.dropped(ticket)
         due = 0
         for window in self._windows:
             if not last and (now < window.ends or (window.tickets and now < window.ends + self._patience)):
                 break
-            self._close(window, () if last else window.tickets, now)
+            self._close(window, now)
             due += 1
         del self._windows[:due]
 
@@ -226,8 +234,12 @@ class Tally:
             self.met[name] = arm
             self._fresh.append(name)
 
-    def _close(self, window: Window, waiting: Iterable[Ticket], now: float) -> None:
-        for ticket in waiting:
+    def _let_go(self, ticket: Ticket) -> None:
+        self._under_way -= 1
+        ticket.window.tickets.discard(ticket)
+
+    def _close(self, window: Window, now: float) -> None:
+        for ticket in window.tickets:
             observed: dict[Observed, float] = {"error": 0, **ticket.observed}
             if "latency" not in observed:
                 observed |= {"error": 1, "latency": now - ticket.began_at}

@@ -181,6 +181,7 @@ class Card {
       rows.length
         ? table("Requests of this step by arm", ["This step", { number: "Requests" }, { number: "Errors" }, { number: "Keys" }], rows)
         : el("p", { class: "quiet" }, "No requests in this step yet."),
+      it.mixed ? el("p", { class: "quiet" }, `${count(it.mixed)} left out: another arm served them than their key was dealt to.`) : "",
     );
   }
 
