@@ -151,6 +151,7 @@ FIRING = {
     ),
     "WisselRolloutCannotMeasure": (['wissel_rollout_verdict{rollout="chat",verdict="no_data"}', "1x120"],),
     "WisselRolloutWaitsForSomebody": (['wissel_rollout_phase{rollout="chat",phase="paused"}', "1x800"],),
+    "WisselRolloutRecordLost": (['wissel_rollout_lost{rollout="chat"}', "0x60 1x60"],),
     "WisselRolledBack": (['wissel_rollout_phase{rollout="chat",phase="degraded"}', "1x120"],),
 }
 HEALTHY = (
@@ -163,6 +164,7 @@ HEALTHY = (
     ['wissel_decisions_total{kind="routed",reason="split"}', "0+100x120"],
     ['wissel_decisions_total{kind="routed",reason="error"}', "0+1x120"],
     ['wissel_config_refused{instance="a"}', "0x120"],
+    ['wissel_rollout_lost{rollout="chat"}', "0x120"],
     ['wissel_config_info{instance="a",revision="r1"}', "1x120"],
     ['wissel_store_lag_seconds{instance="a"}', "0.5x120"],
     ['wissel_rollout_phase{rollout="chat",phase="progressing"}', "1x120"],
