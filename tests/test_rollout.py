@@ -369,6 +369,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             inconclusive_limit=inconclusive_limit,
             consecutive_error_limit=1,
             proof=True,
+            display=False,
         )
         self.spec = a_spec(
             steps=steps, analysis=analysis, baseline=baseline, on_failure=on_failure, confirm_promotion=confirm
@@ -421,6 +422,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert after.attempt == before.attempt + sum(kind in {"started", "retried"} for kind in kinds)
         if is_same_run and after.weight > before.weight:
             assert overridden or self.may_rise()
+            # Nothing was seen of a weight yet that was set a moment ago.
+            raised = [event.weight for event in move.events if event.kind in {"weight_set", "promoted"}]
+            assert all(weight == 100 for weight in raised[:-1])
         if is_same_run:
             self.the_steps_were_done(before, after, by_human=by_human, overridden=overridden)
         if before.is_aborted and is_same_run:
@@ -494,7 +498,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(stale=st.booleans())
     def see_nothing(self, stale: bool) -> None:
         seen = evidence(an_arm(1000, 500), revision="r0") if stale else Missing("redis is away")
-        self.tick_to(30, seen)
+        verdict = self.tick_to(30, seen).verdict
+        assert verdict is None or verdict.judgement == "no_data"
 
     @rule()
     def crash(self) -> None:
@@ -562,5 +567,5 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert rollout.is_over or rollout.verdict == self.latest
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+AnyInterleaving.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 test_any_interleaving_leads_to_no_illegal_state = pytest.mark.slow(AnyInterleaving.TestCase)

@@ -109,7 +109,7 @@ async def settled(counters: Counters, scope: Scope, expected: int) -> dict[str, 
 
 # The replica that controls.
 
-STEPS = [{"set_weight": 10}, {"pause": {"duration": "4s"}}, {"set_weight": 50}, {"pause": {}}]
+STEPS = [{"set_weight": 10}, {"pause": {"duration": "10s"}}, {"set_weight": 50}, {"pause": {}}]
 
 
 @asynccontextmanager
@@ -163,6 +163,7 @@ async def test_a_replica_killed_in_the_middle_of_a_step_is_followed_by_another_f
 
     async with replica(tmp_path / "a", mortal.url) as first:
         await until(lambda: is_at(10))
+        # It has the lease, and will have it as long as it lives.
         async with replica(tmp_path / "b", mortal.url) as second:
             before = await rollout()
             first.kill()
