@@ -27,6 +27,15 @@ FILE = part(
 )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_json_is_read_whatever_it_is_called_and_in_whatever_unicode(encoding: str):
+    assert models_in('{"model": "gpt-4o"}'.encode(encoding), "text/plain") == ("gpt-4o",)
+
+
+def test_a_file_that_is_no_json_names_nothing():
+    assert models_in(b"\xff\xfb\x90\x00ID3 model", "audio/mpeg") == ()
+
+
 @pytest.mark.parametrize(
     ("body", "models"),
     [

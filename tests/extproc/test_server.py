@@ -1,10 +1,12 @@
 """One stream on a call that is only written down."""
 
+import asyncio
+
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import ParseDict
 
 from factories import model, snapshot
-from wissel.core.decision import Routed
+from wissel.core.decision import Decision, Routed
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.server import methods
@@ -33,9 +35,13 @@ class Listening(Telemetry):
     def __init__(self) -> None:
         super().__init__()
         self.outcomes: list[Outcome] = []
+        self.decisions: list[Decision] = []
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+
+    def decided(self, decision: Decision, seconds: float) -> None:
+        self.decisions.append(decision)
 
 
 def said(**message: object) -> bytes:
@@ -74,3 +80,30 @@ async def test_a_stream_that_we_failed_ourselves_is_no_hang_up():
 
     assert call.status is Status.INTERNAL
     assert telemetry.outcomes == []
+
+
+async def test_a_decision_is_told_once_after_its_answer():
+    stream, call, telemetry = forwarded()
+    before = list(telemetry.decisions)
+    await asyncio.sleep(0)
+    stream.gone()
+
+    assert (len(call.messages), before, len(telemetry.decisions)) == (2, [], 1)
+
+
+async def test_a_decision_is_told_also_of_a_stream_that_is_gone_at_once():
+    stream, _, telemetry = forwarded()
+    stream.gone()
+    told = len(telemetry.decisions)
+    await asyncio.sleep(0)
+
+    assert (told, len(telemetry.decisions)) == (1, 1)
+
+
+async def test_a_decision_is_told_also_of_a_stream_that_fails():
+    stream, call, telemetry = forwarded()
+    stream.message(b"\xff")
+    told = len(telemetry.decisions)
+    await asyncio.sleep(0)
+
+    assert (call.status, told, len(telemetry.decisions)) == (Status.INTERNAL, 1, 1)

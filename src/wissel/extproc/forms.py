@@ -29,9 +29,8 @@ def models_in(data: bytes, content_type: str) -> tuple[str, ...]:
         return tuple(_of_parts(data, content_type))
     if kind == "application/x-www-form-urlencoded":
         return tuple(named_in_pairs(data.decode("utf-8", "replace")))
-    is_json = kind == "application/json" or kind.endswith("+json")
-    # Some servers read JSON whatever it is called.
-    return _of_json(data, is_json=is_json) if is_json or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" else ()
+    # Some servers read JSON whatever it is called, and in whatever Unicode.
+    return _of_json(data, is_json=kind == "application/json" or kind.endswith("+json"))
 
 
 def named_in_pairs(text: str) -> list[str]:

@@ -10,7 +10,8 @@ that the stream is gone. Of such frames, and of others that bring nothing, the
 listener hears too, so that it can lose its patience.
 
 Windows that we grant are renewed when a quarter of one is used, in the turn
-that reads the data, so a peer can never be found beyond them.
+that reads the data. No frame is larger than what is left then, so whether a
+peer keeps within them needs no check.
 """
 
 from collections.abc import Callable
@@ -162,6 +163,7 @@ class Http2(Generic[S]):
         self._greeted = False
         self._began = False
         self._fragments: _Fragments | None = None
+        # By the kind of frame, in HTTP/2's numbers from 0 to 9.
         self._frames: Final[tuple[Callable[[int, int, memoryview], None], ...]] = (
             self._data_came,
             self._headers_came,
@@ -316,7 +318,9 @@ class Http2(Generic[S]):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_was_open(stream_id)
-            self._listener.nothing_new()
+            # What was on its way when a stream ended here is no nuisance: a window of it may come.
+            if not payload:
+                self._listener.nothing_new()
             return
         if stream.peer_ended:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "data came after the end of its stream")
@@ -413,7 +417,8 @@ class Http2(Generic[S]):
             # HTTP/2 has a dozen of them.
             if len(payload) > 64 * _SETTING.size:
                 raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "there are too many settings")
-            for setting, value in _SETTING.iter_unpack(payload):
+            # Of one that is there twice the last counts: each may cost a walk over all streams.
+            for setting, value in dict(_SETTING.iter_unpack(payload)).items():
                 self._set(setting, value)
             self._write(_SETTINGS, _ACK, 0, b"")
         if not self._began:
@@ -426,7 +431,10 @@ class Http2(Generic[S]):
 
     def _set(self, setting: int, value: int) -> None:
         if setting == _HEADER_TABLE_SIZE:
-            self._encoder.header_table_size = min(value, _TABLE_BYTES)
+            size = min(value, _TABLE_BYTES)
+            # Set to what it is already, hpack forgets to announce an earlier change.
+            if size != self._encoder.header_table_size:
+                self._encoder.header_table_size = size
         elif setting == _ENABLE_PUSH and value > 1:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
         elif setting == _INITIAL_WINDOW:

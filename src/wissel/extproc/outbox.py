@@ -74,6 +74,8 @@ class Outbox(Generic[Q]):
                 yield stream
             elif sent:
                 ready.append(stream)
+                # The next time begins with those that got least this time.
+                self._waiting[stream.id] = self._waiting.pop(stream.id)
             written += sent
             if written >= AT_ONCE:
                 written = 0

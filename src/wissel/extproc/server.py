@@ -224,11 +224,12 @@ class Session:
         steps = self._exchange.decided(decision)
         if isinstance(decision, Routed) and self._ledger is not None:
             self._ended = self._ledger.began(decision, self._request_id)
-        self._perform(steps)
         if isinstance(decision, Routed | Passed):
+            self._router.served(decision)
             # Envoy waits for the answer, and nobody for the numbers: they are told once it is written.
             self._untold = perf_counter() - self._asked_at
             asyncio.get_running_loop().call_soon(self._tell)
+        self._perform(steps)
         if self._half_closed:
             self.half_closed()
 
@@ -241,7 +242,6 @@ class Session:
         decision = self._exchange.decision
         if decision is not None:
             self._telemetry.decided(decision, seconds)
-            self._router.served(decision)
             if self._trace is not None:
                 self._trace.decided(decision)
         if isinstance(decision, Denied):
@@ -252,11 +252,13 @@ class Session:
             return
         self._over = True
         self._failed = True
+        # First of all: whatever goes wrong below, Envoy must not go on.
+        self._call.finish(Status.INTERNAL, "the processor failed")
         log.warning("stream_failed_closed", reason=reason, why=why, request_id=self._request_id)
         self._telemetry.exchange_failed(reason)
+        self._tell()
         if self._trace is not None:
             self._trace.failed(reason)
-        self._call.finish(Status.INTERNAL, "the processor failed")
 
 
 def new_request_id() -> str:

@@ -16,7 +16,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
-from wissel.core.names import NAMESPACE, SERVICE
+from wissel.core.names import CLUSTER_HEADER, MODEL_HEADER, NAMESPACE, ROUTE_HEADER, SERVICE, VARIANT_HEADER
 from wissel.extproc.events import (
     BodyMode,
     Event,
@@ -38,7 +38,10 @@ METHOD: Final = f"/{SERVICE}/Process"
 _ATTRIBUTES: Final = "envoy.filters.http.ext_proc"
 _DOUBLE: Final = Struct("<d")
 _REMEMBERED: Final = 4096
-"""Headers and members of metadata that are kept as bytes: most say the names of models and routes."""
+_REPEATED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER})
+"""Headers that are kept as bytes: their values are names out of the configuration, and never a caller's or a secret."""
+_REPEATED_METADATA: Final = frozenset({"route", "target", "model", "variant", "reason", "revision"})
+"""Members of metadata that are kept as bytes, for the same reason."""
 _BODY_MODES: Final[tuple[BodyMode, ...]] = (
     "none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc",
 )  # fmt: skip
@@ -178,7 +181,7 @@ _PHASES: Final[Mapping[Phase, int]] = {
 
 # Only the request's body mode changes, to NONE (0, which is not written); DEFAULT elsewhere keeps what is configured.
 _SKIP_BODY: Final = _field(_MODE_OVERRIDE, b"")
-# The request's body mode becomes NONE with it, which changes nothing any more.
+# The request's body mode becomes NONE with it; Envoy has the whole body by then.
 _READ_BODY: Final = _field(_MODE_OVERRIDE, _number(4, _BODY_MODES.index("streamed")))
 
 
@@ -199,7 +202,12 @@ def _reply(step: Reply) -> bytes:
 
 def _common(mutation: Mutation) -> bytes:
     """A CommonResponse."""
-    headers = b"".join([_set_header(name, value) for name, value in mutation.set_headers.items()])
+    headers = b"".join(
+        [
+            _repeated_header(name, value) if name in _REPEATED else _set_header(name, value)
+            for name, value in mutation.set_headers.items()
+        ]
+    )
     headers += b"".join([_field(2, name.encode()) for name in mutation.remove_headers])
     common = _field(2, headers) if headers else b""
     if mutation.body is not None:
@@ -209,12 +217,14 @@ def _common(mutation: Mutation) -> bytes:
     return common
 
 
-@lru_cache(_REMEMBERED)
 def _set_header(name: str, value: str) -> bytes:
     """One of HeaderMutation's `set_headers`; the value is `raw_value`."""
     header = _field(1, name.encode()) + _field(3, value.encode("utf-8", "surrogateescape"))
     # Envoy overwrites by default and ignores append_action; other data planes read it.
     return _field(1, _field(1, header) + _OVERWRITE)
+
+
+_repeated_header = lru_cache(_REMEMBERED)(_set_header)
 
 
 def _refusal(immediate: ImmediateResponse) -> bytes:
@@ -231,13 +241,20 @@ def _refusal(immediate: ImmediateResponse) -> bytes:
 
 def _metadata(metadata: Metadata) -> bytes:
     """A Struct with one member, which is one of ours."""
-    fields = b"".join([_value(name, value) for name, value in metadata.items()])
+    fields = b"".join(
+        [
+            _repeated_value(name, value) if name in _REPEATED_METADATA else _value(name, value)
+            for name, value in metadata.items()
+        ]
+    )
     return _field(_DYNAMIC_METADATA, _member(NAMESPACE, _field(5, fields)))
 
 
-@lru_cache(_REMEMBERED)
 def _value(name: str, value: str | float) -> bytes:
     return _member(name, _field(3, value.encode()) if isinstance(value, str) else _double(2, value))
+
+
+_repeated_value = lru_cache(_REMEMBERED)(_value)
 
 
 def _member(name: str, value: bytes) -> bytes:
