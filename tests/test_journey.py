@@ -14,7 +14,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from real import needs_encoder, needs_envoy
+from real import needs_encoder, needs_envoy, until
 from wissel.demo.stage import Stage, running_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy, needs_encoder]
@@ -39,7 +39,7 @@ DOCUMENT: dict[str, Any] = {
     "entrypoints": ["auto"],
     "aliases": {"fast": "chatty"},
     "passthrough": [{"path_prefix": "/v1/files", "cluster": "c"}],
-    "intent": {"fallback": "talk", "deadline_ms": 5000},
+    "intent": {"fallback": "talk", "deadline_ms": 5000, "pin": {"header": "x-agent-session"}},
     "routes": [
         {"name": "code", "domain": "programming", "action": "fix bugs in code", "target": "coder",
          "examples": ["why does this raise a KeyError?", "my loop never ends"]},
@@ -302,6 +302,35 @@ async def test_the_access_log_tells_the_decision(stage):
         await asyncio.sleep(0.05)
 
     assert (told["target"], told["variant"], told["reason"], told["revision"] != "") == ("seer", "seer", "static", True)
+
+
+async def test_a_pinned_session_keeps_its_route_and_no_rule_is_skipped(stage):
+    fix, talk = ask("why does this raise a KeyError?"), ask("good morning, how are you?")
+
+    async def route(body, session: str, key: str = ENG) -> str:
+        status, _, headers = await send(stage, body, key=key, x_agent_session=session)
+        return headers["x-wissel-model"] if status == 200 else str(status)
+
+    def logged() -> list[tuple[str, str | None]]:
+        return [(line["wissel"].get("route"), line["wissel"].get("intent_reason")) for line in stage.envoy.accesses()]
+
+    kept = [await route(body, "fixing") for body in (fix, talk, talk)]
+    others = [await route(talk, "talking"), await route(talk, "fixing", SALES)]
+    refused = [await route(fix, "forbidden", SALES), await route(talk, "forbidden", SALES)]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{stage.admin}/v1/route?as=eng", json=talk, headers={"x-agent-session": "fixing"}) as response,
+    ):
+        told = await response.json()
+    async with aiohttp.ClientSession() as session, session.get(f"{stage.admin}/metrics") as response:
+        page = await response.text()
+
+    assert {name[:5] for name in kept} == {"coder"}
+    assert others == ["chatty", "chatty"]
+    assert refused == ["403", "chatty"]
+    assert (told["route"], told["intent"]["reason"], told["pin"]["keep_seconds"]) == ("code", "pinned", 1800)
+    assert 'wissel_intents_total{reason="pinned",route="code"} 2.0' in page
+    await until(lambda: ("code", "pinned") in logged())
 
 
 async def test_metrics_count_by_route_variant_and_model(stage):

@@ -11,6 +11,7 @@ from wissel.core.decision import Denied, Passed, Routed
 from wissel.core.intent import Scores
 from wissel.core.limits import Charge, Drawn, Used
 from wissel.core.outcome import Outcome, Usage
+from wissel.core.pin import PinPolicy
 from wissel.core.request import Head
 from wissel.core.snapshot import Limit, Passthrough, Price, Rate
 from wissel.router import Router
@@ -146,3 +147,36 @@ async def test_a_list_of_models_is_free():
     for _ in range(3):
         answer = one.decide(Head("models", "GET", "/v1/models", {}), ada, "wr-1")
         assert answer.names
+
+
+IN_SESSION = {"x-session-id": "s"}
+
+
+def pinning() -> Router:
+    one = router(pin=PinPolicy("x-session-id", 60.0))
+    one.classifier.may.set()
+    return one
+
+
+async def test_a_served_session_is_not_classified_again():
+    one = pinning()
+    one.served(await ask(one, request("auto", headers=IN_SESSION)))
+    again = await ask(one, request("auto", "something else", headers=IN_SESSION))
+
+    assert (again.route, again.intent.reason, one.classifier.asked) == ("code", "pinned", 1)
+
+
+async def test_what_was_not_served_pins_nothing():
+    one = pinning()
+    await ask(one.uncounted(), request("auto", headers=IN_SESSION))
+    again = await ask(one, request("auto", headers=IN_SESSION))
+
+    assert (again.intent.reason, one.classifier.asked) == ("match", 2)
+
+
+async def test_a_call_without_text_stays_on_the_route_of_its_session():
+    one = pinning()
+    one.served(await ask(one, request("auto", headers=IN_SESSION)))
+    again = await ask(one, request("auto", "", headers=IN_SESSION))
+
+    assert (again.route, again.intent.reason) == ("code", "pinned")

@@ -35,6 +35,7 @@ from wissel.config import (
 )
 from wissel.core.decision import Decision
 from wissel.core.delivery import Delivery
+from wissel.core.pin import Pins
 from wissel.core.snapshot import ManagedKey
 from wissel.core.tier import Thresholds
 from wissel.errors import ConfigError, WisselError
@@ -99,6 +100,8 @@ class Parts:
     gate: Gate
     thresholds: Thresholds = field(default_factory=Thresholds)
     """Of tiers: a reload keeps what they have learned of the traffic."""
+    pins: Pins = field(default_factory=Pins)
+    """Of sessions: a reload keeps their routes."""
     tracing: Tracing = field(default_factory=Tracing)
 
 
@@ -224,6 +227,7 @@ async def _router(config: Config, parts: Parts) -> Router:
         parts.telemetry,
         graders,
         parts.thresholds,
+        parts.pins,
         gate.limiter,
         await gate.key_sets.tokens(snapshot.issuers),
         gate.denials,

@@ -54,6 +54,10 @@ class Instruments:
             description="classifications that were waited for, by result",
             borders=_DECISION_SECONDS,
         )
+        self.intents: Final = meter.counter(
+            "wissel.intents",
+            description="requests routed by intent, by route and reason: match, pinned, other and more",
+        )
         self.confidence: Final = meter.histogram(
             "wissel.classify.confidence",
             unit="",

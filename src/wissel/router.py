@@ -20,7 +20,7 @@ from wissel.classifiers.base import Classifier
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.identity import TokenCheck, identify
-from wissel.core.intent import NoScores, Scores
+from wissel.core.intent import NoScores, Pinned, Scores
 from wissel.core.limits import (
     Charge,
     Drawn,
@@ -34,6 +34,7 @@ from wissel.core.limits import (
     target_charges,
 )
 from wissel.core.outcome import Outcome
+from wissel.core.pin import Pins, pin_of
 from wissel.core.policy import ByIntent, Named, admit, decide, list_models, pass_through, tier_for
 from wissel.core.quota import exceeded, uncounted
 from wissel.core.request import Conversation, Head, Request
@@ -84,6 +85,8 @@ class Router:
     """By tier."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """Shared by the routers of one process, so that a reload keeps what the tiers have learned of the traffic."""
+    pins: Pins = field(default_factory=Pins)
+    """Shared by the routers of one process, so that a reload keeps the routes of sessions."""
     limiter: Limiter | None = None
     """None where nothing is to be counted."""
     tokens: TokenCheck | None = None
@@ -114,9 +117,13 @@ class Router:
                 return self._decide_call(subject, caller, request_id)
 
     def served(self, decision: Decision) -> None:
-        """The decision became an answer to Envoy: from now on the budget of its tier counts it."""
-        if isinstance(decision, Routed) and decision.tier is not None:
+        """The decision became an answer to Envoy: the budget of its tier counts it, and its session is on its route."""
+        if not isinstance(decision, Routed):
+            return
+        if decision.tier is not None:
             self.thresholds.served(decision.tier)
+        if decision.pin is not None:
+            self.pins.keep(decision.pin, decision.route, self.snapshot.routes, time())
 
     def refused(self, decision: Denied, request_id: str) -> None:
         """A refusal was sent."""
@@ -145,7 +152,7 @@ class Router:
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
         scores = None
         if isinstance(admitted, ByIntent):
-            scores = self._recall(request.conversation)
+            scores = self._pinned(request, caller, now) or self._recall(request.conversation)
             if scores is None:
                 return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
         tier = tier_for(self.snapshot, admitted, scores)
@@ -195,6 +202,11 @@ class Router:
                 return denied
             return replace(passed, reserved=Reservation(holding.keep(), Estimate()))
 
+    def _pinned(self, request: Request, caller: Principal, now: float) -> Pinned | None:
+        pin = pin_of(self.snapshot.pin, request, caller)
+        route = self.pins.route(pin, self.snapshot.routes, now) if pin else None
+        return Pinned(route, pin.policy.header) if pin and route else None
+
     def _recall(self, conversation: Conversation) -> Scores | NoScores | None:
         if self.classifier is None or not conversation.last_user:
             return NoScores("empty")
@@ -223,7 +235,7 @@ class Router:
         request: Request,
         caller: Principal,
         admitted: Named | ByIntent,
-        scores: Scores | NoScores | None,
+        scores: Scores | NoScores | Pinned | None,
         request_id: str,
         now: float,
     ) -> Routed | Denied:

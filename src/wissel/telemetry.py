@@ -120,10 +120,10 @@ class Telemetry:
                             "feature_flag.result.reason": decision.reason,
                         },
                     )
-                if decision.intent is not None and decision.intent.score is not None:
-                    self._count.confidence.record(
-                        decision.intent.score, {"route": decision.intent.route, "result": decision.intent.reason}
-                    )
+                if (intent := decision.intent) is not None:
+                    self._count.intents.add(1, {"route": intent.route, "reason": intent.reason})
+                    if intent.score is not None:
+                        self._count.confidence.record(intent.score, {"route": intent.route, "result": intent.reason})
             case Passed():
                 self._count.decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
             case Listed():

@@ -107,6 +107,7 @@ async def test_a_decision_shows_its_whole_reasoning(client):
             "detail": None,
         },
         "scores": {"code": 0.9, "chat": 0.2},
+        "pin": None,
         "rules": ["all"],
         "shadow_rules": [],
         "split": None,

@@ -19,6 +19,8 @@ from wissel.classifiers.embedding import (
     queries_of,
     texts_of,
 )
+from wissel.classifiers.head import Details, Head
+from wissel.classifiers.words import WIDTH
 from wissel.core.intent import OTHER, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -112,6 +114,20 @@ async def test_a_conversation_that_goes_on_costs_its_new_turns_only(words):
     await classifier.classify(said("play some jazz", "which song?", "that one", "it plays", "louder"))
 
     assert sorted(words.texts[known:]) == ["it plays", "louder"]
+
+
+async def test_what_a_head_remembers_of_texts_changes_no_score(words, monkeypatch):
+    monkeypatch.setattr(embedding, "DETAILS", 3)
+    turns = [f"{word} {n}" for n, word in enumerate(("jazz", "played", "spanish", "sure", "translate", "done", "song"))]
+    weights = np.random.default_rng(1).normal(size=(words(["jazz"]).shape[1] + WIDTH, len(ROUTES))).astype(np.float32)
+    head = Head(Details(turns, np.empty((len(turns), 0), np.float32)), weights, np.zeros(3, np.float32), 1.0)
+    went_on, fresh = build(words), build(words)
+    went_on._head = fresh._head = head
+    for so_far in range(1, len(turns) + 1, 2):
+        scores = await went_on.classify(said(*turns[:so_far]))
+
+    assert scores == await fresh.classify(said(*turns))
+    assert len(went_on._details) == 3
 
 
 async def test_a_short_reply_stays_on_the_route(words):

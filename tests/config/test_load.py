@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wissel.config import Config, load, parse
+from wissel.config import Config, compile_snapshot, load, parse
 from wissel.config.load import MAX_HINTS
+from wissel.core.pin import PinPolicy
 from wissel.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "config"
@@ -302,6 +303,14 @@ def test_parts_that_do_not_fit_together_are_found(before: str, after: str, said:
 )
 def test_a_section_that_does_not_fit_the_rest_is_found(section: str, said: str):
     assert said in only_problem(f"{BASE}{section}\n")
+
+
+def test_sessions_are_told_apart_by_a_header_that_callers_can_send():
+    text = BASE.replace("{fallback: general}", "{fallback: general, pin: {header: X-Wissel-Run, keep: 1h}}")
+    allowed = f"{text}access: {{allow_headers: [x-wissel-run]}}\n"
+
+    assert 'a caller\'s "x-wissel-run" is always removed' in only_problem(text)
+    assert compile_snapshot(parse(allowed)).pin == PinPolicy("x-wissel-run", 3600.0)
 
 
 def test_a_split_key_on_a_header_that_callers_cannot_send_is_found():

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent
+from wissel.core.pin import Pin
 from wissel.core.tier import Graded
 
 View = dict[str, Any]
@@ -25,6 +26,7 @@ def decision_view(decision: Decision) -> View:
                 "variant": decision.variant,
                 "reason": decision.reason,
                 **_intent_view(decision.intent),
+                "pin": _pin_view(decision.pin),
                 "rules": list(decision.rule_ids),
                 "shadow_rules": list(decision.shadow_ids),
                 "split": decision.split.name if decision.split else None,
@@ -86,6 +88,10 @@ def _intent_view(intent: Intent | None) -> View:
         },
         "scores": {name: _rounded(score) for name, score in ranking},
     }
+
+
+def _pin_view(pin: Pin | None) -> View | None:
+    return None if pin is None else {"header": pin.policy.header, "keep_seconds": pin.policy.keep}
 
 
 def _runner_up(ranking: list[tuple[str, float]]) -> View | None:

@@ -60,7 +60,13 @@ class Encoder:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-            session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                folder / MODEL_FILE,
+                options,
+                providers=["CPUExecutionProvider"],
+                # It would undo what `export` left apart because it is faster so.
+                disabled_optimizers=["SkipLayerNormFusion"],
+            )
         except Exception as error:  # both libraries raise bare Exception subclasses of their own
             raise ModelError(
                 f'the embedding model in "{folder}" does not load: {error}; '

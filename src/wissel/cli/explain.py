@@ -68,7 +68,7 @@ def _show_decision(view: dict[str, Any]) -> None:
     if error := view.get("error"):
         table.add_row("refused", f"{view['status']} {error['code']}: {error['message']}")
     shown: list[tuple[str, Callable[[Any], str]]] = [
-        ("principal", str), ("route", str), ("intent", _intent_line), ("scores", _scores_line),
+        ("principal", str), ("route", str), ("intent", _intent_line), ("pin", _pin_line), ("scores", _scores_line),
         ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("tier", _tier_line),
         ("split", str), ("key", _key_line),
         ("bucket", str), ("variant", str), ("reason", str), ("model", str), ("upstream_model", str),
@@ -87,6 +87,10 @@ def _intent_line(intent: dict[str, Any]) -> str:
     second = intent["runner_up"]
     near = f", {second['behind']} ahead of {second['route']}" if second else ""
     return f"{intent['reason']}{score}{near}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
+
+
+def _pin_line(pin: dict[str, Any]) -> str:
+    return f"the session in {pin['header']} keeps this route until it is silent for {pin['keep_seconds']:g} seconds"
 
 
 def _tier_line(tier: dict[str, Any]) -> str:

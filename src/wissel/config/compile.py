@@ -23,6 +23,7 @@ from wissel.config.compile_access import (
 from wissel.core.access import HeaderMatch, Principal, RuleBook
 from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.pin import PinPolicy
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
 from wissel.core.tier import Budget, Learning, Tier
@@ -75,6 +76,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         entrypoints=frozenset(config.entrypoints),
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
+        pin=PinPolicy(config.intent.pin.header, config.intent.pin.keep) if config.intent.pin else None,
         passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access

@@ -290,15 +290,22 @@ def _own_headers(root: Place) -> Iterator[Problem]:
             seen.add(folded)
             if folded.startswith(PREFIX) and folded not in allowed:
                 yield place.key_problem(_removed(folded))
-    for limit in root["access"]["limits"].items():
-        kind, _, name = (limit["per"].text or "").partition(":")
-        if kind == "header" and name.lower().startswith(PREFIX) and name.lower() not in allowed:
-            yield limit["per"].problem(_removed(name.lower()))
-    for split in chain(root["splits"].items(), root["rollouts"].items()):
-        for source in split["key"].items():
-            kind, _, name = (source.text or "").partition(":")
-            if kind == "header" and name.lower().startswith(PREFIX) and name.lower() not in allowed:
-                yield source.problem(_removed(name.lower()))
+    for name, place in _headers_read(root):
+        if name.startswith(PREFIX) and name not in allowed:
+            yield place.problem(_removed(name))
+
+
+def _headers_read(root: Place) -> Iterator[tuple[str, Place]]:
+    """Headers that tell callers or sessions apart, in lower case, and where each is named."""
+    limits = (limit["per"] for limit in root["access"]["limits"].items())
+    splits = chain(root["splits"].items(), root["rollouts"].items())
+    sources = (source for split in splits for source in split["key"].items())
+    for place in chain(limits, sources):
+        kind, _, name = (place.text or "").partition(":")
+        if kind == "header":
+            yield name.lower(), place
+    pin = root["intent"]["pin"]["header"]
+    yield (pin.text or "").lower(), pin
 
 
 def _budgets(root: Place) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from wissel.core.access import Principal
 from wissel.core.intent import Intent
 from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
+from wissel.core.pin import Pin
 from wissel.core.snapshot import Model
 from wissel.core.split import Reason, Split, TargetingKey
 from wissel.core.tier import Graded
@@ -51,6 +52,8 @@ class Routed:
     """Strong or weak, and why; None where the target is no tier."""
     lesson: Lesson | None = None
     """What a tier that learns may keep of it."""
+    pin: Pin | None = None
+    """The session that stays on this route; None where none does, as where the intent was not clear."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A classifier says how well each route matches; it never decides. The choice,
 and what happens when there is nothing to choose from, is made here and only
-here: the best route at or above the threshold, else the fallback.
+here: the route that the session is pinned to, the best route at or above the
+threshold, else the fallback.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Literal
 OTHER = "other"
 """The intent of a request that matches no route."""
 
-IntentReason = Literal["match", "other", "late", "failed", "empty"]
+IntentReason = Literal["match", "pinned", "other", "late", "failed", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,15 @@ class NoScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """Nobody was asked: the request's session has its route."""
+
+    route: str
+    header: str
+    """What names the session."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """The route that a request takes, and why."""
 
@@ -57,11 +67,13 @@ class Intent:
     """The chance that this is right; None where the classifier does not say."""
 
 
-def choose_route(scores: Scores | NoScores, *, fallback: str) -> Intent:
-    """The best route, or `fallback` where none is good enough or nobody could say."""
+def choose_route(scores: Scores | NoScores | Pinned, *, fallback: str) -> Intent:
+    """The session's route, the best one, or `fallback` where none is good enough or nobody could say."""
     match scores:
         case NoScores(reason, detail):
             return Intent(fallback, reason, detail=detail)
+        case Pinned(route, header):
+            return Intent(route, "pinned", detail=f"by {header}")
         case Scores(by_route, threshold, classifier, confidence):
             route, score = max(by_route.items(), key=lambda item: (item[1], item[0]), default=(OTHER, float("-inf")))
             if route != OTHER and score >= threshold:

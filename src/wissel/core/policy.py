@@ -14,8 +14,9 @@ from difflib import get_close_matches
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
-from wissel.core.intent import Intent, NoScores, Scores, choose_route
+from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
+from wissel.core.pin import pin_of
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
@@ -57,7 +58,9 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
             return Named(target, permit)
 
 
-def tier_for(snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | None = None) -> Tier | None:
+def tier_for(
+    snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | Pinned | None = None
+) -> Tier | None:
     """The tier whose router must be asked before `decide` is; None where the target is no tier."""
     match admitted:
         case Named(target):
@@ -71,7 +74,7 @@ def decide(
     request: Request,
     caller: Principal,
     admitted: Named | ByIntent,
-    scores: Scores | NoScores | None = None,
+    scores: Scores | NoScores | Pinned | None = None,
     grading: Grading | None = None,
     *,
     request_id: str,
@@ -93,7 +96,7 @@ def decide(
             return _serve(snapshot, request, caller, target, answer, intent, grading, request_id)
 
 
-def _intent(snapshot: Snapshot, scores: Scores | NoScores | None) -> Intent:
+def _intent(snapshot: Snapshot, scores: Scores | NoScores | Pinned | None) -> Intent:
     return choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
 
 
@@ -140,6 +143,7 @@ def _serve(
         unable=unable,
         tier=graded,
         lesson=lesson_of(tier, graded, request.conversation.last_user) if tier and graded else None,
+        pin=pin_of(snapshot.pin, request, caller) if intent and intent.reason in {"match", "pinned"} else None,
     )
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from wissel.core.access import Principal, RuleBook
+from wissel.core.pin import PinPolicy
 from wissel.core.request import Api, Modality
 from wissel.core.split import Split, Variant
 from wissel.core.tier import Tier
@@ -209,6 +210,8 @@ class Snapshot:
     on_store_failure: OnStoreFailure = "local"
     terms: Terms = Terms()
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
+    pin: PinPolicy | None = None
+    """None where sessions keep no route."""
 
     def arms(self, target: str) -> tuple[Variant, ...]:
         """What can serve `target`: a split's variants, the model as its only one, or those of a tier's both ends.

@@ -6,6 +6,7 @@ from wissel.envoy.plans import MEBIBYTE
 
 _LOGGED = (
     "route",
+    "intent_reason",
     "score",
     "target",
     "model",

@@ -109,6 +109,7 @@ def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
             score = decision.intent.score if decision.intent else None
             return {
                 **({} if score is None else {"score": round(score, 4)}),
+                **({} if decision.intent is None else {"intent_reason": decision.intent.reason}),
                 "route": decision.route,
                 "target": decision.target,
                 "model": decision.model.name,

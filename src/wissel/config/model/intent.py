@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from wissel.config.model.forms import BaseUrl, Name, Text, quote
+from wissel.config.model.forms import BaseUrl, Duration, HeaderName, Name, Text, quote
 from wissel.config.model.section import SecretRef, Section
 
 
@@ -128,6 +128,16 @@ Classifier = Annotated[
 ]
 
 
+class Pin(Section):
+    """Keeps a session on the route of its first request whose intent was found; access rules apply all the same."""
+
+    header: HeaderName
+    """The header that names the session; requests without it are classified each. Callers do not share sessions."""
+    keep: Annotated[Duration, Field(ge=1)] = 1800.0
+    """How long a route is kept after the session's last request. Each process keeps its own, so a session whose
+    requests several workers or replicas serve is pinned in each of them apart, by the first that it meets there."""
+
+
 class Intent(Section):
     """How the intent of a conversation is found."""
 
@@ -139,6 +149,9 @@ class Intent(Section):
     """Milliseconds that a request waits for the classifier; after them it takes the fallback."""
     fallback: Name | None = None
     """The route for intent "other", and for a classifier that is late or fails; required where there are routes."""
+    pin: Pin | None = None
+    """Where sessions keep their route; without it each conversation stays on its own unless another is clearly
+    better."""
 
 
 class Route(Section):
