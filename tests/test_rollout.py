@@ -91,6 +91,12 @@ def test_the_evidence_of_a_lower_weight_does_not_raise_the_next():
     assert played(SPEC, (90, None), (120, healthy(begun(SPEC), 3)), rollout=at_50).rollout.phase == "progressing"
 
 
+def test_one_look_raises_one_weight():
+    move = played(a_spec(steps=(SetWeight(10), SetWeight(30), SetWeight(50))), (30, evidence()))
+
+    assert [(event.kind, event.weight) for event in move.events] == [("weight_set", 30)]
+
+
 def test_a_good_canary_is_promoted():
     at_50 = played(SPEC, (30, evidence()), (60, None)).rollout
     move = advance(at_50, SPEC, healthy(at_50), 90)
