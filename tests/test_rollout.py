@@ -160,6 +160,14 @@ def test_what_cannot_be_measured_is_held_until_the_operators_rule_applies(on_no_
     assert (played(spec, *AWAY).rollout.weight, played(spec, *AWAY).rollout.phase) == (weight, phase)
 
 
+def test_each_weight_is_waited_at_anew_before_it_is_gone_on_from_without_data():
+    spec = a_spec(analysis=an_analysis(on_no_data="continue"))
+    later = [(150 + 30.0 * i, Missing("redis is away")) for i in range(1, 6)]
+
+    assert played(spec, *AWAY, *later[:-1]).rollout.weight == 50
+    assert played(spec, *AWAY, *later).rollout.phase == "healthy"
+
+
 def test_that_it_cannot_measure_is_told_once():
     kinds = [[event.kind for event in played(SPEC, *AWAY[:n]).events] for n in (4, 5)]
     later = played(SPEC, *AWAY, (180, Missing("redis is away"))).events

@@ -364,6 +364,8 @@ def _weighted(rollout: Rollout, weight: int) -> Rollout:
         is_proven=False,
         is_overridden=False,
         verdict=None,
+        # What could not be measured at the last weight says nothing of this one.
+        analysis=replace(rollout.analysis, errors=0),
         reason=f"weight {weight}",
     )
 
