@@ -228,6 +228,7 @@ class Fleet:
     async def close(self) -> None:
         await self.controller.close()
         await self.recorder.close()
+        await self.lessons.close()
         await self._memory.flush()
 
 

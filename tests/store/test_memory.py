@@ -1,4 +1,5 @@
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from rollout_factories import a_spec, begun, evidence
 from wissel.core.rollout import Rollout, advance
+from wissel.store import memory as memory_module
 from wissel.store.memory import Memory
 
 CHAT = begun(a_spec())
@@ -98,3 +100,22 @@ async def test_what_is_seen_is_written_beside_everything_else(tmp_path: Path):
     await asyncio.wait([writing])
 
     assert only_file(tmp_path).name == "rollouts-test.json"
+
+
+async def test_a_write_that_was_cancelled_on_its_way_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write = memory_module._write
+
+    def slowly(path: Path, text: str) -> None:
+        time.sleep(0.2)
+        write(path, text)
+
+    monkeypatch.setattr(memory_module, "_write", slowly)
+    memory = Memory("test", tmp_path)
+    memory.saw(CHAT)
+    running = asyncio.create_task(memory.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running])
+    await memory.flush()
+
+    assert Memory("test", tmp_path).recall(CHAT.name) is not None

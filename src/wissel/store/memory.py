@@ -36,6 +36,7 @@ class Memory:
         self._path: Final = data and data / f"rollouts-{quote(namespace, safe='')}.json"
         self._noted: dict[str, Rollout] = dict(_read(self._path)) if self._path else {}
         self._is_news = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
 
     def saw(self, rollout: Rollout) -> None:
         """The rollout's record says so."""
@@ -55,16 +56,17 @@ class Memory:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is new; what cannot be written is told."""
+        """Write what is new, and see it written; what cannot be written is told."""
+        if self._writing is not None:
+            # Begun by somebody who was cancelled meanwhile: a thread goes on all the same.
+            await asyncio.wait([self._writing])
         is_news = self._is_news.is_set()
         self._is_news.clear()
         if self._path is None or not is_news:
             return
         text = json.dumps([record.dump(note) for note in self._noted.values()])
-        try:
-            await asyncio.to_thread(_write, self._path, text)
-        except OSError as error:
-            log.warning("rollouts_not_noted", path=str(self._path), problem=str(error))
+        self._writing = asyncio.create_task(_save(self._path, text))
+        await asyncio.shield(self._writing)
 
 
 def _note(rollout: Rollout) -> Rollout:
@@ -82,6 +84,13 @@ def _read(path: Path) -> Mapping[str, Rollout]:
         log.warning("rollouts_not_remembered", path=str(path), problem=str(error))
         return {}
     return {note.name: note for note in notes}
+
+
+async def _save(path: Path, text: str) -> None:
+    try:
+        await asyncio.to_thread(_write, path, text)
+    except OSError as error:
+        log.warning("rollouts_not_noted", path=str(path), problem=str(error))
 
 
 def _write(path: Path, text: str) -> None:
