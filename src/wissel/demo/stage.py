@@ -80,7 +80,7 @@ async def running_stage(
         command = [sys.executable, "-m", "wissel", "serve", "--config", str(path), "--data", str(home / "redis")]
         log = home / "wissel.log"
         process = await stack.enter_async_context(
-            running(command, log=log, ready=lambda: _is_ready(session, readyz), deadline=START_SECONDS)
+            running(command, log=log, ready=lambda: is_ready(session, readyz), deadline=START_SECONDS)
         )
         say("starting Envoy")
         envoy = await stack.enter_async_context(running_envoy(plan(config), home))
@@ -97,7 +97,7 @@ def _placed(document: Mapping[str, Any], upstreams: Mapping[str, Upstream]) -> d
     return {**document, "listen": listen, "envoy": envoy}
 
 
-async def _is_ready(session: aiohttp.ClientSession, readyz: str) -> bool:
+async def is_ready(session: aiohttp.ClientSession, readyz: str) -> bool:
     try:
         async with session.get(readyz) as response:
             return response.status == 200

@@ -38,6 +38,7 @@ from wissel.child import running
 from wissel.config import load
 from wissel.demo.parts import envoy_binary, free_port
 from wissel.envoy import EnvoyPlan, bootstrap, plan
+from wissel.evaluation.process import cpu_seconds
 
 SECRET: Final = "wsl-bench-caller"  # noqa: S105  # of a bench on loopback
 SIZES: Final = (512, 32 * 1024)
@@ -128,7 +129,7 @@ def _bodies(side: str, size: int, fresh: Iterator[int]) -> Iterator[bytes]:
 
 async def _load(side: Side, bodies: Iterator[bytes], requests: int, concurrency: int) -> tuple[float, float]:
     """(median milliseconds of a request, µs of the processor's CPU for one)."""
-    before = _cpu(side.process_id)
+    before = _cpu(side)
     times: list[float] = []
     left = iter(range(requests))
 
@@ -148,7 +149,11 @@ async def _load(side: Side, bodies: Iterator[bytes], requests: int, concurrency:
         writer.close()
 
     await asyncio.gather(*(caller() for _ in range(concurrency)))
-    return statistics.median(times) * 1000, (_cpu(side.process_id) - before) / requests * 1e6
+    return statistics.median(times) * 1000, (_cpu(side) - before) / requests * 1e6
+
+
+def _cpu(side: Side) -> float:
+    return 0.0 if side.process_id is None else cpu_seconds(side.process_id)
 
 
 async def _answer(reader: asyncio.StreamReader) -> None:
@@ -163,14 +168,6 @@ async def _answer(reader: asyncio.StreamReader) -> None:
         return
     length = int(lower.split(b"content-length:")[1].split(b"\r\n")[0])
     await reader.readexactly(length)
-
-
-def _cpu(process_id: int | None) -> float:
-    """Seconds that a process has used, all threads that it has now; 0 for none."""
-    if process_id is None:
-        return 0.0
-    # To the nanosecond; /proc/PID/stat counts ticks, of which a round has too few.
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process_id}/task").glob("*/schedstat")) / 1e9
 
 
 @asynccontextmanager

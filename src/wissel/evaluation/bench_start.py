@@ -22,6 +22,8 @@ import yaml
 
 from wissel.child import running
 from wissel.demo.parts import free_port
+from wissel.demo.stage import is_ready
+from wissel.evaluation.process import resident_mb
 
 START_SECONDS: Final = 60.0
 
@@ -53,26 +55,15 @@ def _one() -> tuple[float, float]:
 async def _start(path: Path, admin: str) -> tuple[float, float]:
     command = [sys.executable, "-m", "wissel", "serve", "-c", str(path), "--data", str(path.parent)]
     async with aiohttp.ClientSession(admin) as session:
-
-        async def ready() -> bool:
-            try:
-                async with session.get("/readyz") as answer:
-                    return answer.status == 200
-            except aiohttp.ClientError:
-                return False
-
         began = perf_counter()
-        async with running(command, log=path.with_suffix(".log"), ready=ready, deadline=START_SECONDS) as process:
+        async with running(
+            command, log=path.with_suffix(".log"), ready=lambda: is_ready(session, "/readyz"), deadline=START_SECONDS
+        ) as process:
             seconds = perf_counter() - began
             question = {"model": "auto", "messages": [{"role": "user", "content": "why does my loop never end?"}]}
             async with session.post("/v1/route", json=question) as answer:
                 answer.raise_for_status()
-            return seconds, _resident_mb(process.pid)
-
-
-def _resident_mb(process_id: int) -> float:
-    status = Path(f"/proc/{process_id}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+            return seconds, resident_mb(process.pid)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from wissel.demo.stage import Stage, running_stage
+from wissel.evaluation.process import resident_mb
 
 ALLOWANCE_MB: Final = 30.0
 """What memory may grow by after the warm-up: allocators are not tidy, and caches fill."""
@@ -66,7 +67,7 @@ async def soak(duration: float) -> dict[str, Any]:
             stage.upstreams["b"].behaviour.event_gap = 0.005
             tally = Tally()
             await _load(stage, session, tally, min(duration, 20.0))
-            warm = _resident_mb(stage.process_id)
+            warm = resident_mb(stage.process_id)
             await _load(stage, session, tally, max(0.0, duration - 20.0))
             await _settled(stage, session)
             return await _report(stage, session, tally, warm)
@@ -154,7 +155,7 @@ async def _report(stage: Stage, session: aiohttp.ClientSession, tally: Tally, wa
     served = sum(upstream.served for upstream in stage.upstreams.values())
     routed = page["wissel_decisions_total"]
     told = page["wissel_response_duration_seconds_count"]
-    grown = _resident_mb(stage.process_id) - warm
+    grown = resident_mb(stage.process_id) - warm
     left_over = [*tally.surprises[:20]]
     if page["wissel_streams"]:
         left_over.append(f"{page['wissel_streams']:g} streams are still open")
@@ -176,11 +177,6 @@ async def _report(stage: Stage, session: aiohttp.ClientSession, tally: Tally, wa
         "resident_mb_grown": round(grown, 1),
         "left_over": left_over,
     }
-
-
-def _resident_mb(process_id: int) -> float:
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
 
 
 def main() -> None:

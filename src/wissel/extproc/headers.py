@@ -7,7 +7,7 @@ that changes the table, or its size, empties the memory.
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from hpack import Decoder, Encoder, HeaderTuple, NeverIndexedHeaderTuple
 from hpack.table import HeaderTable
@@ -74,7 +74,7 @@ class RememberingEncoder(Encoder):
         if table.changes != self._known_at or len(self._known) >= _BLOCKS:
             self._known.clear()
             self._known_at = table.changes
-        key = tuple(cast("dict[Any, Any]", headers).items() if isinstance(headers, dict) else headers)
+        key = tuple(headers)
         # A sensitive header equals a plain one, and is written otherwise;
         # after a resize a block begins with news of it.
         fit = not table.resized and NeverIndexedHeaderTuple not in map(type, key)
