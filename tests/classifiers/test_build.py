@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from classifiers.tiny_router import arch_model
 from wissel.classifiers import build as building
@@ -7,8 +8,11 @@ from wissel.classifiers.arch_router import ArchRouter
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.build import IN_TIME, ROUTER_MARGIN, Classifiers
 from wissel.classifiers.cascade import Cascade
-from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
+from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS
+from wissel.classifiers.imitation import Imitation
+from wissel.classifiers.matching import Similarity
+from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.remote import RemoteRouter
 from wissel.config import compile_snapshot, parse
 from wissel.errors import ConfigError
@@ -101,9 +105,22 @@ async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words
     classifiers._static = Batcher(words), Phrasebook(words)
     built = await build(classifiers, f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}")
 
-    assert [stage.classifier.learned.head for stage in built._stages[:2]] == [None, None]
+    assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, Similarity]
     assert [stage.budget.share for stage in built._stages] == [1.0, 0.5, 0.5]
     assert built._stages[0].margin == float("inf")  # two routes without examples say nothing of when to trust it
+
+
+async def test_the_encoder_is_asked_once_for_what_both_stages_compare_with(classifiers, words):
+    classifiers._static = Batcher(words), Phrasebook(words)
+    await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
+
+    assert len(words.calls) == 2  # once for the encoder and once for the table
+
+
+def test_one_thread_multiplies_matrices():
+    Classifiers()
+
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 async def test_others_read_the_sentences_alone(classifiers):

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from wissel.classifiers.cascade import BURST, Budget, Cascade, Stage, certainty
+from wissel.classifiers.cascade import BURST, Budget, Cascade, Stage, certainty_of
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.errors import ModelError
@@ -45,7 +45,7 @@ def cascade(first, second, *, share=1.0, timeout=1.0):
     ],
 )
 def test_certainty_is_the_way_to_another_answer(scores, far):
-    assert certainty(scores) == pytest.approx(far)
+    assert certainty_of(scores) == pytest.approx(far)
 
 
 async def test_a_sure_answer_is_not_asked_about_again():

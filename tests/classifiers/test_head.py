@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from wissel.classifiers import head as module
-from wissel.classifiers.head import LOOSENESS, fit_head, leads, sample
+from wissel.classifiers.head import LOOSENESS, fit_head, parts_of
 from wissel.classifiers.threshold import without_themselves
 
 
@@ -24,13 +24,14 @@ def fitted(vectors, owners, phrases=None, wording=None):
     if wording is None:
         wording = np.zeros((len(vectors), 0), np.float32)
     found = fit_head(phrases or ["same"] * len(vectors), vectors, wording, owners, rows, cosines)
-    return (*(found or (None, None)), cosines)
+    return (found.head, found.scores, cosines) if found else (None, None, cosines)
 
 
 def test_the_fit_is_that_of_scikit_learn_where_it_starts_from_nothing():
     vectors, owners = clouds(4, 30, noise=1.5, shared=1)
     nothing = np.zeros((32, 4), np.float32)
-    ours = module._logits(vectors, nothing, module._fit(vectors, owners, nothing, np.zeros(33 * 4, np.float32)))
+    weights, bias = module._unpack(nothing, module._fit(vectors, owners, nothing, np.zeros(33 * 4, np.float32)))
+    ours = vectors @ weights + bias
     theirs = LogisticRegression(C=LOOSENESS, max_iter=2000).fit(vectors, owners).decision_function(vectors)
 
     # Each route weighs as much as a whole row does there, so the penalties are the same.
@@ -99,12 +100,14 @@ def test_scores_mean_what_cosines_mean():
     assert scores.mean() == pytest.approx(cosines.mean(), abs=0.02)
 
 
-def test_leads_are_negative_where_another_route_is_ahead():
-    np.testing.assert_allclose(leads(np.array([[0.9, 0.2], [0.6, 0.5]]), np.array([0, 1])), [0.7, -0.1])
+def test_each_fold_is_a_head_that_scores_what_it_was_fitted_without():
+    vectors, owners = clouds(5, 40, noise=0.5, shared=3)
+    rows = np.arange(len(vectors))
+    cosines = without_themselves(vectors, np.arange(0, 200, 40), owners, rows)
+    fit = fit_head(["same"] * 200, vectors, np.zeros((200, 0), np.float32), owners, rows, cosines)
+    details = fit.head.details.vectors(["same"] * 200, np.zeros((200, 0), np.float32))
 
-
-def test_of_very_many_examples_some_are_judged(monkeypatch):
-    monkeypatch.setattr(module, "MOST_JUDGED", 3)
-
-    assert list(sample(np.arange(9))) == [0, 4, 8]
-    assert list(sample(np.arange(2))) == [0, 1]
+    for part, head in enumerate(fit.folds):
+        held = parts_of(200) == part
+        scores = head.scores(vectors[held], details[held], cosines[held])
+        np.testing.assert_allclose(scores, fit.scores[held], atol=1e-4)

@@ -1,10 +1,14 @@
+from functools import cache
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from wissel.classifiers.static import TABLE_WIDTH, Immediate, StaticEncoder
+from wissel.classifiers.static import TABLE_WIDTH, WORD_CHARS, Immediate, StaticEncoder
 from wissel.errors import ModelError
 
 TABLE = np.array([[1, 1], [3, 0], [0, 4], [0, 0.1]], np.float16)
@@ -19,6 +23,19 @@ def words():
 
 def test_a_text_is_the_mean_of_its_tokens(words):
     np.testing.assert_allclose(words.encode(["play jazz", "jazz the"]), [[0.6, 0.8], [0, 1]], atol=1e-3)
+
+
+def test_a_word_said_again_is_not_tokenized_again(words):
+    words.encode(["play jazz"])
+    words._tokenizer = None
+
+    np.testing.assert_allclose(words.encode(["jazz play"]), [[0.6, 0.8]], atol=1e-3)
+
+
+def test_a_very_long_word_is_not_remembered(words):
+    words.encode(["the " + "x" * (WORD_CHARS + 1)])
+
+    assert words._known.cache_info().currsize == 1
 
 
 def test_a_text_without_tokens_is_a_blank(words):
@@ -48,3 +65,17 @@ def test_the_real_table_knows_what_words_mean(exported):
 
     assert song.shape == (TABLE_WIDTH,)
     assert song @ tune > song @ error + 0.2
+
+
+@pytest.mark.slow
+@given(st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from(" \t\n'-.\u0301中[SEP]"), max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_word_by_word_gives_the_tokens_of_the_whole_text(exported, text):
+    encoder = real_table(exported)
+    whole = encoder._tokenizer.encode(text, add_special_tokens=False).ids or [0]
+    mean = encoder._table[whole].mean(axis=0, dtype=np.float32)
+
+    np.testing.assert_allclose(encoder.encode([text])[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+real_table = cache(StaticEncoder.load)

@@ -3,16 +3,12 @@ import pytest
 
 from wissel.classifiers.threshold import (
     DEVIATIONS,
-    MARGIN,
-    MISTRUST,
     PRIOR_MEAN,
     PRIOR_SD,
     RoutePhrases,
     blend,
     centroid_of,
-    learn_margin,
     learn_threshold,
-    margin_beside,
     without_themselves,
 )
 
@@ -68,34 +64,3 @@ def test_scores_without_themselves_are_those_of_a_route_that_lacks_the_phrase():
     left = [groups[0], np.delete(groups[1], 1, axis=0), groups[2]]
     wanted = [blend((group @ vectors[4]).max(), centroid_of(group) @ vectors[4]) for group in left]
     np.testing.assert_allclose(scores[0], wanted, rtol=1e-5)
-
-
-def test_the_margin_keeps_errors_among_the_trusted_rare():
-    leads = np.concatenate([np.linspace(0.3, 0.6, 100), -np.linspace(0.0, 0.2, 20)])
-
-    assert 0 < np.mean(leads[np.abs(leads) >= learn_margin(leads)] <= 0) <= MISTRUST
-
-
-def test_without_errors_every_lead_is_trusted():
-    assert learn_margin(np.linspace(0.01, 0.5, 60)) == pytest.approx(0.01)
-
-
-def test_few_examples_say_nothing_about_the_margin():
-    assert learn_margin(np.full(10, 0.5)) == MARGIN
-
-
-def test_beside_a_dearer_stage_those_are_trusted_that_it_has_no_more_of():
-    cheap = np.concatenate([np.linspace(0.9, 0.5, 60), -np.linspace(0.4, 0.3, 10), np.linspace(0.2, 0.1, 20)])
-    margin = margin_beside(cheap, np.ones(90))
-
-    assert (np.abs(cheap) >= margin).sum() == 60
-
-
-def test_where_the_dearer_stage_is_wrong_as_often_all_are_trusted():
-    both = np.array([0.5, -0.4, 0.3] * 20)
-
-    assert margin_beside(both, both) == pytest.approx(0.3)
-
-
-def test_a_stage_that_was_not_tried_is_never_trusted():
-    assert margin_beside(np.full(10, 0.5), np.ones(10)) == float("inf")

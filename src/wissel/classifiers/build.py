@@ -11,16 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from threadpoolctl import threadpool_limits
+
 from wissel.classifiers.arch_router import ArchRouter, load_model
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.cascade import Budget, Cascade, Stage
-from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
+from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
 from wissel.classifiers.export import ensure
+from wissel.classifiers.imitation import Imitation, Taught
+from wissel.classifiers.margins import learn_margin, margin_beside
+from wissel.classifiers.matching import Fitted, Similarity
+from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.remote import Connections, RemoteRouter
 from wissel.classifiers.static import Immediate, StaticEncoder
-from wissel.classifiers.threshold import learn_margin, margin_beside
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
 
@@ -54,13 +59,15 @@ class _Plan:
 
 
 class Classifiers:
-    """What classifiers of one process share."""
+    """What classifiers of one process share; where there are any, one thread multiplies numpy's matrices."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        # One per core finish a product of this size no sooner, and spin until the next: 1.5 of a short text's 3.6 ms.
+        threadpool_limits(1, user_api="blas")
         self._environ = environ
         self._batcher: Batcher | None = None
-        self._phrasebook: Phrasebook | None = None
-        self._static: tuple[Immediate, Phrasebook] | None = None
+        self._phrasebook: Phrasebook[Fitted] | None = None
+        self._static: tuple[Immediate, Phrasebook[Taught]] | None = None
         self._models: dict[_Weights, ArchModel] = {}
         self._connections = Connections()
 
@@ -104,7 +111,7 @@ class Classifiers:
             case model.CascadeClassifier():
                 return await self._cascade(section, plan)
 
-    async def _encoder(self) -> tuple[Batcher, Phrasebook]:
+    async def _encoder(self) -> tuple[Batcher, Phrasebook[Fitted]]:
         if self._batcher is None or self._phrasebook is None:
             encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
             self._batcher, self._phrasebook = Batcher(encoder.read), Phrasebook(encoder.read)
@@ -112,18 +119,17 @@ class Classifiers:
 
     async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
         batcher, phrasebook = await self._encoder()
-        return await asyncio.to_thread(
-            lambda: EmbeddingClassifier(batcher, phrasebook, plan.routes, threshold=plan.threshold)
-        )
+        matcher = await asyncio.to_thread(lambda: Similarity(Phrases.of(plan.routes), phrasebook))
+        return EmbeddingClassifier(batcher, matcher, threshold=plan.threshold)
 
     async def _static_embedding(self, plan: _Plan) -> EmbeddingClassifier:
         if self._static is None:
             encoder = await asyncio.to_thread(lambda: StaticEncoder.load(ensure()))
             self._static = Immediate(encoder), Phrasebook(encoder.encode)
         reader, phrasebook = self._static
-        return await asyncio.to_thread(
-            lambda: EmbeddingClassifier(reader, phrasebook, plan.routes, threshold=plan.threshold, name="static")
-        )
+        _, teachers = await self._encoder()
+        matcher = await asyncio.to_thread(lambda: Imitation(phrasebook, Similarity(Phrases.of(plan.routes), teachers)))
+        return EmbeddingClassifier(reader, matcher, threshold=plan.threshold, name="static")
 
     async def _arch_router(self, section: model.ArchRouterClassifier, plan: _Plan) -> ArchRouter:
         weights = _weights(section)
@@ -187,5 +193,5 @@ def _margin(stage: Classifier, dearer: Classifier | None, written: float | Liter
     if not isinstance(stage, EmbeddingClassifier):
         return ROUTER_MARGIN
     if isinstance(dearer, EmbeddingClassifier):
-        return margin_beside(stage.learned.leads, dearer.learned.leads)
-    return learn_margin(stage.learned.leads)
+        return margin_beside(stage.judged, dearer.judged)
+    return learn_margin(stage.judged)

@@ -8,6 +8,8 @@ each scored by what was learned without it, are least surprising (Guo et al.
 2017); few examples move it little from what is usual.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +37,11 @@ def learn_temperature(scores: Floats, truth: NDArray[np.intp], threshold: float)
 
 def confidence(scores: Floats, threshold: float, temperature: float) -> float:
     """The chance that the answer of one row of scores, (routes,), is right."""
-    odds = _odds(scores[None], threshold, temperature)[0]
-    return float(max(odds.max(), 1 - odds.sum()))
+    best = float(scores.max())
+    answer = max(best, threshold)
+    # Over the odds of the answer, whichever it is.
+    routes = float(np.exp((scores - answer) / temperature).sum())
+    return 1 / (routes + math.exp((threshold - answer) / temperature))
 
 
 def _odds(scores: Floats, threshold: float, temperature: float) -> Floats:

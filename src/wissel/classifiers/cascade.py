@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
-from operator import itemgetter
 
 from wissel.classifiers.base import Classifier
+from wissel.classifiers.margins import certainty
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation
 from wissel.errors import WorldError
@@ -52,17 +52,14 @@ class Stage:
     budget: Budget = field(default_factory=lambda: Budget(1.0))
 
 
-def certainty(scores: Scores) -> float:
+def certainty_of(scores: Scores) -> float:
     """How far the scores are from another answer; 0 where there are none."""
-    best = nlargest(2, scores.by_route.items(), key=itemgetter(1))
-    if not best:
+    if not scores.by_route:
         return 0.0
-    (route, top), runner_up = best[0], best[-1][1] if len(best) > 1 else float("-inf")
-    if route == OTHER:
-        return top - runner_up
-    if top < scores.threshold:
-        return scores.threshold - top
-    return min(top - scores.threshold, top - runner_up) if scores.threshold > 0 else top - runner_up
+    best, next_best, *_ = *nlargest(2, scores.by_route.values()), float("-inf")
+    # A router model that says "other" does so by a score, not for want of one.
+    said_other = scores.by_route.get(OTHER) == best
+    return certainty(best, next_best, 0.0 if said_other else scores.threshold)
 
 
 class Cascade:
@@ -79,7 +76,7 @@ class Cascade:
         """The answer if it is known; an unsure one whose dearer answer is not known is not."""
         for stage in self._stages:
             scores = stage.classifier.recall(conversation)
-            if scores is None or stage is self._stages[-1] or certainty(scores) >= stage.margin:
+            if scores is None or stage is self._stages[-1] or certainty_of(scores) >= stage.margin:
                 return scores
         return None
 
@@ -92,7 +89,7 @@ class Cascade:
         before = first
         for number, stage in enumerate(dearer, start=1):
             before.budget.earn()
-            if certainty(scores) >= before.margin or not before.budget.spend():
+            if certainty_of(scores) >= before.margin or not before.budget.spend():
                 return scores
             self.escalated[number] += 1
             try:

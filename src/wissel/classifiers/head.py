@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Vectors
+from wissel.classifiers.phrases import MOST_JUDGED
 from wissel.classifiers.words import Words
 
 Floats = NDArray[np.floating]
@@ -42,8 +43,7 @@ WORDING_WEIGHT = 0.7
 """Of a text's words, and of what half of the encoder makes of them, beside the sentence's vector."""
 
 FOLDS = 5
-MOST_JUDGED = 3000
-"""Of more examples so many are one held-out part, which says enough; five fits would take long."""
+"""Of more examples than are judged those are one held-out part; five fits would take long."""
 
 STEPS = 60
 MEMORY = 8
@@ -62,11 +62,12 @@ class Details:
 
     def vectors(self, texts: Sequence[str], wording: Vectors) -> Vectors:
         """One unit vector a text."""
-        parts = [np.float32(WORDS_WEIGHT) * self._words.vectors(texts)]
-        if wording.shape[1]:
-            own = wording - self._centre
-            parts.append(np.float32(WORDING_WEIGHT) * own / np.linalg.norm(own, axis=1, keepdims=True).clip(1e-9))
-        return np.hstack(parts) / self.weight
+        words = self._words.vectors(texts)
+        if not wording.shape[1]:
+            return words
+        own = wording - self._centre
+        own /= np.linalg.norm(own, axis=1, keepdims=True).clip(1e-9)
+        return np.hstack([np.float32(WORDS_WEIGHT) * words, np.float32(WORDING_WEIGHT) * own]) / self.weight
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Head:
 
     def scores(self, queries: Vectors, details: Vectors, cosines: Floats) -> Floats:
         """Queries (n, dimensions), their details and cosines (n, routes) -> (n, routes)."""
-        return self.scale * cosines + join(queries, details, self.details.weight) @ self.weights + self.bias
+        sentence, rest = np.split(self.weights, [queries.shape[1]])
+        return self.scale * cosines + queries @ sentence + (self.details.weight * details) @ rest + self.bias
 
 
 def join(vectors: Vectors, details: Vectors, weight: np.float32) -> Vectors:
@@ -91,19 +93,29 @@ def join(vectors: Vectors, details: Vectors, weight: np.float32) -> Vectors:
     return np.hstack([vectors, weight * details])
 
 
-def sample(rows: Ints) -> Ints:
-    """Those of the example rows that are judged."""
-    return rows if len(rows) <= MOST_JUDGED else rows[np.linspace(0, len(rows) - 1, MOST_JUDGED).astype(np.intp)]
+@dataclass(frozen=True)
+class HeadFit:
+    """A head, and what it was judged by."""
+
+    head: Head
+    scores: Floats
+    """Of the rows that were judged, (n, routes), each by a head that was fitted without it."""
+    folds: tuple[Head, ...]
+    """Those heads: each was fitted without one of `parts_of` the rows."""
+
+
+def parts_of(judged: int) -> Ints:
+    """Which of so many rows are left out together: a number for each, from 0."""
+    return np.zeros(judged, np.intp) if judged == MOST_JUDGED else np.arange(judged) % FOLDS
 
 
 def fit_head(
     phrases: Sequence[str], vectors: Vectors, wording: Vectors, owners: Ints, judged: Ints, cosines: Floats
-) -> tuple[Head, Floats] | None:
+) -> HeadFit | None:
     """The head for `phrases` of the routes `owners`; None where it is not clearly better than the cosines alone.
 
-    `cosines` are the scores, (len(judged), routes), of the rows `judged`, each without itself. Beside the head stand
-    the same rows' scores by heads that were fitted without them. Takes milliseconds for a hundred rows, and most of
-    a minute for fifteen thousand.
+    `cosines` are the scores, (len(judged), routes), of the rows `judged`, each without itself. Takes milliseconds for a
+    hundred rows, and most of a minute for fifteen thousand.
     """
     routes = int(owners.max(initial=0)) + 1
     if routes < 2 or len(judged) < MIN_EXAMPLES * routes:
@@ -111,14 +123,16 @@ def fit_head(
     details = Details(phrases, wording)
     vectors = join(vectors, details.vectors(phrases, wording), details.weight)
     logits = np.zeros((len(judged), routes), np.float32)
-    parts = np.zeros(len(judged), np.intp) if len(judged) == MOST_JUDGED else np.arange(len(judged)) % FOLDS
+    parts = parts_of(len(judged))
+    folds: list[tuple[Floats, Floats]] = []
     start = np.zeros((vectors.shape[1] + 1) * routes, np.float32)
     for part in range(int(parts.max()) + 1):
         held = judged[parts == part]
         kept = np.setdiff1d(np.arange(len(vectors)), held)
         towards = _towards(vectors[kept], owners[kept], routes)
         start = _fit(vectors[kept], owners[kept], towards, np.zeros_like(start))
-        logits[parts == part] = _logits(vectors[held], towards, start)
+        folds.append(_unpack(towards, start))
+        logits[parts == part] = vectors[held] @ folds[-1][0] + folds[-1][1]
     truth = owners[judged]
     alone = cosines.argmax(axis=1) == truth
     rights = [(cosines + gain * logits).argmax(axis=1) == truth for gain in GAINS]
@@ -131,22 +145,13 @@ def fit_head(
     scale = float((cosines[own].mean() - cosines.mean()) / (mixed[own].mean() - mixed.mean()))
     shift = float(cosines.mean() - scale * mixed.mean())
     towards = _towards(vectors, owners, routes)
-    weights, bias = _unpack(towards, _fit(vectors, owners, towards, start))
-    head = Head(
-        details,
-        (scale * GAINS[best] * weights).astype(np.float32),
-        (scale * GAINS[best] * bias + shift).astype(np.float32),
-        scale,
-    )
-    return head, scale * mixed + shift
 
+    def head(weights: Floats, bias: Floats) -> Head:
+        gain = scale * GAINS[best]
+        return Head(details, (gain * weights).astype(np.float32), (gain * bias + shift).astype(np.float32), scale)
 
-def leads(scores: Floats, truth: Ints) -> Floats:
-    """By how much each row scores higher with its own route than with the best other one: (n, routes) -> (n,)."""
-    own = np.arange(len(truth)), truth
-    others = scores.copy()
-    others[own] = -np.inf
-    return scores[own] - others.max(axis=1)
+    last = _unpack(towards, _fit(vectors, owners, towards, start))
+    return HeadFit(head(*last), scale * mixed + shift, tuple(head(*fold) for fold in folds))
 
 
 def _towards(vectors: Vectors, owners: Ints, routes: int) -> Floats:
@@ -160,11 +165,6 @@ def _unpack(towards: Floats, flat: Floats) -> tuple[Floats, Floats]:
     """Weights (width, routes) and bias, centred: only differences between routes mean something."""
     weights, bias = towards + flat[: towards.size].reshape(towards.shape), flat[towards.size :]
     return weights - weights.mean(axis=1, keepdims=True), bias - bias.mean()
-
-
-def _logits(vectors: Vectors, towards: Floats, flat: Floats) -> Floats:
-    weights, bias = _unpack(towards, flat)
-    return vectors @ weights + bias
 
 
 def _fit(vectors: Vectors, owners: Ints, towards: Floats, start: Floats) -> Floats:

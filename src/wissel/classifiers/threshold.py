@@ -39,16 +39,6 @@ MIN_FOR_QUANTILE = 50
 MIN_OTHERS = 2
 """An example is a guess if its route has so many other phrases; against a name alone it would score too low."""
 
-MARGIN = 0.1
-"""How far from another answer a score must be to be trusted alone, where there are too few examples to learn it."""
-
-MISTRUST = 0.02
-"""The share of errors among the scores that are trusted alone."""
-
-CONCEDED = 0.003
-"""Of all messages, what a first stage may get wrong more than the one after it. Of 1,500 examples a share of zero
-trusts a fourth, and this one half; on messages that were not seen it costs 0.15 points."""
-
 
 @dataclass(frozen=True)
 class RoutePhrases:
@@ -89,33 +79,6 @@ def threshold_from(guesses: NDArray[np.floating]) -> float:
     if len(guesses) >= MIN_FOR_QUANTILE:
         threshold = min(threshold, np.quantile(guesses, LOST_SHARE))
     return float(threshold)
-
-
-def learn_margin(margins: NDArray[np.floating]) -> float:
-    """By how much a route must lead to be trusted, from how examples led with their own (negative: they did not).
-
-    Of those that lead by so much at most one in fifty is wrong.
-    """
-    if len(margins) < MIN_FOR_QUANTILE:
-        return MARGIN
-    lead = np.sort(np.abs(margins))[::-1]
-    wrong = np.cumsum(margins[np.argsort(-np.abs(margins))] <= 0)
-    trusted = np.flatnonzero(wrong <= MISTRUST * np.arange(1, len(lead) + 1))
-    return float(lead[trusted[-1]]) if len(trusted) else float(lead[0])
-
-
-def margin_beside(margins: NDArray[np.floating], dearer: NDArray[np.floating]) -> float:
-    """By how much a route must lead to be trusted, where a dearer stage was asked the same examples.
-
-    As many as possible are trusted of those that leave the two stages together worse than the dearer alone by
-    `CONCEDED` at most; none where there are too few examples to tell.
-    """
-    if len(margins) < MIN_FOR_QUANTILE:
-        return float("inf")
-    order = np.argsort(-np.abs(margins), kind="stable")
-    gained = np.cumsum((margins[order] > 0).astype(int) - (dearer[order] > 0))
-    even = np.flatnonzero(gained >= -CONCEDED * len(margins))
-    return float(abs(margins[order[even[-1]]])) if len(even) else float("inf")
 
 
 def without_themselves(

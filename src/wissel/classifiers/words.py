@@ -33,20 +33,29 @@ class Words:
         phrases = list(phrases)
         counts = Counter(gram for phrase in phrases for gram in set(_grams(phrase)))
         self._unseen = math.log(1 + len(phrases)) + 1
-        self._weight = {gram: self._unseen - math.log(1 + count) for gram, count in counts.items()}
+        self._known = {gram: _place(gram, self._unseen - math.log(1 + count)) for gram, count in counts.items()}
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, (n, WIDTH)."""
         vectors = np.zeros((len(texts), WIDTH), np.float32)
         for row, text in zip(vectors, texts, strict=True):
-            for gram in set(_grams(text)):
-                code = crc32(gram.encode("utf-8", "replace"))
-                row[(code >> 1) % WIDTH] += self._weight.get(gram, self._unseen) * (1 if code & 1 else -1)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # Without a word, or where hashes cancel out, any one direction is as good as another.
-        vectors[norms[:, 0] == 0, 0] = 1
-        norms[norms == 0] = 1
-        return vectors / norms
+            totals: dict[int, float] = {}
+            for gram in dict.fromkeys(_grams(text)):
+                column, weight = self._known.get(gram) or _place(gram, self._unseen)
+                totals[column] = totals.get(column, 0.0) + weight
+            length = math.hypot(*totals.values())
+            if length:
+                row[list(totals)] = [total / length for total in totals.values()]
+            else:
+                # Without a word, or where hashes cancel out, any one direction is as good as another.
+                row[0] = 1
+        return vectors
+
+
+def _place(gram: str, weight: float) -> tuple[int, float]:
+    """Where a word or pair counts, and for how much."""
+    code = crc32(gram.encode("utf-8", "replace"))
+    return (code >> 1) % WIDTH, weight if code & 1 else -weight
 
 
 def _grams(text: str) -> list[str]:

@@ -27,8 +27,10 @@ from rich.table import Table
 
 from wissel.classifiers import export
 from wissel.classifiers.batching import Batcher
-from wissel.classifiers.embedding import EmbeddingClassifier, Phrasebook
+from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import Encode, Encoder, Vectors
+from wissel.classifiers.matching import Fitted, Similarity
+from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.core.intent import OTHER, Intent, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -123,7 +125,7 @@ async def measure_last_turn(read: Encode) -> LastTurn:
     said = iter(lambda: " ".join(rng.choices(SENTENCE.split(), k=9)) + f" {rng.randrange(10**6)}", None)
     routes = [Route(f"route_{number}", "m", examples=tuple(islice(said, 5))) for number in range(10)]
     batcher = Batcher(read, workers=1)
-    classifier = EmbeddingClassifier(batcher, Phrasebook(read), routes)
+    classifier = EmbeddingClassifier(batcher, Similarity(Phrases.of(routes), Phrasebook(read)))
     known: list[float] = []
     fresh: list[float] = []
     for _ in range(REPEATS):
@@ -161,7 +163,7 @@ async def measure_accuracy(
     name: str, encode: Encode, train: Sequence[Message], asked: Sequence[Message]
 ) -> list[Accuracy]:
     """Few-shot and zero-shot, over random draws of intents and examples: the same draws for every encoder."""
-    phrasebook = Phrasebook(encode)
+    phrasebook: Phrasebook[Fitted] = Phrasebook(encode)
     batcher = Batcher(encode, queue_limit=len(asked), memory=len(asked))
     try:
         return [
@@ -176,7 +178,7 @@ async def measure_accuracy(
 
 async def _mean_of_draws(
     batcher: Batcher,
-    phrasebook: Phrasebook,
+    phrasebook: Phrasebook[Fitted],
     train: Sequence[Message],
     asked: Sequence[Message],
     intents: int,
@@ -191,7 +193,7 @@ async def _mean_of_draws(
     for _ in range(DRAWS):
         drawn = rng.sample(sorted(by_route), intents)
         routes = [Route(route, "m", examples=tuple(rng.sample(by_route[route], examples))) for route in drawn]
-        classifier = EmbeddingClassifier(batcher, phrasebook, routes)
+        classifier = EmbeddingClassifier(batcher, Similarity(Phrases.of(routes), phrasebook))
         wanted = [message for message in asked if message.route in {*drawn, OTHER}]
         found = await asyncio.gather(*(_intent(classifier, message.text) for message in wanted))
         inside = [

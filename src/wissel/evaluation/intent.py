@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
-from wissel.classifiers.embedding import phrases_of
 from wissel.classifiers.encoder import Encode
+from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn

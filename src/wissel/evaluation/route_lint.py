@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from wissel.classifiers.embedding import phrases_of
 from wissel.classifiers.encoder import Encode, Vectors
+from wissel.classifiers.phrases import phrases_of
 from wissel.classifiers.threshold import centroid_of
 from wissel.core.snapshot import Route
 

@@ -1,0 +1,141 @@
+"""How well queries match routes, by cosines with the routes' phrases and a head fitted to the examples.
+
+phrases -> vectors, their means by route, a head if the examples are enough
+a query (n, dimensions) and its details -> scores (n, routes)
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wissel.classifiers.calibration import learn_temperature
+from wissel.classifiers.encoder import DIMENSIONS, Vectors
+from wissel.classifiers.head import Head, HeadFit, fit_head, parts_of
+from wissel.classifiers.phrases import Phrasebook, Phrases
+from wissel.classifiers.threshold import (
+    RoutePhrases,
+    blend,
+    centroid_of,
+    learn_threshold,
+    threshold_from,
+    without_themselves,
+)
+
+Floats = NDArray[np.floating]
+
+CHUNK = 256
+"""So many phrases are compared with all of them at a time."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the examples teach about the scores."""
+
+    threshold: float
+    """That `auto` stands for."""
+    temperature: float
+    scores: Floats
+    """Of the examples that are judged, (n, routes), each scored as if it were none."""
+    truth: NDArray[np.intp]
+    """Whose each of them is."""
+
+    @staticmethod
+    def of(threshold: float, scores: Floats, truth: NDArray[np.intp]) -> "Lessons":
+        return Lessons(threshold, learn_temperature(scores, truth, threshold), scores, truth)
+
+
+Fitted = tuple[HeadFit | None, Lessons]
+"""What a similarity learns."""
+
+
+class Matcher(Protocol):
+    """Compares queries with the routes of `phrases`."""
+
+    @property
+    def phrases(self) -> Phrases: ...
+
+    @property
+    def lessons(self) -> Lessons: ...
+
+    def details(self, texts: Sequence[str], wording: Vectors) -> Vectors:
+        """What it reads of each text beside its vector, (n, any number), from the text and its wording."""
+        ...
+
+    def scores(self, queries: Vectors, details: Vectors) -> Floats:
+        """Of queries (n, dimensions) with their details: (n, routes)."""
+        ...
+
+
+class Similarity:
+    """The `Matcher` by cosines, and a head where that is clearly better."""
+
+    def __init__(self, phrases: Phrases, phrasebook: Phrasebook[Fitted]) -> None:
+        """Blocks while new phrases are encoded and a head is fitted."""
+        self.phrases = phrases
+        self._phrasebook = phrasebook
+        read = phrasebook.look_up(phrases.texts)
+        vectors = np.ascontiguousarray(read[:, :DIMENSIONS])
+        fit, self.lessons = phrasebook.learn(phrases, lambda: _learn(phrases, vectors, read[:, DIMENSIONS:]))
+        self.head = fit.head if fit else None
+        self._folds: tuple[Head, ...] = fit.folds if fit else ()
+        self._comparison = _Comparison(vectors, phrases.owners, self.head)
+
+    def details(self, texts: Sequence[str], wording: Vectors) -> Vectors:
+        return np.empty((len(texts), 0), np.float32) if self.head is None else self.head.details.vectors(texts, wording)
+
+    def scores(self, queries: Vectors, details: Vectors) -> Floats:
+        return self._comparison.scores(queries, details)
+
+    def scores_of_phrases(self) -> Floats:
+        """Each phrase as if it were a message: (phrases, routes)."""
+        return self._comparison.scores_of_phrases(self._details_of_phrases())
+
+    def without_parts(self) -> Iterable[tuple[NDArray[np.intp], NDArray[np.intp], Floats]]:
+        """By parts of the examples that are judged: their rows, all others, and what the others score without them."""
+        details, judged = self._details_of_phrases(), self.phrases.judged
+        parts = parts_of(len(judged))
+        for part in range(int(parts.max(initial=-1)) + 1):
+            held = judged[parts == part]
+            kept = np.setdiff1d(np.arange(len(details)), held)
+            head = self._folds[part] if self._folds else None
+            rest = _Comparison(self._comparison.vectors[kept], self.phrases.owners[kept], head)
+            yield held, kept, rest.scores_of_phrases(details[kept])
+
+    def _details_of_phrases(self) -> Vectors:
+        texts = self.phrases.texts
+        return self.details(texts, self._phrasebook.look_up(texts)[:, DIMENSIONS:])
+
+
+class _Comparison:
+    """With some of the phrases."""
+
+    def __init__(self, vectors: Vectors, owners: NDArray[np.intp], head: Head | None) -> None:
+        """Every route has a phrase, and they come route by route."""
+        self.vectors = vectors
+        self._head = head
+        self._starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        self._centroids = np.stack([centroid_of(group) for group in np.split(vectors, self._starts[1:])])
+
+    def scores(self, queries: Vectors, details: Vectors) -> Floats:
+        """As a `Matcher` has them."""
+        best = np.maximum.reduceat(self.vectors @ queries.T, self._starts, axis=0)
+        cosines = blend(best, self._centroids @ queries.T).T
+        return cosines if self._head is None else self._head.scores(queries, details, cosines)
+
+    def scores_of_phrases(self, details: Vectors) -> Floats:
+        """Of its own, (phrases, routes)."""
+        chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(details), CHUNK)]
+        return np.concatenate([self.scores(self.vectors[chunk], details[chunk]) for chunk in chunks])
+
+
+def _learn(phrases: Phrases, vectors: Vectors, wording: Vectors) -> Fitted:
+    owners, judged = phrases.owners, phrases.judged
+    truth = owners[judged]
+    cosines = without_themselves(vectors, phrases.starts, owners, judged)
+    if fit := fit_head(phrases.texts, vectors, wording, owners, judged, cosines):
+        return fit, Lessons.of(threshold_from(fit.scores[np.arange(len(truth)), truth]), fit.scores, truth)
+    described = map(RoutePhrases, np.split(vectors, phrases.starts[1:]), phrases.examples)
+    return None, Lessons.of(learn_threshold(described), cosines, truth)

@@ -1,0 +1,103 @@
+"""What describes routes: short phrases and examples, in a fixed order, and the vectors of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wissel.classifiers.encoder import Encode, Vectors
+from wissel.classifiers.threshold import MIN_OTHERS
+from wissel.core.snapshot import Route
+
+Ints = NDArray[np.intp]
+Learned = TypeVar("Learned")
+
+MOST_JUDGED = 3000
+"""So many examples say enough about how well messages are understood; to judge more would take long."""
+
+
+def phrases_of(route: Route) -> tuple[str, ...]:
+    """What describes a route, without its examples: short phrases do better than one long description."""
+    name = route.name.replace("_", " ").replace("-", " ")
+    both = f"{route.action} {route.domain}" if route.action and route.domain else ""
+    return tuple(dict.fromkeys(filter(None, (name, route.domain, route.action, both, route.description))))
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Of all routes, laid end to end: one row of any matrix is one phrase, one column one route."""
+
+    names: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    """Each route's, its examples last."""
+    examples: tuple[int, ...]
+    """How many of each route's are examples of what users say."""
+
+    @staticmethod
+    def of(routes: Iterable[Route]) -> "Phrases":
+        """The routes by name, so that their order in a configuration never matters."""
+        ordered = sorted(routes, key=lambda route: route.name)
+        groups = tuple(tuple(dict.fromkeys((*phrases_of(route), *route.examples))) for route in ordered)
+        examples = (len(group) - len(phrases_of(route)) for route, group in zip(ordered, groups, strict=True))
+        return Phrases(tuple(route.name for route in ordered), groups, tuple(examples))
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(text for group in self.groups for text in group)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each route begins."""
+        return np.cumsum([0, *map(len, self.groups)])[:-1]
+
+    @cached_property
+    def owners(self) -> Ints:
+        """The route of each."""
+        return np.repeat(np.arange(len(self.groups)), [len(group) for group in self.groups])
+
+    @cached_property
+    def judged(self) -> Ints:
+        """The examples that show how messages are understood, being such; their routes say more than them alone."""
+        ends = np.cumsum([len(group) for group in self.groups]).tolist()
+        found = np.array(
+            [
+                row
+                for end, group, examples in zip(ends, self.groups, self.examples, strict=True)
+                if len(group) > MIN_OTHERS
+                for row in range(end - examples, end)
+            ],
+            np.intp,
+        )
+        if len(found) <= MOST_JUDGED:
+            return found
+        return found[np.linspace(0, len(found) - 1, MOST_JUDGED).astype(np.intp)]
+
+
+class Phrasebook(Generic[Learned]):
+    """The vectors of all routes' phrases; a changed config encodes, and learns, only what is new in it."""
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+        self._vectors: Vectors | None = None
+        self._rows: dict[str, int] = {}
+        self._learned: tuple[Phrases, Learned] | None = None
+
+    def learn(self, phrases: Phrases, learn: Callable[[], Learned]) -> Learned:
+        """What was learned of these phrases; `learn` is only called if they are not those of last time."""
+        if self._learned is None or self._learned[0] != phrases:
+            self._learned = phrases, learn()
+        return self._learned[1]
+
+    def look_up(self, phrases: Sequence[str]) -> Vectors:
+        """One unit vector a phrase; blocks. Forgets the phrases that are not asked for. Raises what `encode` raises."""
+        wanted = list(dict.fromkeys(phrases))
+        new = [phrase for phrase in wanted if phrase not in self._rows]
+        encoded = dict(zip(new, self._encode(new), strict=True)) if new else {}
+        if self._vectors is not None:
+            encoded |= {phrase: self._vectors[self._rows[phrase]] for phrase in wanted if phrase in self._rows}
+        self._vectors = np.stack([encoded[phrase] for phrase in wanted])
+        self._rows = {phrase: row for row, phrase in enumerate(wanted)}
+        return self._vectors[[self._rows[phrase] for phrase in phrases]]

@@ -1,0 +1,68 @@
+import numpy as np
+
+from wissel.classifiers import phrases as module
+from wissel.classifiers.matching import Similarity
+from wissel.classifiers.phrases import Phrasebook, Phrases, phrases_of
+from wissel.core.snapshot import Route
+
+ROUTES = (
+    Route("play_music", "m", examples=("play some jazz", "put on a song", "play some jazz")),
+    Route("bug_fixing", "m", domain="programming", action="fix", description="fix errors in code"),
+    Route("chat", "m", examples=("hello",)),
+)
+
+
+def test_a_route_is_described_by_several_phrases():
+    assert phrases_of(ROUTES[1]) == ("bug fixing", "programming", "fix", "fix programming", "fix errors in code")
+
+
+def test_a_route_with_a_name_only_has_one_phrase():
+    assert phrases_of(Route("small-talk", "m")) == ("small talk",)
+
+
+def test_routes_lie_end_to_end_in_the_order_of_their_names_with_their_examples_last():
+    phrases = Phrases.of(ROUTES)
+
+    assert phrases == Phrases.of(ROUTES[::-1])
+    assert phrases.names == ("bug_fixing", "chat", "play_music")
+    assert phrases.texts[-5:] == ("chat", "hello", "play music", "play some jazz", "put on a song")
+    assert list(phrases.starts) == [0, 5, 7]
+    assert list(phrases.owners) == [0] * 5 + [1] * 2 + [2] * 3
+
+
+def test_an_example_is_judged_if_its_route_has_enough_beside_it():
+    phrases = Phrases.of(ROUTES)
+
+    assert [phrases.texts[row] for row in phrases.judged] == ["play some jazz", "put on a song"]
+
+
+def test_of_very_many_examples_some_are_judged(monkeypatch):
+    monkeypatch.setattr(module, "MOST_JUDGED", 3)
+    phrases = Phrases.of([Route("count", "m", examples=tuple("abcdefghi"))])
+
+    assert [phrases.texts[row] for row in phrases.judged] == ["a", "e", "i"]
+
+
+def test_a_changed_config_encodes_only_its_new_phrases(words):
+    phrasebook = Phrasebook(words)
+    first = phrasebook.look_up(["a", "b"])
+
+    second = phrasebook.look_up(["c", "b", "b"])
+
+    assert words.calls == [["a", "b"], ["c"]]
+    np.testing.assert_array_equal(second[1:], first[[1, 1]])
+
+
+def test_an_unchanged_config_encodes_and_learns_nothing(words):
+    phrasebook = Phrasebook(words)
+    first, again = (Similarity(Phrases.of(ROUTES), phrasebook) for _ in range(2))
+
+    assert len(words.calls) == 1
+    assert again.lessons is first.lessons
+
+
+def test_what_was_learned_of_other_phrases_is_learned_anew(words):
+    phrasebook = Phrasebook(words)
+    first, changed = (Similarity(Phrases.of(routes), phrasebook) for routes in (ROUTES, ROUTES[:2]))
+
+    assert changed.lessons is not first.lessons
