@@ -63,7 +63,7 @@ def test_beside_a_dearer_stage_the_two_are_hardly_worse_on_messages_not_seen(see
     trusted = cheap.certainty[unseen] >= margin
 
     assert 0.3 < trusted.mean() < 0.7
-    assert np.where(trusted, cheap.right[unseen], dearer.right[unseen]).mean() > dearer.right[unseen].mean() - 0.005
+    assert np.where(trusted, cheap.right[unseen], dearer.right[unseen]).mean() > dearer.right[unseen].mean() - 0.01
 
 
 def test_one_unlucky_example_does_not_move_the_margin_far():
