@@ -16,11 +16,13 @@ from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.delivery import Delivery, Pause, SetWeight
 from wissel.core.feedback import Feedback
+from wissel.core.lesson import Lesson, Taught
 from wissel.core.metrics import Guard
 from wissel.core.outcome import Outcome
 from wissel.core.rollout import Rollout
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign, dealt
+from wissel.core.tier import Learning
 from wissel.fleet import Fleet, running_fleet
 from wissel.store.base import Absent, Answered, Scope
 
@@ -315,3 +317,13 @@ async def test_feedback_is_counted_once_for_the_arm_that_served(server, tmp_path
         1,
         0.5,
     )
+
+
+async def test_what_a_tier_learned_last_is_kept_when_a_replica_ends(server, tmp_path):
+    async with replicas(server.url, 1, tmp_path) as (replica,):
+        replica.fleet.use((DELIVERY,), learning={"thrifty": Learning(0.1)})
+        lesson = Lesson("thrifty", ("large", "small"), "weak", 0.25)
+        replica.fleet.lessons.add(Taught("r-1", lesson, ok=True, model="small"))
+
+    async with replicas(server.url, 1, tmp_path) as (next_one,):
+        assert [each.request_id for each in await next_one.fleet.lessons.read("thrifty")] == ["r-1"]

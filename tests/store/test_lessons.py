@@ -161,6 +161,26 @@ async def test_what_does_not_fit_while_redis_is_away_is_lost_and_said(kept: Less
     assert "a secret" not in str(logs)
 
 
+async def test_what_comes_while_lines_are_written_is_neither_lost_nor_written_twice(
+    kept: Lessons, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    write = kept._connection.run_all
+
+    async def busy(commands):
+        monkeypatch.setattr(kept._connection, "run_all", write)
+        for number in range(3, 6):
+            kept.add(taught(f"wr-{number}"))
+        return await write(commands)
+
+    monkeypatch.setattr(kept._connection, "run_all", busy)
+    for number in range(3):
+        kept.add(taught(f"wr-{number}"))
+    await kept.flush()
+
+    assert await ids(kept) == [f"wr-{number}" for number in range(6)]
+
+
 async def test_the_writer_survives_what_nobody_thought_of(kept: Lessons, monkeypatch: pytest.MonkeyPatch):
     whole = kept.flush
     failures = iter([RuntimeError("a bug")])

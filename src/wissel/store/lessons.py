@@ -89,10 +89,12 @@ class Lessons:
 
     async def flush(self) -> None:
         """Bring what waits to Redis. After a StoreError some may be there already; reading takes each once."""
-        while batch := [self._waiting[at] for at in range(min(_AT_ONCE, len(self._waiting)))]:
-            await self._connection.run_all([command for line in batch for command in self._write(*line)])
-            for _ in batch:
-                self._waiting.popleft()
+        while batch := [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]:
+            try:
+                await self._connection.run_all([command for line in batch for command in self._write(*line)])
+            except BaseException:
+                self._waiting.extendleft(reversed(batch))
+                raise
         if self._lost:
             log.warning("lessons_lost", lines=self._lost)
             self._lost = 0
