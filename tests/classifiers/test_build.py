@@ -14,21 +14,32 @@ from wissel.classifiers.imitation import Imitation
 from wissel.classifiers.matching import Similarity
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.remote import RemoteRouter
+from wissel.classifiers.static import Immediate
 from wissel.config import compile_snapshot, parse
+from wissel.core.request import Conversation, Turn
 from wissel.errors import ConfigError
 
 FILE = """
 models: [{name: m, cluster: c}]
 entrypoints: [auto]
 routes: [{name: fix, target: m, description: fix bugs}, {name: general, target: m}]
-intent: {fallback: general, threshold: THRESHOLD, deadline_ms: 200, classifier: CLASSIFIER}
+intent: {fallback: general, threshold: THRESHOLD, deadline_ms: DEADLINE, classifier: CLASSIFIER}
 """
 REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router, api_key: {env: KEY}}"
 ARCH = "{type: arch_router, model: MODEL}"
 
 
-def config(classifier, threshold="auto"):
-    return parse(FILE.replace("THRESHOLD", threshold).replace("CLASSIFIER", classifier))
+class EncodedBy:
+    """Stands for the static table."""
+
+    def __init__(self, encode):
+        self.encode = encode
+
+
+def config(classifier, threshold="auto", deadline_ms=200):
+    return parse(
+        FILE.replace("THRESHOLD", threshold).replace("CLASSIFIER", classifier).replace("DEADLINE", str(deadline_ms))
+    )
 
 
 @pytest.fixture
@@ -40,8 +51,8 @@ async def classifiers(words):
     await shared.close()
 
 
-async def build(classifiers, classifier, threshold="auto"):
-    read = config(classifier, threshold)
+async def build(classifiers, classifier, threshold="auto", deadline_ms=200):
+    read = config(classifier, threshold, deadline_ms)
     return await classifiers.build(read.intent, compile_snapshot(read, {"KEY": "s3cret"}))
 
 
@@ -102,7 +113,7 @@ async def test_a_cascade_is_built_from_its_stages(classifiers):
 
 
 async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words):
-    classifiers._static = Batcher(words), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
     built = await build(classifiers, f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}")
 
     assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, Similarity]
@@ -110,8 +121,22 @@ async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words
     assert built._stages[0].margin == float("inf")  # two routes without examples say nothing of when to trust it
 
 
+async def test_what_neither_words_nor_sentences_settle_reaches_the_router_model(classifiers, words, monkeypatch):
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    monkeypatch.setattr(building, "load_model", lambda *_: arch_model())
+    stages = f"[{{type: static}}, {{type: embedding}}, {ARCH}]"
+    conversation = Conversation((Turn("user", "fix bugs"),))
+
+    sure = await build(classifiers, f"{{type: cascade, margin: 0.0, stages: {stages}}}")
+    unsure = await build(classifiers, f"{{type: cascade, margin: 1.0, stages: {stages}}}", deadline_ms=20_000)
+
+    assert (await sure.classify(conversation)).classifier == "static"
+    assert (await unsure.classify(conversation)).classifier == "arch_router"
+    assert unsure.escalated == [1, 1, 1]
+
+
 async def test_the_encoder_is_asked_once_for_what_both_stages_compare_with(classifiers, words):
-    classifiers._static = Batcher(words), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
     await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
 
     assert len(words.calls) == 2  # once for the encoder and once for the table
