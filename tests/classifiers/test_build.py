@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from threadpoolctl import threadpool_info
 
 from classifiers.tiny_router import arch_model
@@ -114,11 +115,21 @@ async def test_a_cascade_is_built_from_its_stages(classifiers):
 
 async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words):
     classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
-    built = await build(classifiers, f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}")
+    built = await build(
+        classifiers, f"{{type: cascade, margin: 0.1, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
+    )
 
     assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, Similarity]
     assert [stage.budget.share for stage in built._stages] == [1.0, 0.5, 0.5]
-    assert built._stages[0].margin == float("inf")  # two routes without examples say nothing of when to trust it
+
+
+async def test_a_static_stage_that_no_examples_speak_for_is_not_asked(classifiers, words):
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    with capture_logs() as logs:
+        built = await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
+
+    assert [type(stage.classifier._matcher) for stage in built._stages] == [Similarity]
+    assert [(line["event"], line["stage"]) for line in logs] == [("stage_left_out", "static")]
 
 
 async def test_what_neither_words_nor_sentences_settle_reaches_the_router_model(classifiers, words, monkeypatch):

@@ -144,6 +144,16 @@ def test_the_command_prints_json_and_writes_the_report(config, data, tmp_path):
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
 
 
+def test_warnings_are_printed_beside_the_json(config, data, monkeypatch):
+    monkeypatch.setattr(build, "StaticEncoder", Words)
+    stages = "classifier: {type: cascade, stages: [{type: static}, {type: embedding}]}"
+    config.write_text(FILE.replace("fallback: general", f"fallback: general, {stages}"))
+    result = CliRunner().invoke(app, ["eval", "-c", str(config), "--data", str(data), "--json"])
+
+    assert json.loads(result.stdout)["answered_by"] == {"embedding": len(ROWS)}
+    assert "stage_left_out" in result.stderr
+
+
 def test_two_results_are_compared_row_by_row(config, data, tmp_path):
     result = CliRunner().invoke(app, ["eval", "-c", str(config), "--data", str(data), "--json"])
     first, second = tmp_path / "a.json", tmp_path / "b.json"

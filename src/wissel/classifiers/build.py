@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import structlog
 from threadpoolctl import threadpool_limits
 
 from wissel.classifiers.arch_router import ArchRouter, load_model
@@ -21,7 +22,7 @@ from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
 from wissel.classifiers.export import ensure
 from wissel.classifiers.imitation import Imitation, Taught
-from wissel.classifiers.margins import learn_margin, margin_beside
+from wissel.classifiers.margins import MIN_EXAMPLES, learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, Similarity
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.remote import Connections, RemoteRouter
@@ -31,6 +32,8 @@ from wissel.core.snapshot import Route, Snapshot
 
 if TYPE_CHECKING:
     from wissel.classifiers.arch_model import ArchModel
+
+log = structlog.get_logger(__name__)
 
 IN_TIME = 0.9
 """Of the deadline: what answers by itself when this is over is never taken for late."""
@@ -161,7 +164,13 @@ class Classifiers:
         for each, classifier, dearer in zip(section.stages, classifiers, [*classifiers[1:], None], strict=True):
             # A static stage is there to spare milliseconds, not to shield what comes after it.
             share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
-            stages.append(Stage(classifier, _margin(classifier, dearer, section.margin), Budget(share)))
+            margin = _margin(classifier, dearer, section.margin)
+            if dearer is not None and margin == float("inf"):
+                log.warning(
+                    "stage_left_out", stage=each.type, why=f"it was not shown to be right by {MIN_EXAMPLES} examples"
+                )
+                continue
+            stages.append(Stage(classifier, margin, Budget(share)))
         return Cascade(stages, timeout=plan.seconds)
 
 

@@ -77,7 +77,7 @@ def margin_beside(stage: Judged, dearer: Judged) -> float:
     """How sure a stage must be where a dearer one was asked the same examples.
 
     As many as possible of its answers are trusted of those that leave the two stages together worse than the dearer
-    alone by `CONCEDED` at most; none where there are too few examples to tell.
+    alone by `CONCEDED` at most; infinite where there are too few examples to tell.
     """
     if len(stage.right) < MIN_EXAMPLES:
         return float("inf")

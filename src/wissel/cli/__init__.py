@@ -5,8 +5,10 @@ holds a command, or a group of them; what they need that is heavy is imported
 where it is used, so `wissel --help` is quick.
 """
 
+import sys
 from typing import Annotated
 
+import structlog
 import typer
 
 from wissel import __version__
@@ -36,11 +38,12 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback acts on it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    # What commands print is for programs, too; warnings go beside it.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 for command in (serve, check, schema, envoy, explain, doctor, audit, demo):
