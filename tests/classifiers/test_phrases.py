@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from wissel.classifiers import phrases as module
 from wissel.classifiers.matching import Similarity
@@ -41,6 +42,15 @@ def test_of_very_many_examples_some_are_judged(monkeypatch):
     phrases = Phrases.of([Route("count", "m", examples=tuple("abcdefghi"))])
 
     assert [phrases.texts[row] for row in phrases.judged] == ["a", "e", "i"]
+
+
+@pytest.mark.parametrize(("examples", "parts"), [(0, 0), (1, 1), (20, 5), (21, 5), (40, 2), (100, 1)])
+def test_what_is_left_out_at_a_time_is_never_most_of_the_examples(monkeypatch, examples, parts):
+    monkeypatch.setattr(module, "MOST_JUDGED", 20)
+    phrases = Phrases.of([Route("count", "m", domain="d", examples=tuple(map(str, range(examples))))])
+
+    assert len(phrases.parts) == len(phrases.judged) == min(examples, 20)
+    assert len(set(phrases.parts)) == parts
 
 
 def test_a_changed_config_encodes_only_its_new_phrases(words):

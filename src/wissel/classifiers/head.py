@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Vectors
-from wissel.classifiers.phrases import MOST_JUDGED
 from wissel.classifiers.words import Words
 
 Floats = NDArray[np.floating]
@@ -41,9 +40,6 @@ GAINS = (0.05, 0.1, 0.2, 0.4)
 WORDS_WEIGHT = 0.5
 WORDING_WEIGHT = 0.7
 """Of a text's words, and of what half of the encoder makes of them, beside the sentence's vector."""
-
-FOLDS = 5
-"""Of more examples than are judged those are one held-out part; five fits would take long."""
 
 STEPS = 60
 MEMORY = 8
@@ -101,21 +97,22 @@ class HeadFit:
     scores: Floats
     """Of the rows that were judged, (n, routes), each by a head that was fitted without it."""
     folds: tuple[Head, ...]
-    """Those heads: each was fitted without one of `parts_of` the rows."""
-
-
-def parts_of(judged: int) -> Ints:
-    """Which of so many rows are left out together: a number for each, from 0."""
-    return np.zeros(judged, np.intp) if judged == MOST_JUDGED else np.arange(judged) % FOLDS
+    """Those heads: each was fitted without one of the parts."""
 
 
 def fit_head(
-    phrases: Sequence[str], vectors: Vectors, wording: Vectors, owners: Ints, judged: Ints, cosines: Floats
+    phrases: Sequence[str],
+    vectors: Vectors,
+    wording: Vectors,
+    owners: Ints,
+    judged: Ints,
+    parts: Ints,
+    cosines: Floats,
 ) -> HeadFit | None:
     """The head for `phrases` of the routes `owners`; None where it is not clearly better than the cosines alone.
 
-    `cosines` are the scores, (len(judged), routes), of the rows `judged`, each without itself. Takes milliseconds for a
-    hundred rows, and most of a minute for fifteen thousand.
+    The rows `judged` are left out by `parts`, and `cosines` are their scores, (len(judged), routes), each without
+    itself. Takes milliseconds for a hundred rows, and most of a minute for fifteen thousand.
     """
     routes = int(owners.max(initial=0)) + 1
     if routes < 2 or len(judged) < MIN_EXAMPLES * routes:
@@ -123,7 +120,6 @@ def fit_head(
     details = Details(phrases, wording)
     vectors = join(vectors, details.vectors(phrases, wording), details.weight)
     logits = np.zeros((len(judged), routes), np.float32)
-    parts = parts_of(len(judged))
     folds: list[tuple[Floats, Floats]] = []
     start = np.zeros((vectors.shape[1] + 1) * routes, np.float32)
     for part in range(int(parts.max()) + 1):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.calibration import learn_temperature
 from wissel.classifiers.encoder import DIMENSIONS, Vectors
-from wissel.classifiers.head import Head, HeadFit, fit_head, parts_of
+from wissel.classifiers.head import Head, HeadFit, fit_head
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.threshold import (
     RoutePhrases,
@@ -95,8 +95,7 @@ class Similarity:
 
     def without_parts(self) -> Iterable[tuple[NDArray[np.intp], NDArray[np.intp], Floats]]:
         """By parts of the examples that are judged: their rows, all others, and what the others score without them."""
-        details, judged = self._details_of_phrases(), self.phrases.judged
-        parts = parts_of(len(judged))
+        details, judged, parts = self._details_of_phrases(), self.phrases.judged, self.phrases.parts
         for part in range(int(parts.max(initial=-1)) + 1):
             held = judged[parts == part]
             kept = np.setdiff1d(np.arange(len(details)), held)
@@ -135,7 +134,7 @@ def _learn(phrases: Phrases, vectors: Vectors, wording: Vectors) -> Fitted:
     owners, judged = phrases.owners, phrases.judged
     truth = owners[judged]
     cosines = without_themselves(vectors, phrases.starts, owners, judged)
-    if fit := fit_head(phrases.texts, vectors, wording, owners, judged, cosines):
+    if fit := fit_head(phrases.texts, vectors, wording, owners, judged, phrases.parts, cosines):
         return fit, Lessons.of(threshold_from(fit.scores[np.arange(len(truth)), truth]), fit.scores, truth)
     described = map(RoutePhrases, np.split(vectors, phrases.starts[1:]), phrases.examples)
     return None, Lessons.of(learn_threshold(described), cosines, truth)

@@ -18,6 +18,9 @@ Learned = TypeVar("Learned")
 MOST_JUDGED = 3000
 """So many examples say enough about how well messages are understood; to judge more would take long."""
 
+FOLDS = 5
+"""What is judged must not have been learned: a part of the examples, one of so many, is left out at a time."""
+
 
 def phrases_of(route: Route) -> tuple[str, ...]:
     """What describes a route, without its examples: short phrases do better than one long description."""
@@ -60,20 +63,32 @@ class Phrases:
 
     @cached_property
     def judged(self) -> Ints:
-        """The examples that show how messages are understood, being such; their routes say more than them alone."""
+        """The examples that show how messages are understood; some of very many."""
+        rows = self._telling
+        if len(rows) <= MOST_JUDGED:
+            return rows
+        return rows[np.linspace(0, len(rows) - 1, MOST_JUDGED).astype(np.intp)]
+
+    @cached_property
+    def parts(self) -> Ints:
+        """Which of the judged are left out together, a number for each from 0: of very many examples fewer parts.
+
+        What is left is always most of the examples, or what the rest makes of them would not be what all do.
+        """
+        judged = len(self.judged)
+        return np.arange(judged) % max(1, round(FOLDS * judged / max(1, len(self._telling))))
+
+    @cached_property
+    def _telling(self) -> Ints:
+        """The examples whose routes say more than them alone."""
         ends = np.cumsum([len(group) for group in self.groups]).tolist()
-        found = np.array(
-            [
-                row
-                for end, group, examples in zip(ends, self.groups, self.examples, strict=True)
-                if len(group) > MIN_OTHERS
-                for row in range(end - examples, end)
-            ],
-            np.intp,
-        )
-        if len(found) <= MOST_JUDGED:
-            return found
-        return found[np.linspace(0, len(found) - 1, MOST_JUDGED).astype(np.intp)]
+        rows = [
+            row
+            for end, group, examples in zip(ends, self.groups, self.examples, strict=True)
+            if len(group) > MIN_OTHERS
+            for row in range(end - examples, end)
+        ]
+        return np.array(rows, np.intp)
 
 
 class Phrasebook(Generic[Learned]):
