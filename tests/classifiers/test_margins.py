@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wissel.classifiers.margins import MARGIN, MISTRUST, Judged, judge, learn_margin, margin_beside
@@ -20,8 +20,9 @@ def test_an_example_is_as_sure_as_another_answer_is_far():
     assert list(found.right) == [True, False, False]  # the last one was held for "other"
 
 
-def test_the_only_route_is_sure_as_far_as_from_the_threshold():
-    assert judge(np.array([[0.9]]), np.array([0]), threshold=0.5).certainty == pytest.approx([0.4])
+@pytest.mark.parametrize(("threshold", "far"), [(0.5, 0.4), (0.0, 0.9), (-0.1, 1.0)])
+def test_the_only_route_is_sure_as_far_as_from_the_threshold(threshold, far):
+    assert judge(np.array([[0.9]]), np.array([0]), threshold).certainty == pytest.approx([far])
 
 
 def test_without_examples_nothing_was_judged():
@@ -83,6 +84,7 @@ def test_where_the_dearer_stage_is_wrong_as_often_all_are_trusted():
 
 
 @given(CERTAINTIES)
+@settings(deadline=None)
 def test_a_stage_that_is_never_wrong_needs_not_be_sure(certainty):
     right = judged(certainty, np.ones(len(certainty)))
 
@@ -90,6 +92,7 @@ def test_a_stage_that_is_never_wrong_needs_not_be_sure(certainty):
 
 
 @given(CERTAINTIES, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_the_examples_says_nothing_about_the_margin(certainty, random):
     cheap = judged(certainty, random.choices([True, False], k=len(certainty)))
     dearer = judged(certainty, random.choices([True, False], k=len(certainty)))

@@ -37,8 +37,6 @@ PENALTY = 1e-2
 
 def certainty(best: float, next_best: float, threshold: float) -> float:
     """How far scores are from another answer, from the two highest and the threshold below which it is "other"."""
-    if threshold <= 0:
-        return best - next_best
     return threshold - best if best < threshold else min(best - threshold, best - next_best)
 
 
