@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -12,12 +14,14 @@ from wissel.classifiers.cascade import Cascade
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.imitation import Imitation
+from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
 from wissel.classifiers.matching import Similarity
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.remote import RemoteRouter
 from wissel.classifiers.static import Immediate
 from wissel.config import compile_snapshot, parse
 from wissel.core.request import Conversation, Turn
+from wissel.core.snapshot import Route
 from wissel.errors import ConfigError
 
 FILE = """
@@ -144,6 +148,27 @@ async def test_what_neither_words_nor_sentences_settle_reaches_the_router_model(
     assert (await sure.classify(conversation)).classifier == "static"
     assert (await unsure.classify(conversation)).classifier == "arch_router"
     assert unsure.escalated == [1, 1, 1]
+
+
+async def test_a_static_classifier_gets_the_threshold_and_signs_its_scores(classifiers, words):
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    built = await build(classifiers, "{type: static}", "0.4")
+
+    assert built.threshold == 0.4
+    assert built.recall(Conversation(())).classifier == "static"
+
+
+async def test_margins_are_learned_beside_the_next_stage_where_it_was_asked_the_same(classifiers, words):
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    section = f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
+    read = config(section)
+    spoken = {f"{verb}_it": [f"{verb} the {n}th" for n in range(40)] for verb in ("play", "stop")}
+    routes = tuple(Route(name, "m", examples=tuple(examples)) for name, examples in spoken.items())
+    snapshot = replace(compile_snapshot(read, {"KEY": "s3cret"}), routes={route.name: route for route in routes})
+    static, embedding, _ = (await classifiers.build(read.intent, snapshot))._stages
+
+    assert static.margin == margin_beside(static.classifier.judged, embedding.classifier.judged) < 1
+    assert embedding.margin == learn_margin(embedding.classifier.judged) not in (MARGIN, ROUTER_MARGIN)
 
 
 async def test_the_encoder_is_asked_once_for_what_both_stages_compare_with(classifiers, words):

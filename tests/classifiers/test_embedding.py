@@ -1,5 +1,6 @@
 import asyncio
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,6 +199,22 @@ def test_a_query_leans_to_the_newest_question(words):
     query = queries_of(exchanges, [old, new], vectors)[-1]
 
     assert vectors[1] @ query > vectors[0] @ query > 0.2
+
+
+async def test_the_confidence_is_that_of_the_temperature_which_was_learned(words):
+    sure, unsure = build(words), build(words)
+    sure._matcher.lessons = replace(sure._matcher.lessons, temperature=1e-3)
+    unsure._matcher.lessons = replace(unsure._matcher.lessons, temperature=1e3)
+
+    assert (await sure.classify(said("play some jazz"))).confidence == pytest.approx(1)
+    assert (await unsure.classify(said("play some jazz"))).confidence == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_the_examples_are_judged_by_the_operators_threshold(words):
+    routes = [Route(verb, "m", examples=(f"{verb} a song", f"{verb} the song")) for verb in ("play", "stop")]
+
+    assert build(words, routes).judged.right.all()
+    assert not build(words, routes, threshold=1.0).judged.right.any()
 
 
 @pytest.mark.slow

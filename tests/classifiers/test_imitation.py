@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from wissel.classifiers import imitation
 from wissel.classifiers.encoder import DIMENSIONS
+from wissel.classifiers.head import WORDS_WEIGHT
 from wissel.classifiers.imitation import PENALTY, Imitation
 from wissel.classifiers.matching import Similarity
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.static import StaticEncoder
+from wissel.classifiers.threshold import threshold_from
+from wissel.classifiers.words import Words
 from wissel.core.snapshot import Route
 
 VERBS = ("play", "stop", "find", "buy")
@@ -47,34 +49,40 @@ def test_a_student_answers_what_it_was_not_taught_as_its_teacher_does(words, tea
         assert learned.argmax() == told.argmax()
 
 
-def test_the_fit_is_ridge_regression():
-    rng = np.random.default_rng(0)
-    known, wanted = rng.normal(size=(40, 60)), rng.normal(size=(40, 3))
+def test_a_student_is_ridge_regression_onto_what_its_teacher_scores_all_phrases(words, teacher, student):
+    def known(texts):
+        details = WORDS_WEIGHT * Words(teacher.phrases.texts).vectors(texts)
+        return np.hstack([blurred(words)(texts), details, np.ones((len(texts), 1))])
 
-    theirs = Ridge(alpha=PENALTY, fit_intercept=False).fit(known, wanted).coef_.T
+    ridge = Ridge(alpha=PENALTY, fit_intercept=False).fit(known(teacher.phrases.texts), teacher.scores_of_phrases())
 
-    np.testing.assert_allclose(imitation._fit(known, wanted), theirs, atol=1e-4)
+    for text in ("buy a thing", "the song, please"):
+        np.testing.assert_allclose(scores(student, blurred(words), text), ridge.predict(known([text]))[0], atol=1e-3)
 
 
-def test_an_example_is_judged_by_a_student_that_no_part_of_it_reached(words, teacher):
-    """What one example says must not show in its own score, though teacher and student learn from it."""
-    phrases = teacher.phrases
-    row = int(np.flatnonzero(phrases.judged == phrases.texts.index("buy the disc"))[0])
-    mislaid = [
-        Route(
-            route.name,
-            "m",
-            examples=tuple(text for text in route.examples if text != "buy the disc")
-            + (("buy the disc",) if route.name == "find_it" else ()),
-        )
-        for route in ROUTES
-    ]
-    honest = Imitation(Phrasebook(blurred(words)), teacher).lessons
-    misled = Imitation(Phrasebook(blurred(words)), Similarity(Phrases.of(mislaid), Phrasebook(words)))
-    where = int(np.flatnonzero(misled.phrases.judged == misled.phrases.texts.index("buy the disc"))[0])
+def test_whose_an_example_is_never_shows_in_what_it_is_judged_by(words):
+    """Two examples that are left out together change places: both score what they scored before."""
+    told = {route.name: list(route.examples) for route in ROUTES}
+    first, second = told["buy_it"][0], told["find_it"][2]
+    told["buy_it"][0], told["find_it"][2] = second, first
+    mislaid = [Route(name, "m", examples=tuple(examples)) for name, examples in told.items()]
+    found: list[dict[str, np.ndarray]] = []
+    for routes in (ROUTES, mislaid):
+        teacher = Similarity(Phrases.of(routes), Phrasebook(words))
+        student = Imitation(Phrasebook(blurred(words)), teacher)
+        judged = [teacher.phrases.texts[row] for row in teacher.phrases.judged]
+        assert teacher.phrases.parts[judged.index(first)] == teacher.phrases.parts[judged.index(second)]
+        found.append(dict(zip(judged, student.lessons.scores, strict=True)))
 
-    assert honest.scores[row].argmax() == phrases.names.index("buy_it")
-    assert misled.lessons.scores[where].argmax() == phrases.names.index("buy_it")  # though it was told "find_it"
+    for text in (first, second):
+        np.testing.assert_allclose(found[1][text], found[0][text], atol=1e-5)
+
+
+def test_the_threshold_is_learned_from_how_the_student_scores_the_examples(student):
+    lessons = student.lessons
+    own = lessons.scores[np.arange(len(lessons.truth)), lessons.truth]
+
+    assert lessons.threshold == pytest.approx(threshold_from(own))
 
 
 def test_an_unchanged_config_teaches_nothing_new(words, teacher):

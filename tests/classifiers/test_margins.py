@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
-from wissel.classifiers.margins import MARGIN, MISTRUST, Judged, judge, learn_margin, margin_beside
+from wissel.classifiers.margins import MARGIN, MISTRUST, PENALTY, Judged, _chance, judge, learn_margin, margin_beside
 
 CERTAINTIES = st.lists(st.floats(0, 1, width=32), min_size=60, max_size=120)
 
@@ -81,6 +82,23 @@ def test_where_the_dearer_stage_is_wrong_as_often_all_are_trusted():
     both = judged([0.5, 0.4, 0.3] * 20, [True, False, True] * 20)
 
     assert margin_beside(both, both) == pytest.approx(0.3)
+
+
+def test_one_error_in_thousands_is_conceded():
+    certainty = np.linspace(0.1, 0.9, 2000)
+    once = judged(certainty, np.arange(2000) != 1000)
+
+    assert margin_beside(once, judged(certainty, np.ones(2000))) == 0.1
+
+
+def test_how_often_something_happens_is_fitted_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    certainty = rng.random(500)
+    happened = rng.random(500) < np.exp(-6 * certainty)
+    known = np.stack([np.ones(500), certainty], axis=1)
+    theirs = LogisticRegression(C=1 / PENALTY, fit_intercept=False, tol=1e-8).fit(known, happened)
+
+    np.testing.assert_allclose(_chance(certainty, happened), theirs.predict_proba(known)[:, 1], atol=1e-4)
 
 
 @given(CERTAINTIES)

@@ -28,6 +28,12 @@ def test_a_word_that_many_phrases_have_weighs_less():
     assert cosine(words, "the", "the pig") < cosine(Words([]), "the", "the pig")
 
 
+def test_words_that_meet_in_one_place_count_against_each_other_as_often_as_for():
+    vector = Words([]).vectors([" ".join(map(str, range(64)))])[0]
+
+    assert 0.3 < (vector[vector != 0] > 0).mean() < 0.7
+
+
 def test_what_comes_late_in_a_long_text_is_not_read():
     long = "one two " * 40
 
