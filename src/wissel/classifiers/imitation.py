@@ -50,7 +50,7 @@ class Imitation:
     """The `Matcher` that answers as `teacher` would."""
 
     def __init__(self, phrasebook: Phrasebook[Taught], teacher: Similarity) -> None:
-        """`phrasebook` reads with the table. Blocks: where phrases are new, for a second or two."""
+        """`phrasebook` reads with the table. Blocks: where phrases are new, for a second or two; six for 15,000."""
         self.phrases = teacher.phrases
         vectors = phrasebook.look_up(self.phrases.texts)
         self._student, self.lessons = phrasebook.learn(self.phrases, lambda: _learn(vectors, teacher))

@@ -25,7 +25,8 @@ TABLE_FILE = "static.npy"
 TABLE_WIDTH = 256
 
 WORDS = 32768
-"""So many words' tokens are remembered, those not met for longest forgotten first, 10 MB: people use few words."""
+"""So many words' tokens are remembered, those not met for longest forgotten first: people use few words. 13 MB, and
+never more than 50, which is what as many strings of signs take."""
 
 WORD_CHARS = 32
 """A longer word is tokenized each time."""
