@@ -43,6 +43,8 @@ def cascade(first, second, *, share=1.0, timeout=1.0):
         (Scores({"a": 0.2, "b": 0.1}, 0.0), 0.1),  # a model that says "other" itself has no threshold
         (Scores({"a": -0.4, "b": -0.9}, -0.1), 0.3),  # a threshold below 0 is one too
         (Scores({"a": 0.2}, 0.0), 0.2),  # the only route
+        (Scores({"a": 0.9, "b": 0.6}, 0.5, staying=0.1), 0.2),  # it would be the answer of a first message, too
+        (Scores({"a": 0.9, "b": 0.8}, 0.5, staying=0.15), -0.05),
         (Scores({}, 0.5), 0.0),
     ],
 )

@@ -152,6 +152,13 @@ async def test_the_present_route_gets_the_margin_on_top(words, monkeypatch):
 
     gained = {name: with_margin.by_route[name] - without.by_route[name] for name in without.by_route}
     assert gained == pytest.approx({"bug_fixing": 0, "translate": 0, "play_music": STAY_MARGIN}, abs=1e-6)
+    assert (without.staying, with_margin.staying) == (0, pytest.approx(STAY_MARGIN))
+
+
+async def test_a_route_that_was_left_owes_nothing_to_staying(words):
+    scores = await build(words).classify(said("translate this text", "done", "play some jazz"))
+
+    assert (scores.ranking[0][0], scores.staying) == ("play_music", 0)
 
 
 async def test_a_question_that_is_clear_by_itself_needs_no_context(words):

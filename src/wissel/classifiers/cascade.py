@@ -53,13 +53,15 @@ class Stage:
 
 
 def certainty_of(scores: Scores) -> float:
-    """How far the scores are from another answer; 0 where there are none."""
+    """How far the scores are from another answer; 0 where there are none, and less where only staying gave it."""
     if not scores.by_route:
         return 0.0
     best, next_best, *_ = *nlargest(2, scores.by_route.values()), float("-inf")
     # A router model that says "other" does so by a score, not for want of one.
     said_other = scores.by_route.get(OTHER) == best
-    return certainty(best, next_best, 0.0 if said_other else scores.threshold)
+    # Margins are learned from single messages; that a route stays says nothing of how well the last one was read. Taken
+    # for certainty, it cost 0.2 to 2.4 points of the turns of SGD, six draws of 10 and 20 examples, and 0.2 at most so.
+    return certainty(best, next_best, 0.0 if said_other else scores.threshold) - scores.staying
 
 
 class Cascade:

@@ -184,6 +184,7 @@ class EmbeddingClassifier:
         vectors = vectors[:, :DIMENSIONS]
         queries = queries_of(exchanges, texts, vectors)
         scores = self._matcher.scores(queries, queries_of(exchanges, texts, spoken))
+        staying = 0.0
         if len(exchanges) > 1:
             said = [texts.index(exchange.question) for exchange in exchanges[1:]]
             alone = self._matcher.scores(vectors[said], spoken[said])
@@ -191,11 +192,12 @@ class EmbeddingClassifier:
             scores[1:] += clear * (alone - scores[1:])
             for (before, after), own in zip(pairwise(scores), clear[:, 0], strict=True):
                 present = before.argmax()
-                if before[present] >= self.threshold:
-                    after[present] += (1 - own) * STAY_MARGIN
+                added = (1 - own) * STAY_MARGIN if before[present] >= self.threshold else 0.0
+                after[present] += added
+                staying = float(added) if after.argmax() == present else 0.0
         by_route = dict(zip(self._matcher.phrases.names, scores[-1].tolist(), strict=True))
         sure = confidence(scores[-1], self.threshold, self._matcher.lessons.temperature)
-        return Scores(by_route, self.threshold, self._name, sure)
+        return Scores(by_route, self.threshold, self._name, sure, staying)
 
     def _detailed(self, texts: Sequence[str], wording: Vectors) -> Vectors:
         """What the matcher reads of each text beside its vector."""

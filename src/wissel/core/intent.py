@@ -28,6 +28,8 @@ class Scores:
     """Which classifier spoke, by its type."""
     confidence: float | None = None
     """The chance that the answer which follows from the scores is right; None where nobody worked it out."""
+    staying: float = 0.0
+    """What the best route's score owes to the conversation being on that route already."""
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
