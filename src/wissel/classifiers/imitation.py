@@ -20,7 +20,6 @@ from wissel.classifiers.encoder import Vectors
 from wissel.classifiers.head import WORDS_WEIGHT
 from wissel.classifiers.matching import Lessons, Similarity
 from wissel.classifiers.phrases import Phrasebook
-from wissel.classifiers.threshold import threshold_from
 from wissel.classifiers.words import Words
 
 Floats = NDArray[np.floating]
@@ -71,8 +70,7 @@ def _learn(vectors: Vectors, teacher: Similarity) -> Taught:
     scores = np.empty((len(vectors), len(phrases.names)), np.float32)
     for held, kept, wanted in teacher.without_parts():
         scores[held] = known[held] @ _fit(known[kept], wanted)
-    scores, truth = scores[phrases.judged], phrases.owners[phrases.judged]
-    lessons = Lessons.of(threshold_from(scores[np.arange(len(truth)), truth]), scores, truth)
+    lessons = Lessons.of(scores[phrases.judged], phrases.owners[phrases.judged])
     return Student(words, of_query, WORDS_WEIGHT * of_words, bias[0]), lessons
 
 

@@ -15,14 +15,7 @@ from wissel.classifiers.calibration import learn_temperature
 from wissel.classifiers.encoder import DIMENSIONS, Vectors
 from wissel.classifiers.head import Head, HeadFit, fit_head
 from wissel.classifiers.phrases import Phrasebook, Phrases
-from wissel.classifiers.threshold import (
-    RoutePhrases,
-    blend,
-    centroid_of,
-    learn_threshold,
-    threshold_from,
-    without_themselves,
-)
+from wissel.classifiers.threshold import blend, centroid_of, threshold_from, without_themselves
 
 Floats = NDArray[np.floating]
 
@@ -43,7 +36,8 @@ class Lessons:
     """Whose each of them is."""
 
     @staticmethod
-    def of(threshold: float, scores: Floats, truth: NDArray[np.intp]) -> "Lessons":
+    def of(scores: Floats, truth: NDArray[np.intp]) -> "Lessons":
+        threshold = threshold_from(scores[np.arange(len(truth)), truth])
         return Lessons(threshold, learn_temperature(scores, truth, threshold), scores, truth)
 
 
@@ -132,9 +126,6 @@ class _Comparison:
 
 def _learn(phrases: Phrases, vectors: Vectors, wording: Vectors) -> Fitted:
     owners, judged = phrases.owners, phrases.judged
-    truth = owners[judged]
     cosines = without_themselves(vectors, phrases.starts, owners, judged)
-    if fit := fit_head(phrases.texts, vectors, wording, owners, judged, phrases.parts, cosines):
-        return fit, Lessons.of(threshold_from(fit.scores[np.arange(len(truth)), truth]), fit.scores, truth)
-    described = map(RoutePhrases, np.split(vectors, phrases.starts[1:]), phrases.examples)
-    return None, Lessons.of(learn_threshold(described), cosines, truth)
+    fit = fit_head(phrases.texts, vectors, wording, owners, judged, phrases.parts, cosines)
+    return fit, Lessons.of(fit.scores if fit else cosines, owners[judged])

@@ -13,9 +13,6 @@ Against routes that have a name only, messages score 0.54 to 0.59 with a spread
 of 0.16; the prior's mean lies a little below, for a name may be a poor one.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,16 +37,6 @@ MIN_OTHERS = 2
 """An example is a guess if its route has so many other phrases; against a name alone it would score too low."""
 
 
-@dataclass(frozen=True)
-class RoutePhrases:
-    """What describes one route."""
-
-    vectors: Vectors
-    """One phrase a row."""
-    examples: int
-    """So many of the last rows are examples of users' messages."""
-
-
 def blend(best: NDArray[np.floating], centroid: NDArray[np.floating]) -> NDArray[np.floating]:
     """A score from the cosine with a route's nearest phrase and that with the mean of its phrases.
 
@@ -64,13 +51,11 @@ def centroid_of(vectors: Vectors) -> NDArray[np.float32]:
     return mean / np.linalg.norm(mean)
 
 
-def learn_threshold(routes: Iterable[RoutePhrases]) -> float:
-    """The score at or above which a message is taken to belong to its best route."""
-    return threshold_from(np.array([guess for route in routes for guess in _leave_one_out(route)]))
-
-
 def threshold_from(guesses: NDArray[np.floating]) -> float:
-    """The same, from scores of examples with their own routes."""
+    """The score at or above which a message is taken to belong to its best route.
+
+    From the scores of examples with their own routes, each without itself.
+    """
     weight = PRIOR_WEIGHT + len(guesses)
     mean = (PRIOR_WEIGHT * PRIOR_MEAN + guesses.sum()) / weight
     prior_variance = PRIOR_SD**2 + (PRIOR_MEAN - mean) ** 2
@@ -101,16 +86,3 @@ def without_themselves(
         centroid[at, owners[some]] = (others * asked).sum(axis=1) / np.linalg.norm(others, axis=1)
         scores[begin : begin + 256] = blend(np.maximum.reduceat(similar, starts, axis=1), centroid)
     return scores
-
-
-def _leave_one_out(route: RoutePhrases) -> list[float]:
-    """Each example's score against the other phrases of its route."""
-    count = len(route.vectors)
-    if count <= MIN_OTHERS:
-        return []
-    guesses: list[float] = []
-    for index in range(count - route.examples, count):
-        others = np.delete(route.vectors, index, axis=0)
-        example = route.vectors[index]
-        guesses.append(float(blend((others @ example).max(), centroid_of(others) @ example)))
-    return guesses
