@@ -199,3 +199,13 @@ async def test_a_margin_that_is_written_holds_for_every_stage(classifiers):
     built = await build(classifiers, section)
 
     assert [stage.margin for stage in built._stages] == [0.07] * 2
+
+
+async def test_a_stage_is_judged_beside_the_next_one_that_is_asked(classifiers, words):
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    stages = f"[{{type: embedding}}, {{type: static}}, {{type: embedding}}, {REMOTE}]"
+    built = await build(classifiers, f"{{type: cascade, stages: {stages}}}")
+
+    # Nothing is known of the first three beside each other; of the last embedding the usual is taken beside a router.
+    assert [type(stage.classifier) for stage in built._stages] == [EmbeddingClassifier, RemoteRouter]
+    assert built._stages[0].margin == MARGIN

@@ -22,7 +22,7 @@ from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
 from wissel.classifiers.export import ensure
 from wissel.classifiers.imitation import Imitation, Taught
-from wissel.classifiers.margins import MIN_EXAMPLES, learn_margin, margin_beside
+from wissel.classifiers.margins import learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, Similarity
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.remote import Connections, RemoteRouter
@@ -161,16 +161,17 @@ class Classifiers:
     async def _cascade(self, section: model.CascadeClassifier, plan: _Plan) -> Cascade:
         classifiers = [await self._build(each, plan) for each in section.stages]
         stages: list[Stage] = []
-        for each, classifier, dearer in zip(section.stages, classifiers, [*classifiers[1:], None], strict=True):
-            # A static stage is there to spare milliseconds, not to shield what comes after it.
-            share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
+        dearer: Classifier | None = None
+        for each, classifier in zip(reversed(section.stages), reversed(classifiers), strict=True):
             margin = _margin(classifier, dearer, section.margin)
             if dearer is not None and margin == float("inf"):
-                log.warning(
-                    "stage_left_out", stage=each.type, why=f"it was not shown to be right by {MIN_EXAMPLES} examples"
-                )
+                log.warning("stage_left_out", stage=each.type, why="no examples, or too few, show where it is right")
                 continue
+            # A static stage is there to spare milliseconds, not to shield what comes after it.
+            share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
             stages.append(Stage(classifier, margin, Budget(share)))
+            dearer = classifier
+        stages.reverse()
         return Cascade(stages, timeout=plan.seconds)
 
 

@@ -48,8 +48,9 @@ ANSWER_CHARS = 300
 HISTORY = 8
 """So many questions back the route is followed; older ones changed nothing when measured."""
 
-ANSWERS = 4096
-"""So many conversations' scores are remembered, the oldest forgotten first; a new configuration remembers none."""
+ANSWERS = 1024
+"""So many conversations' scores are remembered, the oldest forgotten first: 50 MB at most, were all of them long. A new
+configuration remembers none."""
 
 DETAILS = 1024
 """So many texts' details are remembered, 5 MB; they would take as long as the rest of the scoring."""

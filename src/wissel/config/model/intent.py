@@ -32,8 +32,8 @@ class EmbeddingClassifier(Section):
 
 
 class StaticClassifier(Section):
-    """A table of words that learns what embedding scores: fifteen times faster and less often right; the first stage of
-    a cascade."""
+    """A table of words that learns what embedding scores: twenty times faster and less often right; the first stage of
+    a cascade. The encoder that teaches it is held as well."""
 
     type: Literal["static"]
     """Which classifier."""
