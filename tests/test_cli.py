@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 from real import needs_encoder, needs_envoy, needs_redis
 from wissel import __version__
+from wissel.classifiers.build import Classifiers
 from wissel.cli import app
 from wissel.config import compile_rollouts, load
+from wissel.core.intent import Scores
 from wissel.core.rollout import Move, begin
 from wissel.core.rollout import promote as promote_now
 from wissel.demo.parts import free_port
@@ -89,6 +91,25 @@ def test_a_named_target_is_explained_without_any_model_weights(config):
 
     assert result.exit_code == 0
     assert (told["split"], told["key"]) == ("ab", {"source": "header:x-session-id", "value": "s"})
+
+
+class Undecided:
+    """A classifier that finds two routes equally good, and is as good as certain."""
+
+    def recall(self, conversation):
+        return Scores({"b": 0.5, "a": 0.5}, 0.2, "embedding", 0.999)
+
+
+def test_a_tie_is_told_with_who_answered_and_never_as_certain(config, monkeypatch):
+    async def build(*_):
+        return Undecided()
+
+    monkeypatch.setattr(Classifiers, "build", build)
+    routes = "routes: [{name: a, target: small, description: x}, {name: b, target: large, description: x}]"
+    config.write_text(f"{MINIMAL}\nentrypoints: [auto]\n{routes}\nintent: {{fallback: b}}\n")
+    printed = " ".join(run("explain", "-c", str(config), "hello").stdout.split())
+
+    assert "match by embedding, score 0.5 against threshold 0.2, level with b, 99% sure" in printed
 
 
 def test_a_refusal_is_explained_and_exits_with_one(config):

@@ -161,6 +161,12 @@ def test_a_path_that_does_not_exist_is_not_looked_for_elsewhere(tmp_path):
         load(str(tmp_path / "absent"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ModelError, match=r"no CUDA device .* device should be cpu, or auto"):
+        load(str(tmp_path), "cuda")
+
+
 def test_sliding_windows_are_refused():
     config = Qwen2Config(
         vocab_size=8,

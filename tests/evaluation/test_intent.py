@@ -11,6 +11,7 @@ from wissel.cli import app
 from wissel.config import parse
 from wissel.core.snapshot import Route
 from wissel.errors import ConfigError
+from wissel.evaluation import intent
 from wissel.evaluation.intent import compare, evaluate, read_rows
 from wissel.evaluation.intent_report import render
 from wissel.evaluation.route_lint import lint
@@ -113,8 +114,12 @@ def test_a_dialogue_of_the_users_turns_alone_is_one_conversation(data):
     ("line", "said"),
     [
         ("{", "data.jsonl:1: should be a JSON object with messages and route or routes"),
-        ('{"messages": []}', "data.jsonl:1: should be"),
-        (row("x", "musci"), 'data.jsonl:1: the configuration has no route "musci"'),
+        ('{"messages": []}', 'data.jsonl:1: should be .*: "route" is missing'),
+        ('{"text": "hi", "route": "music"}', 'data.jsonl:1: should be .*: "messages" is missing'),
+        ('{"messages": [], "route": "music"}', '"messages" has nothing that a user says'),
+        ('{"messages": [{"role": "user", "content": "hi"}], "routes": []}', '"routes" is empty'),
+        ("[1]", "data.jsonl:1: should be .*: its values are of the wrong kind"),
+        (row("x", "musci"), 'data.jsonl:1: the configuration has no route "musci"; did you mean "music"'),
         ("", "has no rows"),
     ],
 )
@@ -154,6 +159,35 @@ def test_warnings_are_printed_beside_the_json(config, data, monkeypatch):
     assert "stage_left_out" in result.stderr
 
 
+AWAY = "fallback: general, classifier: {type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router}"
+DEARER = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router}"
+
+
+def test_a_run_without_any_answer_says_why_and_exits_with_one(config, data):
+    config.write_text(FILE.replace("fallback: general", AWAY))
+    result = CliRunner().invoke(app, ["eval", "-c", str(config), "--data", str(data)])
+
+    assert result.exit_code == 1
+    assert "Cannot connect to host" in " ".join(result.stdout.split())
+
+
+async def test_what_kept_a_dearer_stage_from_answering_is_told(data):
+    stages = f"classifier: {{type: cascade, margin: 1.0, stages: [{{type: embedding}}, {DEARER}]}}"
+    found = await evaluate(parse(FILE.replace("fallback: general", f"fallback: general, {stages}")), data)
+
+    assert (found.failed, found.view()["answered_by"]) == (0, {"embedding": len(ROWS)})
+    assert next(iter(found.troubles)).startswith("stage 2 gave none: http://127.0.0.1:1/v1: Cannot connect")
+
+
+async def test_rows_of_confusions_that_are_not_told_are_counted(data, monkeypatch):
+    monkeypatch.setattr(intent, "PAIRS", 1)
+    data.write_text("\n".join((*ROWS, row("play some jazz", "general"))))
+    found = await evaluate(parse(FILE), data)
+
+    assert (len(found.confusions), found.untold) == (1, 1)
+    assert "and 1 more rows" in render(found)
+
+
 def test_two_results_are_compared_row_by_row(config, data, tmp_path):
     result = CliRunner().invoke(app, ["eval", "-c", str(config), "--data", str(data), "--json"])
     first, second = tmp_path / "a.json", tmp_path / "b.json"
@@ -164,7 +198,7 @@ def test_two_results_are_compared_row_by_row(config, data, tmp_path):
     printed = CliRunner().invoke(app, ["eval", "--compare", str(first), str(second)]).stdout
 
     assert (found.only_first, found.only_second, found.p_value) == (5, 0, 2 / 2**5)
-    assert "right in one only: 5 and 0" in printed
+    assert "right in one only: 5 and 0; McNemar p = 0.0625: the difference may be chance" in printed
 
 
 def test_results_of_different_rows_are_not_compared(config, data, tmp_path):

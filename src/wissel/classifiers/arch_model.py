@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from wissel.classifiers.trie import PROMPT_END, Choice, Trie
 from wissel.errors import ModelError
@@ -150,10 +151,15 @@ def load(source: str, device: Device = "auto", dtype: Dtype = "auto") -> ArchMod
 
     A path never touches the network. Raises ModelError if it is missing, damaged or of a kind that cannot be used.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f'no CUDA device for the model "{source}"; device should be cpu, or auto to take what there is'
+        )
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     local = Path(source).exists()
     if not local and Path(source).is_absolute():
         raise ModelError(f'no model at "{source}"')
+    disable_progress_bar()  # a bar would stand among log lines
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
         model = AutoModelForCausalLM.from_pretrained(

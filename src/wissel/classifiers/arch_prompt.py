@@ -48,6 +48,11 @@ class Profile:
             len(part.encode()) for part in (self.before_routes, self.before_conversation, self.after_conversation)
         )
 
+    @property
+    def least_budget(self) -> int:
+        """The smallest that shows the model something of the conversation."""
+        return self.template_bytes // BYTES_PER_TOKEN + 1
+
     def prompt(self, routes: Iterable[Route], turns: Iterable[Turn]) -> str:
         """The text of the one user message that the model is sent."""
         described = [{"name": route.name, "description": describe(route)} for route in routes]

@@ -25,10 +25,12 @@ from wissel.classifiers.imitation import Imitation, Taught
 from wissel.classifiers.margins import learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, Similarity
 from wissel.classifiers.phrases import Phrasebook, Phrases
+from wissel.classifiers.problems import problems
 from wissel.classifiers.remote import Connections, RemoteRouter
 from wissel.classifiers.static import Immediate, StaticEncoder
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
+from wissel.errors import ConfigError
 
 if TYPE_CHECKING:
     from wissel.classifiers.arch_model import ArchModel
@@ -82,8 +84,10 @@ class Classifiers:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
 
         Weights that this configuration does not name are forgotten. Raises ModelError if a model cannot be had, and
-        ConfigError for a secret.
+        ConfigError for a secret or for what never could be.
         """
+        if wrong := problems(intent):
+            raise ConfigError(wrong)
         plan = _Plan(
             tuple(snapshot.routes.values()),
             intent.threshold,

@@ -11,7 +11,7 @@ nothing but its own answer: the one before it stands.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 
 from wissel.classifiers.base import Classifier
@@ -97,8 +97,8 @@ class Cascade:
             try:
                 async with asyncio.timeout_at(deadline):
                     scores = await stage.classifier.classify(conversation)
-            except (TimeoutError, WorldError):
+            except (TimeoutError, WorldError) as error:
                 # A dearer answer that does not come leaves the cheaper one standing.
-                return scores
+                return replace(scores, detail=f"stage {number + 1} gave none: {str(error) or 'no answer in time'}")
             before = stage
         return scores

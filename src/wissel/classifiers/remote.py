@@ -166,7 +166,9 @@ class RemoteRouter:
                 return answer
             finally:
                 endpoint.in_flight -= 1
-        raise UpstreamError("; ".join(troubles) or "every endpoint failed lately and is left alone for a while")
+        raise UpstreamError(
+            "; ".join(dict.fromkeys(troubles)) or "every endpoint failed lately and is left alone for a while"
+        )
 
     def _pick(self, now: float, tried: Sequence[_Endpoint]) -> _Endpoint | None:
         """Of those that may be asked one not tried yet, if there is one, and the least busy; equals take turns."""

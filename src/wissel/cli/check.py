@@ -75,12 +75,13 @@ async def _notes(config: "Config") -> list[str]:
 
 
 def _checked(path: Path) -> "tuple[Config, Snapshot]":
+    from wissel.classifiers.problems import problems as classifier_problems
     from wissel.config import compile_snapshot, load
     from wissel.quality.serving import router_problems
 
     config = load(path)
     snapshot = compile_snapshot(config)
-    if problems := router_problems(config.tiers):
+    if problems := [*classifier_problems(config.intent), *router_problems(config.tiers)]:
         raise ConfigError(problems)
     return config, snapshot
 

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -11,17 +11,34 @@ from rich.table import Table
 from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json
 from wissel.errors import ConfigError
 
+if TYPE_CHECKING:
+    from wissel.evaluation.intent import Evaluation
+
+_CHANCE: Final = 0.05
+"""A difference that chance makes less often than this is called real."""
+
 
 def evaluate(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="JSONL: messages, and route or routes, a row.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSONL, a row for each turn: "messages" up to it as OpenAI has them, the "route" that is right '
+            '("other" for none) or several "routes", and, where rows are turns of one conversation, its id as '
+            '"conversation".'
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page of HTML with plots.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two saved results instead: is the difference real?")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the configured classifier on labelled conversations, or compare two saved results."""
+    """Measure the configured classifier on labelled conversations, or compare two saved results.
+
+    Whoever gets the fallback route belongs to no other: rows labelled with it and with "other" count as the same.
+    What is late is measured and counts all the same. Exit 1 if no row was answered.
+    """
     if compare is not None:
         _compare(*compare, as_json=as_json)
         return
@@ -31,7 +48,7 @@ def evaluate(
     from wissel.classifiers.export import ensure
     from wissel.config import load
     from wissel.evaluation.intent import evaluate as measure
-    from wissel.evaluation.intent_report import render, summary
+    from wissel.evaluation.intent_report import render
 
     with honest_exits():
         found = asyncio.run(measure(load(config), data, encode=Encoder.load(ensure()).encode))
@@ -40,13 +57,22 @@ def evaluate(
     view = found.view()
     if as_json:
         print_json(view)
-        return
+    else:
+        _show(found, view)
+    raise typer.Exit(1 if found.failed == view["count"] else 0)
+
+
+def _show(found: "Evaluation", view: dict[str, Any]) -> None:
+    from wissel.evaluation.intent_report import summary
+
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in summary(view):
         table.add_row(name, value)
     out.print(table, markup=False, highlight=False)
     for each in found.confusions:
         typer.echo(f'{each.count} of "{each.wanted}" taken for "{each.predicted}": {each.messages[0][:100]!r}')
+    if found.untold:
+        typer.echo(f"and {found.untold} more rows, of rarer confusions")
 
 
 def lint_routes(config: ConfigOption, as_json: JsonOption = False) -> None:
@@ -78,9 +104,10 @@ def _compare(first: Path, second: Path, *, as_json: bool) -> None:
         print_json(dataclasses.asdict(found))
         return
     a, b = found.accuracies
+    verdict = "the difference is real" if found.p_value < _CHANCE else "the difference may be chance"
     typer.echo(
         f"{first}: {a:.4f}\n{second}: {b:.4f}\nright in one only: {found.only_first} and {found.only_second}; "
-        f"McNemar p = {found.p_value:.3g}"
+        f"McNemar p = {found.p_value:.3g}: {verdict if a != b else 'no difference'}"
     )
 
 

@@ -82,11 +82,15 @@ def _show_decision(view: dict[str, Any]) -> None:
 
 
 def _intent_line(intent: dict[str, Any]) -> str:
+    by = f" by {intent['classifier']}" if intent["classifier"] else ""
     score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
-    sure = "" if intent["confidence"] is None else f", {intent['confidence']:.0%} sure"
+    # Nothing that is estimated is certain, whatever rounding makes of it.
+    sure = "" if intent["confidence"] is None else f", {min(99, 100 * intent['confidence']):.0f}% sure"
     second = intent["runner_up"]
     near = f", {second['behind']} ahead of {second['route']}" if second else ""
-    return f"{intent['reason']}{score}{near}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
+    if second and second["behind"] == 0:
+        near = f", level with {second['route']}"
+    return f"{intent['reason']}{by}{score}{near}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
 
 
 def _pin_line(pin: dict[str, Any]) -> str:

@@ -30,11 +30,13 @@ class Scores:
     """The chance that the answer which follows from the scores is right; None where nobody worked it out."""
     staying: float = 0.0
     """What the best route's score owes to the conversation being on that route already."""
+    detail: str = ""
+    """Who was asked as well and could not say, and why."""
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
         """Best first; ties by name, so that the order of routes never matters."""
-        return sorted(self.by_route.items(), key=lambda item: (-item[1], item[0]))
+        return sorted(self.by_route.items(), key=_by_rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,14 @@ def choose_route(scores: Scores | NoScores | Pinned, *, fallback: str) -> Intent
             return Intent(fallback, reason, detail=detail)
         case Pinned(route, header):
             return Intent(route, "pinned", detail=f"by {header}")
-        case Scores(by_route, threshold, classifier, confidence):
-            route, score = max(by_route.items(), key=lambda item: (item[1], item[0]), default=(OTHER, float("-inf")))
+        case Scores(by_route, threshold, classifier, confidence, detail=detail):
+            # The first of the ranking, without sorting.
+            route, score = min(by_route.items(), key=_by_rank, default=(OTHER, float("-inf")))
             if route != OTHER and score >= threshold:
-                return Intent(route, "match", score, by_route, threshold, classifier, confidence=confidence)
-            return Intent(fallback, "other", score, by_route, threshold, classifier, confidence=confidence)
+                return Intent(route, "match", score, by_route, threshold, classifier, detail, confidence)
+            return Intent(fallback, "other", score, by_route, threshold, classifier, detail, confidence)
+
+
+def _by_rank(item: tuple[str, float]) -> tuple[float, str]:
+    name, score = item
+    return -score, name

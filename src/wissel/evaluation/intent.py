@@ -23,6 +23,7 @@ from wissel.classifiers.build import Classifiers
 from wissel.classifiers.encoder import Encode
 from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
+from wissel.config.shapes import suggestion
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn
 from wissel.core.snapshot import Route
@@ -78,7 +79,9 @@ class Answer:
     cpu_ms: float
     """Of all threads of the process."""
     classifier: str
-    """Which one gave it; a cascade has several."""
+    """Which one gave it; a cascade has several. Empty if none did."""
+    trouble: str
+    """What kept a classifier that was asked from answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,25 @@ class Evaluation:
     conversation_accuracy: float | None
     bins: tuple[Bin, ...]
     confusions: tuple[Confusion, ...]
+    """The commonest ones."""
     baselines: Mapping[str, float]
     late: float
-    """The share that took longer than the deadline."""
-    failed: int
+    """The share that took longer than the deadline; their answers count here, where a request gets the fallback."""
+
+    @property
+    def failed(self) -> int:
+        """Rows that no classifier answered."""
+        return sum(not each.classifier for each in self.answers)
+
+    @property
+    def troubles(self) -> Counter[str]:
+        """What kept classifiers from answering, the first first, and of how many rows."""
+        return Counter(each.trouble for each in self.answers if each.trouble)
+
+    @property
+    def untold(self) -> int:
+        """Wrong rows of rarer confusions."""
+        return sum(not each.right for each in self.answers) - sum(each.count for each in self.confusions)
 
     @property
     def accuracy(self) -> float:
@@ -145,9 +163,10 @@ class Evaluation:
             "calibration_error": calibration_error(self.bins),
             "latency_ms": {f"p{share}": percentile(self.milliseconds, share / 100) for share in (50, 90, 99)},
             "cpu_ms": sum(each.cpu_ms for each in self.answers) / len(self.answers),
-            "answered_by": dict(Counter(each.classifier for each in self.answers)),
+            "answered_by": dict(Counter(each.classifier for each in self.answers if each.classifier)),
             "late": self.late,
             "failed": self.failed,
+            "troubles": dict(self.troubles),
             "baselines": dict(self.baselines),
             "routes": {name: asdict(each) for name, each in self.by_route.items()},
             "confusions": [asdict(each) for each in self.confusions],
@@ -172,8 +191,10 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
     known = {*routes, OTHER}
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise ConfigError([f'--data: "{path}" cannot be read: {error}']) from error
+    except OSError as error:
+        raise ConfigError([f'--data: "{path}" cannot be read: {error.strerror}']) from error
+    except ValueError as error:
+        raise ConfigError([f'--data: "{path}" is not UTF-8: {error}']) from error
     rows: list[Row] = []
     said: list[dict[str, str]] = []
     for number, line in enumerate(lines, start=1):
@@ -188,9 +209,10 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
             row = _row(value)
         except (ValueError, LookupError, TypeError, AttributeError, UnreadableError) as error:
             wanted = "should be a JSON object with messages and route or routes"
-            raise ConfigError([f"{path}:{number}: {wanted}: {error or type(error).__name__}"]) from error
+            raise ConfigError([f"{path}:{number}: {wanted}: {_why(error)}"]) from error
         if strange := sorted(row.routes - known):
-            raise ConfigError([f'{path}:{number}: the configuration has no route "{strange[0]}"'])
+            hint = suggestion(strange[0], known)
+            raise ConfigError([f'{path}:{number}: the configuration has no route "{strange[0]}"{hint}'])
         rows.append(row)
     if not rows:
         raise ConfigError([f'--data: "{path}" has no rows'])
@@ -201,10 +223,23 @@ def _row(value: Mapping[str, Any]) -> Row:
     body = json.dumps({"model": "auto", "messages": value["messages"]}).encode()
     request: Request = understand("chat", "/v1/chat/completions", {}, read_body(body))
     routes = frozenset(map(str, value["routes"] if "routes" in value else [value["route"]]))
-    if not routes or not request.conversation.last_user:
-        raise ValueError("no route, or nothing that a user says")
+    if not routes:
+        raise ValueError('"routes" is empty; for what no route serves write "other"')
+    if not request.conversation.last_user:
+        raise ValueError('"messages" has nothing that a user says')
     conversation = value.get("conversation")
     return Row(request.conversation, routes, None if conversation is None else str(conversation))
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a value that was written by somebody else."""
+    match error:
+        case KeyError(args=(name,)):
+            return f'"{name}" is missing'
+        case TypeError() | AttributeError():
+            return "its values are of the wrong kind"
+        case _:
+            return str(error)
 
 
 async def evaluate(config: Config, path: Path, *, encode: Encode | None = None) -> Evaluation:
@@ -218,10 +253,10 @@ async def evaluate(config: Config, path: Path, *, encode: Encode | None = None) 
     try:
         classifier = await classifiers.build(config.intent, snapshot)
         fallback = snapshot.fallback
-        answers, failed = await _answers(classifier, rows, fallback)
+        answers = await _answers(classifier, rows, fallback)
         longer = [row for row in rows if sum(turn.role == "user" for turn in row.conversation.turns) > 1]
         alone = [Row(Conversation((Turn("user", row.conversation.last_user),)), row.routes, row.id) for row in rows]
-        last_turn = (await _answers(classifier, alone, fallback))[0] if longer else answers
+        last_turn = await _answers(classifier, alone, fallback) if longer else answers
     finally:
         await classifiers.close()
     wanted = [each.predicted if each.right else min(row.routes) for row, each in zip(rows, answers, strict=True)]
@@ -241,7 +276,6 @@ async def evaluate(config: Config, path: Path, *, encode: Encode | None = None) 
             "last_turn": sum(each.right for each in last_turn) / len(rows),
         },
         late=sum(each.milliseconds > config.intent.deadline_ms for each in answers) / len(rows),
-        failed=failed,
     )
 
 
@@ -262,25 +296,26 @@ def _saved(path: Path) -> tuple[str, list[bool]]:
         found = cast("dict[str, Any]", json.loads(path.read_text("utf-8")))
         right = [bool(row["right"]) for row in found["rows"]]
         return str(found["data"]), right
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ConfigError([f'--compare: "{path}" should be what `wissel eval --json` printed: {error}']) from error
+    except OSError as error:
+        raise ConfigError([f'--compare: "{path}" cannot be read: {error.strerror}']) from error
+    except (ValueError, LookupError, TypeError) as error:
+        wanted = "should be what `wissel eval --json` printed"
+        raise ConfigError([f'--compare: "{path}" {wanted}: {_why(error)}']) from error
 
 
-async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -> tuple[list[Answer], int]:
+async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -> list[Answer]:
     answers: list[Answer] = []
-    failed = 0
     for row in rows:
         began, worked = perf_counter(), process_time()
         try:
             scores: Scores | NoScores = await classifier.classify(row.conversation)
         except WorldError as error:
             scores = NoScores("failed", str(error))
-            failed += 1
         answers.append(
             _answer(row, scores, fallback, 1000 * (perf_counter() - began), 1000 * (process_time() - worked))
         )
         await asyncio.sleep(0)
-    return answers, failed
+    return answers
 
 
 def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: float, cpu_ms: float) -> Answer:
@@ -294,9 +329,8 @@ def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: fl
     # Of several names for what no route serves, the row's own.
     named = next(iter(accepted & row.routes)) if right and predicted not in row.routes else predicted
     leading = max(intent.scores, key=lambda name: intent.scores[name], default=OTHER) in accepted
-    return Answer(
-        named, right, leading, min(1.0, max(0.0, confidence)), belonging, milliseconds, cpu_ms, intent.classifier
-    )
+    sure = min(1.0, max(0.0, confidence))
+    return Answer(named, right, leading, sure, belonging, milliseconds, cpu_ms, intent.classifier, intent.detail)
 
 
 def _accepted(row: Row, fallback: str) -> frozenset[str]:

@@ -18,6 +18,9 @@ svg text{font:11px system-ui,sans-serif;fill:#55606b}.bar{background:#2f6f9f;hei
 @media(prefers-color-scheme:dark){body{color:#dde3e9;background:#12181e}td,th{border-color:#333d47}}
 """
 
+TROUBLES = 3
+"""That are told in words; the JSON has all."""
+
 Point = tuple[float, float]
 
 
@@ -38,6 +41,7 @@ def render(found: Evaluation) -> str:
         _table(("route", "precision", "recall", "F1", "rows", ""), _routes(view)),
         "<h2>Confusions</h2>",
         _table(("is", "taken for", "rows", "said", "nearest phrases: right, wrong"), _confusions(view)),
+        *([f"<p>and {found.untold} more rows, of rarer confusions</p>"] if found.untold else []),
     ]
     head = f'<meta charset="utf-8"><title>wissel eval</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
@@ -57,16 +61,19 @@ def summary(view: dict[str, Any]) -> list[tuple[str, str]]:
         "later than the deadline": view["late"],
     }
     latency = ", ".join(f"{name} {value:.1f}" for name, value in view["latency_ms"].items())
+    answered = ", ".join(f"{name} {count}" for name, count in view["answered_by"].items())
     return [
         ("rows", str(view["count"])),
         *((name, f"{value:.3f}") for name, value in shares.items() if value is not None),
         ("milliseconds", latency),
+        *([("answered by", answered)] if len(view["answered_by"]) > 1 else []),
         *([("failed", str(view["failed"]))] if view["failed"] else []),
+        *((f"trouble ({count})", what) for what, count in list(view["troubles"].items())[:TROUBLES]),
     ]
 
 
 def _summary(view: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [(escape(name), value) for name, value in summary(view)]
+    return [(escape(name), escape(value)) for name, value in summary(view)]
 
 
 def _routes(view: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -1,0 +1,43 @@
+"""What the `intent` section asks for and cannot have, as far as that shows without loading a model.
+
+    intent section -> problems, each with its place
+
+`wissel check` says them, and a configuration that has any is never served.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wissel.classifiers.arch_prompt import PROFILES
+from wissel.config import model
+
+
+def problems(intent: model.Intent) -> list[str]:
+    """Of the classifier and all its stages; empty if nothing is wrong."""
+    place = "intent.classifier"
+    match intent.classifier:
+        case model.CascadeClassifier(stages=stages):
+            return [each for i, stage in enumerate(stages) for each in _of_stage(stage, f"{place}.stages[{i}]")]
+        case stage:
+            return list(_of_stage(stage, place))
+
+
+def _of_stage(section: model.Classifier, place: str) -> Iterator[str]:
+    if isinstance(section, model.ArchRouterClassifier):
+        yield from _of_weights(section.model, f"{place}.model")
+    if isinstance(section, model.ArchRouterClassifier | model.RemoteClassifier) and section.budget is not None:
+        least = PROFILES[section.profile].least_budget
+        if section.budget < least:
+            yield (
+                f"{place}.budget: should be at least {least}, and is {section.budget}: the instructions of "
+                f'"{section.profile}" take all of it, and nothing of the conversation would be shown'
+            )
+
+
+def _of_weights(source: str, place: str) -> Iterator[str]:
+    path = Path(source)
+    if path.exists():
+        if not (path / "config.json").is_file():
+            yield f'{place}: "{source}" should be a folder with a model\'s config.json, tokenizer and weights'
+    elif path.is_absolute() or source.startswith((".", "~")):
+        yield f'{place}: no model at "{source}"'
