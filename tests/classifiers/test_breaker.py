@@ -21,6 +21,14 @@ def test_a_server_is_asked_until_it_has_failed_often_enough_in_a_row():
     assert not breaker.allows(0.0)
 
 
+def test_only_the_failure_that_opens_it_says_so_and_a_trial_that_fails_opens_it_again():
+    breaker = Breaker(failures=2, cooldown=10.0)
+    opened = [breaker.fail(now) for now in (100.0, 100.0, 100.1)]
+    breaker.enter()
+
+    assert [*opened, breaker.fail(115.0)] == [False, True, False, True]
+
+
 def test_after_the_cooldown_one_request_may_try():
     breaker = broken()
     assert not breaker.allows(109.9)

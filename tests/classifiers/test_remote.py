@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from wissel.classifiers.remote import RemoteRouter
 from wissel.core.intent import OTHER, choose_route
@@ -259,14 +260,16 @@ async def test_endpoints_share_the_load():
     assert (len(one.asked), len(two.asked)) == (2, 2)
 
 
-async def test_an_endpoint_that_keeps_failing_is_left_alone():
+async def test_an_endpoint_that_keeps_failing_is_left_alone_and_the_log_says_so_once():
     broken, sound = Server(Server.fails(500)), Server(CODE)
-    async with served(broken, sound) as router:
-        for number in range(30):
-            await router.classify(Conversation((Turn("user", str(number)),)))
+    with capture_logs() as logs:
+        async with served(broken, sound) as router:
+            for number in range(30):
+                await router.classify(Conversation((Turn("user", str(number)),)))
 
     assert len(broken.asked) == 5
     assert len(sound.asked) == 30
+    assert [(line["event"], "HTTP 500" in line["why"]) for line in logs] == [("endpoint_left_alone", True)]
 
 
 async def test_with_every_endpoint_left_alone_the_answer_is_no_at_once():

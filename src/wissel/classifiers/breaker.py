@@ -32,11 +32,15 @@ class Breaker:
         self._failed = 0
         self._trying = False
 
-    def fail(self, now: float) -> None:
+    def fail(self, now: float) -> bool:
+        """True if this is what opens it; it stays open for what was on its way all the same."""
+        was_open = self._failed >= self.failures and not self._trying
         self._failed += 1
         self._trying = False
-        if self._failed >= self.failures:
-            self._closed_from = now + self.cooldown
+        if self._failed < self.failures:
+            return False
+        self._closed_from = now + self.cooldown
+        return not was_open
 
     def leave(self) -> None:
         """The request was given up by its caller, which says nothing of the server."""

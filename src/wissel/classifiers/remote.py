@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import aiohttp
+import structlog
 
 from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, read_answer
 from wissel.classifiers.breaker import Breaker
@@ -28,6 +29,8 @@ from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
 from wissel.errors import UpstreamError
+
+log = structlog.get_logger(__name__)
 
 CLASSIFIER = "remote"
 Guide = Literal["json_schema", "choice", "guided_choice", "regex", "grammar", "none"]
@@ -52,6 +55,12 @@ class _Endpoint:
     in_flight: int = 0
     refused: int = 0
     """How many of the extras, dearest first, it has refused."""
+
+    def failed(self, why: str, now: float) -> str:
+        """Counts it, and returns `why`; the log has it when nobody asks the server any more, not for every request."""
+        if self.breaker.fail(now):
+            log.warning("endpoint_left_alone", seconds=self.breaker.cooldown, why=why)
+        return why
 
 
 class Connections:
@@ -153,11 +162,9 @@ class RemoteRouter:
                 async with asyncio.timeout((deadline - clock()) / sharers):
                     answer = await self._attempt(endpoint, body)
             except TimeoutError:
-                endpoint.breaker.fail(clock())
-                troubles.append(f"{endpoint.url}: no answer in time")
+                troubles.append(endpoint.failed(f"{endpoint.url}: no answer in time", clock()))
             except UpstreamError as error:
-                endpoint.breaker.fail(clock())
-                troubles.append(str(error))
+                troubles.append(endpoint.failed(str(error), clock()))
             except asyncio.CancelledError:
                 endpoint.breaker.leave()
                 raise
