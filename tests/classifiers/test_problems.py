@@ -57,6 +57,13 @@ def test_a_budget_that_leaves_no_room_for_a_conversation_is_told():
     assert problem.startswith(f"intent.classifier.budget: should be at least {least}, and is {least - 1}")
 
 
+def test_a_timeout_that_no_request_waits_for_is_told():
+    (problem,) = of(REMOTE.replace("budget: BUDGET", "timeout_ms: 150"))
+
+    assert problem.startswith("intent.classifier.timeout_ms: should be less than intent.deadline_ms, 150, and is 150")
+    assert of(REMOTE.replace("budget: BUDGET", "timeout_ms: 149")) == []
+
+
 async def test_what_has_problems_is_not_built():
     read = config(REMOTE.replace("BUDGET", "1"))
 

@@ -295,6 +295,18 @@ async def test_a_caller_that_gives_up_is_not_the_endpoints_failure():
         assert (await router.classify(HI)).ranking[0][0] == "code"
 
 
+async def test_a_caller_that_gives_up_late_has_found_the_endpoint_slow():
+    server = Server(Server.hangs)
+    async with served(server, timeout=0.06) as router:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await router.classify(HI)
+
+        with pytest.raises(UpstreamError, match="left alone"):
+            await router.classify(HI)
+
+
 async def test_an_endless_answer_is_cut_off():
     async def floods(request):
         return web.Response(body=b"x" * (2 << 20))

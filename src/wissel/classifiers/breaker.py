@@ -43,5 +43,5 @@ class Breaker:
         return not was_open
 
     def leave(self) -> None:
-        """The request was given up by its caller, which says nothing of the server."""
+        """The request was given up by its caller before that says anything of the server."""
         self._trying = False

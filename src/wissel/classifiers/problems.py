@@ -17,14 +17,20 @@ def problems(intent: model.Intent) -> list[str]:
     place = "intent.classifier"
     match intent.classifier:
         case model.CascadeClassifier(stages=stages):
-            return [each for i, stage in enumerate(stages) for each in _of_stage(stage, f"{place}.stages[{i}]")]
+            placed = [(stage, f"{place}.stages[{i}]") for i, stage in enumerate(stages)]
         case stage:
-            return list(_of_stage(stage, place))
+            placed = [(stage, place)]
+    return [each for stage, at in placed for each in _of_stage(stage, at, intent.deadline_ms)]
 
 
-def _of_stage(section: model.Classifier, place: str) -> Iterator[str]:
+def _of_stage(section: model.Classifier, place: str, deadline_ms: int) -> Iterator[str]:
     if isinstance(section, model.ArchRouterClassifier):
         yield from _of_weights(section.model, f"{place}.model")
+    if isinstance(section, model.RemoteClassifier) and section.timeout_ms and section.timeout_ms >= deadline_ms:
+        yield (
+            f"{place}.timeout_ms: should be less than intent.deadline_ms, {deadline_ms}, and is {section.timeout_ms}: "
+            "no request waits for what comes later"
+        )
     if isinstance(section, model.ArchRouterClassifier | model.RemoteClassifier) and section.budget is not None:
         least = PROFILES[section.profile].least_budget
         if section.budget < least:

@@ -42,6 +42,8 @@ MAX_ANSWER_BYTES = 1 << 20
 MAX_ANSWER_TOKENS = 64
 ALTERNATIVES = 20
 """Tokens beside the written one whose log-probabilities are asked for: the most that OpenAI's protocol allows."""
+PATIENCE = 0.5
+"""A caller that gives up after this part of an attempt's time has found the server slow; before, it says nothing."""
 CONNECTIONS = 64
 """Kept per endpoint; requests beyond them wait for one."""
 
@@ -158,15 +160,21 @@ class RemoteRouter:
             tried.append(endpoint)
             endpoint.in_flight += 1
             endpoint.breaker.enter()
+            began = clock()
+            share = (deadline - began) / sharers
             try:
-                async with asyncio.timeout((deadline - clock()) / sharers):
+                async with asyncio.timeout(share):
                     answer = await self._attempt(endpoint, body)
             except TimeoutError:
                 troubles.append(endpoint.failed(f"{endpoint.url}: no answer in time", clock()))
             except UpstreamError as error:
                 troubles.append(endpoint.failed(str(error), clock()))
             except asyncio.CancelledError:
-                endpoint.breaker.leave()
+                if clock() - began < PATIENCE * share:
+                    endpoint.breaker.leave()
+                else:
+                    # A cascade's deadline comes before ours, as time went into its stages before.
+                    endpoint.failed(f"{endpoint.url}: no answer in the time of its caller", clock())
                 raise
             else:
                 endpoint.breaker.succeed()

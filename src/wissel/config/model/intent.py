@@ -79,7 +79,7 @@ class RemoteClassifier(Section):
     """How the servers are held to the legal answers: json_schema is OpenAI's own way, choice is vLLM's (guided_choice
     before 0.11), regex SGLang's, grammar llama.cpp's."""
     timeout_ms: Annotated[int, Field(gt=0, le=60_000)] | None = None
-    """Milliseconds for all attempts together; a little under `intent.deadline_ms` if not given."""
+    """Milliseconds for all attempts together, less than `intent.deadline_ms`; a little under it if not given."""
     attempts: Annotated[int, Field(gt=0, le=10)] = 2
     """Endpoints that are asked before it gives up."""
 
