@@ -93,11 +93,20 @@ def test_a_named_target_is_explained_without_any_model_weights(config):
     assert (told["split"], told["key"]) == ("ab", {"source": "header:x-session-id", "value": "s"})
 
 
+ROUTED = f"""{MINIMAL}
+entrypoints: [auto]
+routes: [{{name: a, target: small, description: x}}, {{name: b, target: large, description: x}}]
+intent: {{fallback: b}}
+"""
+
+
 class Undecided:
     """A classifier that finds two routes equally good, and is as good as certain."""
 
+    threshold = 0.2
+
     def recall(self, conversation):
-        return Scores({"b": 0.5, "a": 0.5}, 0.2, "embedding", 0.999)
+        return Scores({"b": 0.5, "a": 0.5}, self.threshold, "embedding", 0.999)
 
 
 def test_a_tie_is_told_with_who_answered_and_never_as_certain(config, monkeypatch):
@@ -105,11 +114,22 @@ def test_a_tie_is_told_with_who_answered_and_never_as_certain(config, monkeypatc
         return Undecided()
 
     monkeypatch.setattr(Classifiers, "build", build)
-    routes = "routes: [{name: a, target: small, description: x}, {name: b, target: large, description: x}]"
-    config.write_text(f"{MINIMAL}\nentrypoints: [auto]\n{routes}\nintent: {{fallback: b}}\n")
+    config.write_text(ROUTED)
     printed = " ".join(run("explain", "-c", str(config), "hello").stdout.split())
 
     assert "match by embedding, score 0.5 against threshold 0.2, level with b, 99% sure" in printed
+
+
+def test_a_best_score_below_the_threshold_is_not_taken_for_the_fallbacks(config, monkeypatch):
+    async def build(*_):
+        return Undecided()
+
+    monkeypatch.setattr(Undecided, "threshold", 0.6)
+    monkeypatch.setattr(Classifiers, "build", build)
+    config.write_text(ROUTED)
+    printed = " ".join(run("explain", "-c", str(config), "hello").stdout.split())
+
+    assert "other by embedding, the best score 0.5 is below threshold 0.6, 99% sure" in printed
 
 
 def test_a_refusal_is_explained_and_exits_with_one(config):

@@ -133,9 +133,11 @@ def test_a_bad_row_is_named_with_its_line(data, line, said):
 async def test_the_report_needs_nothing_else(data):
     data.write_text("\n".join((*ROWS, row("<script> put on", "translate"))))
 
-    page = render(await evaluate(parse(FILE), data))
+    found = await evaluate(parse(FILE), data)
+    page = render(found)
 
     assert page.count("<svg") == 3
+    assert f"of {max(found.milliseconds):.1f} ms</text>" in page
     assert "&lt;script&gt;" in page
     assert not any(word in page for word in ("<script", "http", "nan"))
 

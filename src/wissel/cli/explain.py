@@ -83,14 +83,25 @@ def _show_decision(view: dict[str, Any]) -> None:
 
 def _intent_line(intent: dict[str, Any]) -> str:
     by = f" by {intent['classifier']}" if intent["classifier"] else ""
-    score = "" if intent["score"] is None else f", score {intent['score']} against threshold {intent['threshold']}"
     # Nothing that is estimated is certain, whatever rounding makes of it.
     sure = "" if intent["confidence"] is None else f", {min(99, 100 * intent['confidence']):.0f}% sure"
-    second = intent["runner_up"]
-    near = f", {second['behind']} ahead of {second['route']}" if second else ""
-    if second and second["behind"] == 0:
-        near = f", level with {second['route']}"
-    return f"{intent['reason']}{by}{score}{near}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
+    return f"{intent['reason']}{by}{_score_words(intent)}{sure}{': ' + intent['detail'] if intent['detail'] else ''}"
+
+
+def _score_words(intent: dict[str, Any]) -> str:
+    score, threshold, second = intent["score"], intent["threshold"], intent["runner_up"]
+    if score is None:
+        return ""
+    if score < threshold:
+        return f", the best score {score} is below threshold {threshold}"
+    near = ""
+    if second is not None:
+        near = (
+            f", {second['behind']} ahead of {second['route']}"
+            if second["behind"]
+            else f", level with {second['route']}"
+        )
+    return f", score {score} against threshold {threshold}{near}"
 
 
 def _pin_line(pin: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def render(found: Evaluation) -> str:
     view = found.view()
     plots = [
         _plot("How sure, and how often right", "confidence", "accuracy", _reliability(found), dots=True),
-        _plot("Milliseconds a row (log scale)", "share of rows", "ms, of the slowest", _latency(found)),
+        _plot("How long rows took", "share of rows", f"of {max(found.milliseconds):.1f} ms", _latency(found)),
     ]
     if all(found.other_scores):
         plots.insert(1, _plot("Finding what belongs to no route", "false alarms", "found", _roc(found)))
