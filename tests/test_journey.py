@@ -330,6 +330,7 @@ async def test_a_pinned_session_keeps_its_route_and_no_rule_is_skipped(stage):
     assert refused == ["403", "chatty"]
     assert (told["route"], told["intent"]["reason"], told["pin"]["keep_seconds"]) == ("code", "pinned", 1800)
     assert 'wissel_intents_total{reason="pinned",route="code"} 2.0' in page
+    assert 'wissel_intents_total{classifier="embedding",reason="match",route="code"}' in page
     await until(lambda: ("code", "pinned") in logged())
 
 

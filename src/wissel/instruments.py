@@ -56,7 +56,7 @@ class Instruments:
         )
         self.intents: Final = meter.counter(
             "wissel.intents",
-            description="requests routed by intent, by route and reason: match, pinned, other and more",
+            description="requests routed by intent, by route, reason (match, pinned, other and more) and who answered",
         )
         self.confidence: Final = meter.histogram(
             "wissel.classify.confidence",

@@ -121,7 +121,8 @@ class Telemetry:
                         },
                     )
                 if (intent := decision.intent) is not None:
-                    self._count.intents.add(1, {"route": intent.route, "reason": intent.reason})
+                    stage = {"classifier": intent.classifier} if intent.classifier else {}
+                    self._count.intents.add(1, {"route": intent.route, "reason": intent.reason, **stage})
                     if intent.score is not None:
                         self._count.confidence.record(intent.score, {"route": intent.route, "result": intent.reason})
             case Passed():
