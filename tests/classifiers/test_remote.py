@@ -166,13 +166,21 @@ async def test_log_probabilities_become_probabilities():
     assert scores.by_route == pytest.approx({"code": 0.731, "travel": 0.269, OTHER: 0.0}, abs=1e-3)
 
 
-@pytest.mark.parametrize(("said", "kind"), [("poetry", "unknown"), ("I cannot say.", "unreadable"), ("", "other")])
-async def test_an_answer_that_is_no_route_is_other_and_counted(said, kind):
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        ("poetry", "unknown", "the router model named no route of ours"),
+        ("I cannot say.", "unreadable", "the router model's answer names nothing"),
+        ("", "other", ""),
+    ],
+)
+async def test_an_answer_that_is_no_route_is_other_and_counted_and_told(said, kind, told):
     async with served(Server(Server.says(said))) as router:
         scores = await router.classify(HI)
 
         assert scores.ranking[0] == (OTHER, 1.0)
         assert router.readings == {kind: 1}
+        assert scores.detail == told
 
 
 async def test_a_server_that_refuses_an_extra_is_asked_without_it_from_then_on():

@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 import aiohttp
 import structlog
 
-from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, read_answer
+from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, ReadKind, read_answer
 from wissel.classifiers.breaker import Breaker
 from wissel.classifiers.memory import Memory
 from wissel.classifiers.odds import Step, spread, with_leader
@@ -42,6 +42,11 @@ MAX_ANSWER_BYTES = 1 << 20
 MAX_ANSWER_TOKENS = 64
 ALTERNATIVES = 20
 """Tokens beside the written one whose log-probabilities are asked for: the most that OpenAI's protocol allows."""
+MISREAD: Mapping[ReadKind, str] = {
+    "unknown": "the router model named no route of ours",
+    "unreadable": "the router model's answer names nothing",
+}
+"""What is told of such an answer; not the answer, in which the prompt may stand."""
 PATIENCE = 0.5
 """A caller that gives up after this part of an attempt's time has found the server slow; before, it says nothing."""
 CONNECTIONS = 64
@@ -226,7 +231,8 @@ class RemoteRouter:
         self.readings[reading.kind] += 1
         certain = {name: float(name == reading.route) for name in self._answers}
         told = spread(self._answers, answer.steps) if reading.kind in {"route", "other"} else None
-        return Scores(with_leader(told or certain, reading.route), self._threshold, CLASSIFIER)
+        scores = with_leader(told or certain, reading.route)
+        return Scores(scores, self._threshold, CLASSIFIER, detail=MISREAD.get(reading.kind, ""))
 
 
 @dataclass(frozen=True, slots=True)
