@@ -7,7 +7,7 @@ the beginning of a prompt to compute, weights that were not named before.
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -95,7 +95,7 @@ class Classifiers:
             classifier_keys(intent, self._environ),
         )
         classifier = await self._build(intent.classifier, plan)
-        named = {_weights(each) for each in _stages(intent.classifier) if isinstance(each, model.ArchRouterClassifier)}
+        named = {_weights(each) for _, each in intent.stages if isinstance(each, model.ArchRouterClassifier)}
         self._models = {weights: found for weights, found in self._models.items() if weights in named}
         return classifier
 
@@ -168,7 +168,7 @@ class Classifiers:
         dearer: Classifier | None = None
         for each, classifier in zip(reversed(section.stages), reversed(classifiers), strict=True):
             margin = _margin(classifier, dearer, section.margin)
-            if dearer is not None and margin == float("inf"):
+            if margin == float("inf"):
                 log.warning("stage_left_out", stage=each.type, why="no examples, or too few, show where it is right")
                 continue
             # A static stage is there to spare milliseconds, not to shield what comes after it.
@@ -191,10 +191,6 @@ class Sentences:
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         return (await self._batcher.encode(texts))[:, :DIMENSIONS]
-
-
-def _stages(section: model.Classifier) -> Iterable[model.Classifier]:
-    return section.stages if isinstance(section, model.CascadeClassifier) else (section,)
 
 
 def _weights(section: model.ArchRouterClassifier) -> _Weights:

@@ -154,9 +154,7 @@ class EmbeddingClassifier:
     def recall(self, conversation: Conversation) -> Scores | None:
         """The scores, if every turn that matters was encoded lately."""
         exchanges = exchanges_of(conversation)
-        if not exchanges:
-            return Scores({}, self.threshold, self._name)
-        if (known := self._answered.get(exchanges)) is not None:
+        if (known := self._known(exchanges)) is not None:
             return known
         texts = texts_of(exchanges)
         vectors = self._reader.recall(texts)
@@ -165,13 +163,15 @@ class EmbeddingClassifier:
     async def classify(self, conversation: Conversation) -> Scores:
         """The scores. Raises OverloadError if too many others wait, ModelError if the model fails."""
         exchanges = exchanges_of(conversation)
-        if not exchanges:
-            return Scores({}, self.threshold, self._name)
-        if (known := self._answered.get(exchanges)) is not None:
+        if (known := self._known(exchanges)) is not None:
             return known
         texts = texts_of(exchanges)
         vectors = await self._reader.encode(texts)
         return self._remember(exchanges, self._score(exchanges, texts, vectors))
+
+    def _known(self, exchanges: tuple[Exchange, ...]) -> Scores | None:
+        """The scores that need no vectors."""
+        return self._answered.get(exchanges) if exchanges else Scores({}, self.threshold, self._name)
 
     def _remember(self, exchanges: tuple[Exchange, ...], scores: Scores) -> Scores:
         if len(self._answered) >= ANSWERS:

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Vectors
+from wissel.classifiers.phrases import Ints, partings
 from wissel.classifiers.words import Words
 
 Floats = NDArray[np.floating]
-Ints = NDArray[np.intp]
 
 MIN_EXAMPLES = 4
 """Examples that a route must have, on average, before a head is tried."""
@@ -122,13 +122,11 @@ def fit_head(
     logits = np.zeros((len(judged), routes), np.float32)
     folds: list[tuple[Floats, Floats]] = []
     start = np.zeros((vectors.shape[1] + 1) * routes, np.float32)
-    for part in range(int(parts.max()) + 1):
-        held = judged[parts == part]
-        kept = np.setdiff1d(np.arange(len(vectors)), held)
+    for held, kept in partings(judged, parts, len(vectors)):
         towards = _towards(vectors[kept], owners[kept], routes)
         start = _fit(vectors[kept], owners[kept], towards, np.zeros_like(start))
         folds.append(_unpack(towards, start))
-        logits[parts == part] = vectors[held] @ folds[-1][0] + folds[-1][1]
+        logits[held] = vectors[judged[held]] @ folds[-1][0] + folds[-1][1]
     truth = owners[judged]
     alone = cosines.argmax(axis=1) == truth
     rights = [(cosines + gain * logits).argmax(axis=1) == truth for gain in GAINS]

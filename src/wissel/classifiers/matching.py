@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wissel.classifiers.calibration import learn_temperature
 from wissel.classifiers.encoder import DIMENSIONS, Vectors
 from wissel.classifiers.head import Head, HeadFit, fit_head
-from wissel.classifiers.phrases import Phrasebook, Phrases
+from wissel.classifiers.phrases import Ints, Phrasebook, Phrases, partings
 from wissel.classifiers.threshold import blend, centroid_of, threshold_from, without_themselves
 
 Floats = NDArray[np.floating]
@@ -32,11 +32,11 @@ class Lessons:
     temperature: float
     scores: Floats
     """Of the examples that are judged, (n, routes), each scored as if it were none."""
-    truth: NDArray[np.intp]
+    truth: Ints
     """Whose each of them is."""
 
     @staticmethod
-    def of(scores: Floats, truth: NDArray[np.intp]) -> "Lessons":
+    def of(scores: Floats, truth: Ints) -> "Lessons":
         threshold = threshold_from(scores[np.arange(len(truth)), truth])
         return Lessons(threshold, learn_temperature(scores, truth, threshold), scores, truth)
 
@@ -87,15 +87,13 @@ class Similarity:
         """Each phrase as if it were a message: (phrases, routes)."""
         return self._comparison.scores_of_phrases(self._details_of_phrases())
 
-    def without_parts(self) -> Iterable[tuple[NDArray[np.intp], NDArray[np.intp], Floats]]:
+    def without_parts(self) -> Iterable[tuple[Ints, Ints, Floats]]:
         """By parts of the examples that are judged: their rows, all others, and what the others score without them."""
-        details, judged, parts = self._details_of_phrases(), self.phrases.judged, self.phrases.parts
-        for part in range(int(parts.max(initial=-1)) + 1):
-            held = judged[parts == part]
-            kept = np.setdiff1d(np.arange(len(details)), held)
-            head = self._folds[part] if self._folds else None
+        details, judged = self._details_of_phrases(), self.phrases.judged
+        parted = list(partings(judged, self.phrases.parts, len(details)))
+        for (held, kept), head in zip(parted, self._folds or [None] * len(parted), strict=True):
             rest = _Comparison(self._comparison.vectors[kept], self.phrases.owners[kept], head)
-            yield held, kept, rest.scores_of_phrases(details[kept])
+            yield judged[held], kept, rest.scores_of_phrases(details[kept])
 
     def _details_of_phrases(self) -> Vectors:
         texts = self.phrases.texts
@@ -105,7 +103,7 @@ class Similarity:
 class _Comparison:
     """With some of the phrases."""
 
-    def __init__(self, vectors: Vectors, owners: NDArray[np.intp], head: Head | None) -> None:
+    def __init__(self, vectors: Vectors, owners: Ints, head: Head | None) -> None:
         """Every route has a phrase, and they come route by route."""
         self.vectors = vectors
         self._head = head

@@ -1,6 +1,6 @@
 """What describes routes: short phrases and examples, in a fixed order, and the vectors of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -13,6 +13,7 @@ from wissel.classifiers.threshold import MIN_OTHERS
 from wissel.core.snapshot import Route
 
 Ints = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 Learned = TypeVar("Learned")
 
 MOST_JUDGED = 3000
@@ -27,6 +28,13 @@ def phrases_of(route: Route) -> tuple[str, ...]:
     name = route.name.replace("_", " ").replace("-", " ")
     both = f"{route.action} {route.domain}" if route.action and route.domain else ""
     return tuple(dict.fromkeys(filter(None, (name, route.domain, route.action, both, route.description))))
+
+
+def partings(judged: Ints, parts: Ints, rows: int) -> Iterator[tuple[Bools, Ints]]:
+    """By part: which of the rows `judged` are in it, and which of all `rows` are not."""
+    for part in range(int(parts.max(initial=-1)) + 1):
+        held = parts == part
+        yield held, np.setdiff1d(np.arange(rows), judged[held])
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,7 @@ from wissel.config import model
 
 def problems(intent: model.Intent) -> list[str]:
     """Of the classifier and all its stages; empty if nothing is wrong."""
-    place = "intent.classifier"
-    match intent.classifier:
-        case model.CascadeClassifier(stages=stages):
-            placed = [(stage, f"{place}.stages[{i}]") for i, stage in enumerate(stages)]
-        case stage:
-            placed = [(stage, place)]
-    return [each for stage, at in placed for each in _of_stage(stage, at, intent.deadline_ms)]
+    return [each for place, stage in intent.stages for each in _of_stage(stage, place, intent.deadline_ms)]
 
 
 def _of_stage(section: model.Classifier, place: str, deadline_ms: int) -> Iterator[str]:

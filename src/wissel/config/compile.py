@@ -53,7 +53,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     secrets.find("admin.token", config.admin.token)
     secrets.find("admin.viewer_token", config.admin.viewer_token)
     secrets.find("redis.url", config.redis.url if isinstance(config.redis, model.Redis) else None)
-    for place, secret in _classifier_secrets(config.intent.classifier):
+    for place, secret in _classifier_secrets(config.intent):
         secrets.find(place, secret)
     models = {each.name: _model(each, f"models[{at}]", secrets) for at, each in enumerate(config.models)}
     if secrets.problems:
@@ -127,23 +127,18 @@ def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> 
 def classifier_keys(intent: model.Intent, environ: Mapping[str, str] = os.environ) -> dict[model.Secret, str]:
     """The API keys of the remote classifiers, by where they are kept. Raises ConfigError."""
     secrets = _Secrets(environ)
-    found = {secret: secrets.find(place, secret) for place, secret in _classifier_secrets(intent.classifier)}
+    found = {secret: secrets.find(place, secret) for place, secret in _classifier_secrets(intent)}
     if secrets.problems:
         raise ConfigError(secrets.problems)
     return {secret: key for secret, key in found.items() if key is not None}
 
 
-def _classifier_secrets(
-    classifier: model.Classifier, place: str = "intent.classifier"
-) -> list[tuple[str, model.Secret]]:
-    match classifier:
-        case model.CascadeClassifier():
-            stages = enumerate(classifier.stages)
-            return [each for at, stage in stages for each in _classifier_secrets(stage, f"{place}.stages[{at}]")]
-        case model.RemoteClassifier() if classifier.api_key is not None:
-            return [(f"{place}.api_key", classifier.api_key)]
-        case _:
-            return []
+def _classifier_secrets(intent: model.Intent) -> list[tuple[str, model.Secret]]:
+    return [
+        (f"{place}.api_key", stage.api_key)
+        for place, stage in intent.stages
+        if isinstance(stage, model.RemoteClassifier) and stage.api_key is not None
+    ]
 
 
 def _fetch(place: str, secret: model.Secret | None, environ: Mapping[str, str]) -> str | None:

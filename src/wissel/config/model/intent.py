@@ -154,6 +154,14 @@ class Intent(Section):
     """Where sessions keep their route; without it each conversation stays on its own unless another is clearly
     better."""
 
+    @property
+    def stages(self) -> tuple[tuple[str, Classifier], ...]:
+        """Every classifier that is asked, with its place in the file: a cascade's, or the only one."""
+        place = "intent.classifier"
+        if isinstance(self.classifier, CascadeClassifier):
+            return tuple((f"{place}.stages[{at}]", stage) for at, stage in enumerate(self.classifier.stages))
+        return ((place, self.classifier),)
+
 
 class Route(Section):
     """An intent in your words, and what serves it."""
