@@ -33,18 +33,18 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 bench: .venv/ready
-	$(BIN)/python -m wissel.evaluation.bench_classify
-	$(BIN)/python -m wissel.evaluation.bench_path
-	$(BIN)/python -m wissel.evaluation.bench_decision
-	$(BIN)/python -m wissel.evaluation.bench_start
-	$(BIN)/python -m wissel.evaluation.bench_limits
-	$(BIN)/python -m wissel.evaluation.bench_telemetry
+	$(BIN)/python -m tests.bench.classify
+	$(BIN)/python -m tests.bench.path
+	$(BIN)/python -m tests.bench.decision
+	$(BIN)/python -m tests.bench.start
+	$(BIN)/python -m tests.bench.limits
+	$(BIN)/python -m tests.bench.telemetry
 
 soak: .venv/ready
-	$(BIN)/python -m wissel.evaluation.soak --duration $(DURATION)
+	$(BIN)/python -m tests.bench.soak --duration $(DURATION)
 
 bench-rollout: .venv/ready
-	$(BIN)/python -m wissel.evaluation.rollouts
+	$(BIN)/python -m tests.bench.rollouts
 
 clean:
 	rm -rf .venv

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from wissel.core.delivery import Pause, RolloutSpec, SetWeight
-from wissel.core.evidence import Arm, Evidence, Observed, Sample
-from wissel.core.histogram import Histogram
-from wissel.core.metrics import AnalysisSpec, Comparison, Metric
-from wissel.core.rollout import Rollout, advance, begin
+from wissel.core.rollouts.evidence import Arm, Evidence, Observed, Sample
+from wissel.core.rollouts.histogram import Histogram
+from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Metric
+from wissel.core.rollouts.rollout import Rollout, advance, begin
+from wissel.core.rollouts.spec import Pause, RolloutSpec, SetWeight
 
 
 def sample(count: float, total: float, squares: float | None = None) -> Sample:

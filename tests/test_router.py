@@ -17,7 +17,7 @@ from wissel.core.snapshot import Limit, Passthrough, Price, Rate
 from wissel.router import Router
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter
-from wissel.telemetry import Telemetry
+from wissel.telemetry.counting import Telemetry
 
 ada = Principal("ada", frozenset({"eng"}))
 ONE = Rate(1, 86_400)

@@ -36,15 +36,15 @@ from wissel.core.limits import (
 from wissel.core.outcome import Outcome
 from wissel.core.pin import Pins, pin_of
 from wissel.core.policy import ByIntent, Named, admit, decide, list_models, pass_through, tier_for
-from wissel.core.quota import exceeded, uncounted
+from wissel.core.refusals import exceeded, uncounted
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
 from wissel.core.snapshot import OnStoreFailure, Snapshot
 from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
-from wissel.quality.serving import Grader
-from wissel.telemetry import Telemetry
-from wissel.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
+from wissel.telemetry.counting import Telemetry
+from wissel.telemetry.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
+from wissel.tiers.grading import Grader
 
 log = structlog.get_logger(__name__)
 

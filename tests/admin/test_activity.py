@@ -9,7 +9,7 @@ from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome, Usage
 from wissel.core.split import KeySource, TargetingKey
 from wissel.core.tier import Budget, Graded, Thresholds, Tier
-from wissel.telemetry import RECENT, Telemetry
+from wissel.telemetry.counting import RECENT, Telemetry
 
 ROUTED = Routed(
     model("small"),

@@ -15,7 +15,7 @@ from wissel.core.intent import Scores
 from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
 from wissel.router import Router
-from wissel.telemetry import Telemetry
+from wissel.telemetry.counting import Telemetry
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -35,7 +35,7 @@ from wissel.core.snapshot import Snapshot
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
 from wissel.router import Router
-from wissel.telemetry import Telemetry
+from wissel.telemetry.counting import Telemetry
 
 FILES = {each.name for each in files("wissel.admin.console").iterdir() if not each.name.startswith("__")}
 TOKEN = "t0ken"

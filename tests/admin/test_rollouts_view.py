@@ -2,11 +2,11 @@ from typing import Any
 
 from rollout_factories import a_spec, an_analysis, begun, evidence
 from wissel.admin.rollouts import standing_view
-from wissel.controller import Standing
-from wissel.core.analysis import Analysis, look
-from wissel.core.delivery import Delivery
-from wissel.core.evidence import Missing
-from wissel.core.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.analysis import Analysis, look
+from wissel.core.rollouts.evidence import Missing
+from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.spec import Delivery
+from wissel.rollouts.controller import Standing
 
 SPEC = a_spec(
     analysis=an_analysis(

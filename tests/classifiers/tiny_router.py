@@ -4,13 +4,13 @@ import functools
 import random
 
 import torch
+from tests.bench.arch import stand_in_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from wissel.classifiers.arch_model import ArchModel
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
-from wissel.evaluation.bench_arch import stand_in_tokenizer
 
 ROUTES = (
     Route("code_generation", "m", "Generating new code snippets, functions, or boilerplate"),

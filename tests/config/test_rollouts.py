@@ -4,10 +4,10 @@ import pytest
 
 from wissel.config import compile_rollouts, compile_snapshot, parse
 from wissel.core.access import HeaderMatch
-from wissel.core.arms import apply
-from wissel.core.delivery import AnalysisStep, Pause, SetWeight
-from wissel.core.metrics import Comparison, Guard, Limit
-from wissel.core.rollout import Rollout
+from wissel.core.rollouts.arms import apply
+from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.rollout import Rollout
+from wissel.core.rollouts.spec import AnalysisStep, Pause, SetWeight
 from wissel.core.split import Match, Variant
 from wissel.errors import ConfigError
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from real import needs_encoder, needs_envoy, needs_redis
-from wissel.background import beside
 from wissel.cli.serve import has_screen
 from wissel.demo import live
 from wissel.demo.delivery import EXPECTED, standings
 from wissel.demo.live import Question, go_on
 from wissel.demo.stage import running_stage
 from wissel.demo.story import ENGINEERING
+from wissel.runtime.background import beside
 
 
 @pytest.mark.slow

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.bench.cross_validation import beside, cached, change_of_traffic, cross_validate, folds
+from tests.bench.quality import budgets, lines, tables
 from typer.testing import CliRunner
 
-from quality.world import EASY, battles, encode, rows, write
+from tiers.world import EASY, battles, encode, rows, write
 from wissel.cli import app
 from wissel.core.tier import Tier
-from wissel.evaluation.bench_quality import budgets, lines, tables
-from wissel.evaluation.quality import beside, cached, change_of_traffic, cross_validate, folds
 from wissel.evaluation.quality_report import assess, hold, page, play
-from wissel.quality import artifact
-from wissel.quality.data import Source
-from wissel.quality.train import Recipe, train
+from wissel.tiers import artifact
+from wissel.tiers.data import Source
+from wissel.tiers.train import Recipe, train
 
 
 @pytest.fixture(scope="module")

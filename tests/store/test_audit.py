@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from wissel.core.analysis import Reading, Verdict
-from wissel.core.rollout import Event, Rollout
+from wissel.core.rollouts.analysis import Reading, Verdict
+from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.store.audit import Audit, entry_of, subject_of, words_of
 from wissel.store.base import Entry
 from wissel.store.connection import Connection

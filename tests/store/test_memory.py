@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rollout_factories import a_spec, begun, evidence
-from wissel.core.rollout import Rollout, advance
+from wissel.core.rollouts.rollout import Rollout, advance
 from wissel.store import memory as memory_module
 from wissel.store.memory import Memory
 

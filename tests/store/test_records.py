@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from redis_server import RedisServer
-from wissel.core.rollout import Event, Rollout
+from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.errors import StoreError
 from wissel.store.audit import Audit, entry_of
 from wissel.store.base import Absent, Conflict, Fenced, NotRead, Record

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wissel.core.histogram import bucket_of
+from wissel.core.rollouts.histogram import bucket_of
 from wissel.store.sums import Counts, arm_of, measured, text_of, vector_of
 
 numbers = st.one_of(st.integers(0, 2**53), st.floats(0, 1e12, allow_subnormal=False))

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from wissel.core.evidence import COUNTED_PER_KEY, Arm
+from wissel.core.rollouts.evidence import COUNTED_PER_KEY, Arm
 from wissel.store.base import Scope
 from wissel.store.sums import Vectors, arm_of, vector_of
 from wissel.store.tally import CLOSED, KNOWN, PERIOD, Tally, Ticket

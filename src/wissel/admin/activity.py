@@ -12,7 +12,7 @@ from typing import Final
 from wissel.admin.views import View, decision_view
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.tier import Budget, Thresholds, Tier
-from wissel.telemetry import Decided, Telemetry
+from wissel.telemetry.counting import Decided, Telemetry
 
 _MESSAGE_LENGTH: Final = 300
 """Characters of an error's message, which may quote what a caller wrote."""

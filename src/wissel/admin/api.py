@@ -16,9 +16,9 @@ from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
 from wissel.extproc.dry_run import dry_run
-from wissel.fleet import Fleet
+from wissel.rollouts.replica import Fleet
 from wissel.router import Router
-from wissel.telemetry import PROMETHEUS_CONTENT_TYPE, Telemetry
+from wissel.telemetry.counting import PROMETHEUS_CONTENT_TYPE, Telemetry
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from wissel.admin.errors import error
 from wissel.admin.rollouts import arm_view
-from wissel.core.sequential import SAMPLE_RATIO_EVIDENCE
+from wissel.core.rollouts.sequential import SAMPLE_RATIO_EVIDENCE
 from wissel.errors import StoreError
-from wissel.experiments import Contrast, Experiment, UnknownExperimentError, difference
-from wissel.fleet import Fleet
+from wissel.rollouts.experiments import Contrast, Experiment, UnknownExperimentError, difference
+from wissel.rollouts.replica import Fleet
 
 View = dict[str, Any]
 

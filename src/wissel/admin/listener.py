@@ -10,7 +10,7 @@ from aiohttp import web
 from wissel.config import host_and_port
 from wissel.config.model import AdminTls
 from wissel.errors import ConfigError, why_not_bound
-from wissel.tls import TLS, server_context
+from wissel.runtime.tls import TLS, server_context
 
 
 @asynccontextmanager

@@ -6,15 +6,15 @@ from typing import Any, Final, cast, get_args
 from aiohttp import web
 
 from wissel.admin.errors import error
-from wissel.controller import Standing, UnknownRolloutError, Verb
-from wissel.core.analysis import Reading
-from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
-from wissel.core.evidence import Arm
 from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
-from wissel.core.metrics import Comparison, Guard, Limit, Metric
-from wissel.core.rollout import Refused
+from wissel.core.rollouts.analysis import Reading
+from wissel.core.rollouts.evidence import Arm
+from wissel.core.rollouts.metrics import Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.rollout import Refused
+from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
 from wissel.errors import StoreError, UnreadableError
-from wissel.fleet import Fleet
+from wissel.rollouts.controller import Standing, UnknownRolloutError, Verb
+from wissel.rollouts.replica import Fleet
 from wissel.store.base import Entry
 
 View = dict[str, Any]

@@ -42,7 +42,7 @@ def print_json(value: Any) -> None:
 
 
 def configure_logs(form: str, *, level: str = "INFO") -> None:
-    from wissel.tracing import add_trace_ids
+    from wissel.telemetry.tracing import add_trace_ids
 
     if form not in {"console", "json"}:
         raise typer.BadParameter(f'--log-format is "{form}"; it should be console or json')

@@ -48,7 +48,7 @@ def keys_create(
     """Make a key and print its secret, once and never again."""
     from wissel.config import load
     from wissel.core.access import Principal
-    from wissel.operate import opened_store
+    from wissel.offline.store import opened_store
 
     until = None if expires is None else time() + _seconds(expires)
     notes = dict(_note(each) for each in note or [])
@@ -83,7 +83,7 @@ def _show_secret(key_id: str, secret: str, *, as_json: bool) -> None:
 def keys_list(config: ConfigOption, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show every managed key; secrets are not known here."""
     from wissel.config import load
-    from wissel.operate import opened_store
+    from wissel.offline.store import opened_store
     from wissel.store.managed_keys import KeyRecord
 
     async def read() -> list[KeyRecord]:
@@ -124,7 +124,7 @@ def keys_rotate(
 ) -> None:
     """Give a key a new secret and print it; the old one ends after the grace."""
     from wissel.config import load
-    from wissel.operate import opened_store
+    from wissel.offline.store import opened_store
 
     seconds = _seconds(grace)
 
@@ -149,7 +149,7 @@ def keys_revoke(
 ) -> None:
     """Take a key away; no replica accepts it two seconds later."""
     from wissel.config import load
-    from wissel.operate import opened_store
+    from wissel.offline.store import opened_store
 
     async def revoke() -> bool:
         async with opened_store(load(config), data or data_directory()) as store:
@@ -174,7 +174,7 @@ def audit(
 ) -> None:
     """Show who changed what and who was refused, when and why."""
     from wissel.config import load
-    from wissel.operate import opened_store
+    from wissel.offline.store import opened_store
     from wissel.store.base import Entry
 
     def show(entry: Entry) -> None:
@@ -207,7 +207,7 @@ def access_test(
     as_json: JsonOption = False,
 ) -> None:
     """Decide every case of a table and compare; exit 0 if all are as expected, else 1."""
-    from wissel.operate import Verdict, check_cases
+    from wissel.offline.cases import Verdict, check_cases
 
     with honest_exits():
         verdicts = asyncio.run(check_cases(config, cases))

@@ -2,18 +2,16 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, honest_exits, print_json
-from wissel.errors import ConfigError, StoreError
+from wissel.errors import ConfigError
 
 if TYPE_CHECKING:
     from wissel.config import Config
     from wissel.core.snapshot import Snapshot
-
-_REDIS_SECONDS: Final = 1.0
 
 
 def check(
@@ -30,7 +28,9 @@ def check(
             raise typer.Exit(2) from None
         with honest_exits():
             raise
-    notes = [] if offline else asyncio.run(_notes(loaded))
+    from wissel.offline.store import rollout_notes
+
+    notes = [] if offline else asyncio.run(rollout_notes(loaded))
     if as_json:
         print_json({"ok": True, "revision": snapshot.revision, "notes": notes})
         return
@@ -43,41 +43,10 @@ def check(
         typer.echo(f"note: {note}")
 
 
-async def _notes(config: "Config") -> list[str]:
-    """What is right and should be done all the same, as far as redis says so."""
-    from wissel.config import compile_rollouts, redis_url
-    from wissel.store.base import Record
-    from wissel.store.connection import Connection
-    from wissel.store.keys import Keys
-    from wissel.store.records import Records
-
-    deliveries = compile_rollouts(config)
-    if not deliveries or config.redis == "embedded" or (url := redis_url(config)) is None:
-        return []
-    notes: list[str] = []
-    connection = Connection(url, deadline=_REDIS_SECONDS)
-    try:
-        records = Records(connection, Keys(config.namespace))
-        for spec in (delivery.spec for delivery in deliveries):
-            match await records.get(spec.name):
-                case Record(rollout) if rollout.is_promoted and rollout.revision == spec.revision:
-                    notes.append(
-                        f'rollout "{spec.name}" is promoted: make "{spec.canary}" its stable model, or point what '
-                        "names it there and remove it; until then only its record in redis keeps it at 100 %"
-                    )
-                case _:
-                    pass
-    except StoreError as error:
-        notes.append(f"where rollouts stand is not known: {error}")
-    finally:
-        await connection.close()
-    return notes
-
-
 def _checked(path: Path) -> "tuple[Config, Snapshot]":
     from wissel.classifiers.problems import problems as classifier_problems
     from wissel.config import compile_snapshot, load
-    from wissel.quality.serving import router_problems
+    from wissel.tiers.grading import router_problems
 
     config = load(path)
     snapshot = compile_snapshot(config)

@@ -25,7 +25,7 @@ def explain(
 ) -> None:
     """Show which model a request would get, and the whole reasoning; exit 1 if it would be refused."""
     from wissel.admin.views import decision_view
-    from wissel.app import explain as decide
+    from wissel.offline.dry import explain as decide
 
     if body is not None and (prompt is not None or model is not None):
         raise typer.BadParameter("--body says both the model and the prompt; give neither beside it")

@@ -29,15 +29,15 @@ def serve(
     configure_logs(log_format)
     with honest_exits():
         if workers > 1:
-            from wissel.supervisor import supervise
+            from wissel.serving.supervisor import supervise
 
             home = data or data_directory()
             asyncio.run(supervise(config, workers=workers, data=home, grace=grace, log_format=log_format))
             return
         import uvloop
 
-        from wissel.app import Worker
-        from wissel.app import serve as run
+        from wissel.serving.app import Worker
+        from wissel.serving.app import serve as run
 
         role = None
         if worker is not None and admin_socket is not None:

@@ -13,7 +13,7 @@ from wissel.cli._output import ConfigOption, JsonOption, err, honest_exits, out,
 from wissel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wissel.operate import Exported
+    from wissel.offline.lessons import Exported
 
 app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
 
@@ -49,9 +49,9 @@ def tier_train(
 ) -> None:
     """Learn from labels which prompts need the strong model; the figures are of labels that were held out."""
     from wissel.classifiers.export import find_source
-    from wissel.quality.artifact import KINDS
-    from wissel.quality.data import Source
-    from wissel.quality.train import Recipe, train
+    from wissel.tiers.artifact import KINDS
+    from wissel.tiers.data import Source
+    from wissel.tiers.train import Recipe, train
 
     if router not in KINDS:
         raise typer.BadParameter(f'--router is "{router}"; it should be one of {", ".join(KINDS)}')
@@ -89,8 +89,8 @@ def tier_label(
     """Ask both models and a judge; a run that was stopped goes on. Exit 1 if some prompts failed."""
     from dataclasses import asdict
 
-    from wissel.quality.data import read_prompts
-    from wissel.quality.label import Endpoint, Pair, label
+    from wissel.tiers.data import read_prompts
+    from wissel.tiers.label import Endpoint, Pair, label
 
     prices = dict(_price(each) for each in price or ())
     with honest_exits():
@@ -132,7 +132,7 @@ def tier_export(
     from wissel.cli.access import operator
     from wissel.cli.serve import data_directory
     from wissel.config import load
-    from wissel.operate import export_lessons
+    from wissel.offline.lessons import export_lessons
 
     after = since.replace(tzinfo=UTC).timestamp() if since else 0.0
     with honest_exits():
@@ -197,9 +197,9 @@ def tier_calibrate(
     """Say which threshold sends a share of the prompts to the strong model."""
     import numpy as np
 
-    from wissel.quality.artifact import load, threshold_for
-    from wissel.quality.data import Source, read_prompts
-    from wissel.quality.train import embedder
+    from wissel.tiers.artifact import load, threshold_for
+    from wissel.tiers.data import Source, read_prompts
+    from wissel.tiers.train import embedder
 
     if not 0 < strong_share < 1:
         raise typer.BadParameter(f"--strong-share is {strong_share}; it should lie between 0 and 1")
@@ -233,10 +233,10 @@ def tier_eval(
 ) -> None:
     """Measure a trained router on labels that it has not seen, baselines and oracle beside it."""
     from wissel.evaluation.quality_report import assess, page
-    from wissel.quality.artifact import load
-    from wissel.quality.base import join
-    from wissel.quality.data import Source, read
-    from wissel.quality.train import embedder
+    from wissel.tiers.artifact import load
+    from wissel.tiers.base import join
+    from wissel.tiers.data import Source, read
+    from wissel.tiers.train import embedder
 
     with honest_exits():
         loaded, card = load(router)

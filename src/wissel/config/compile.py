@@ -21,9 +21,9 @@ from wissel.config.compile_access import (
     header_match,
 )
 from wissel.core.access import HeaderMatch, Principal, RuleBook
-from wissel.core.delivery import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
-from wissel.core.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.pin import PinPolicy
+from wissel.core.rollouts.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
 from wissel.core.tier import Budget, Learning, Tier

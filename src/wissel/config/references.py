@@ -17,9 +17,9 @@ from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
 from wissel.config.shapes import suggestion
 from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
-from wissel.core.metrics import MEASURES
 from wissel.core.names import OWNED, PREFIX
 from wissel.core.request import MODELS_PATH, PATHS
+from wissel.core.rollouts.metrics import MEASURES
 
 LLM_PATHS = (*PATHS, MODELS_PATH)
 """Paths that wissel answers or routes itself."""

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.live import Live
 
 from wissel.admin.terminal import side_by_side
-from wissel.background import beside
-from wissel.core.rollout import Phase
+from wissel.core.rollouts.rollout import Phase
 from wissel.demo.stage import Stage
+from wissel.runtime.background import beside
 
 GOOD: Final = "chat-next"
 BAD: Final = "chat-cheap"

@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp
 
-from wissel.child import running
 from wissel.envoy import EnvoyPlan, render
 from wissel.errors import WorldError
+from wissel.runtime.child import running
 
 _given: set[int] = set()
 

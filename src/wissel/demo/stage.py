@@ -14,11 +14,11 @@ import aiohttp
 import openai
 import yaml
 
-from wissel.child import running
 from wissel.config import Config, load
 from wissel.demo.parts import Envoy, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import plan
+from wissel.runtime.child import running
 
 START_SECONDS: Final = 300.0
 """The first start exports the embedding model, which takes a while on a small machine."""

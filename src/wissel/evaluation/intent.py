@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, cast
 
+from wissel.apis.requests import read_body, understand
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
 from wissel.classifiers.encoder import Encode
@@ -41,7 +42,6 @@ from wissel.evaluation.figures import (
     reliability,
     share_of_whole,
 )
-from wissel.extproc.openai import read_body, understand
 
 FALSE_ALARMS = 0.05
 """Of the rows that belong to a route, when it is asked how many of the others are found."""

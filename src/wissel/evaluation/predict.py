@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from wissel.core.delivery import AnalysisStep, Pause, RolloutSpec
-from wissel.core.metrics import MEASURES
-from wissel.core.rollout import LONGEST_TICK
+from wissel.core.rollouts.metrics import MEASURES
+from wissel.core.rollouts.rollout import LONGEST_TICK
+from wissel.core.rollouts.spec import AnalysisStep, Pause, RolloutSpec
 from wissel.errors import ConfigError
 from wissel.evaluation.simulation import Behaviour, Run, Scenario, simulate
 

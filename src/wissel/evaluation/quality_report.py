@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from wissel.core.tier import Budget, Grading, Tier, WinRate, begin, grade, observe
-from wissel.quality.artifact import Card, baseline, threshold_for
-from wissel.quality.base import Battles, QualityRouter
-from wissel.quality.metrics import (
+from wissel.tiers.artifact import Card, baseline, threshold_for
+from wissel.tiers.base import Battles, QualityRouter
+from wissel.tiers.grading import calibrated
+from wissel.tiers.metrics import (
     RECOVERED,
     Curve,
     Floats,
@@ -22,7 +23,6 @@ from wissel.quality.metrics import (
     oracle,
     relative_cost,
 )
-from wissel.quality.serving import calibrated
 
 BASELINES = ("random", "length", "always_strong", "always_weak")
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)

@@ -13,12 +13,12 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wissel.core.arms import canary_share
-from wissel.core.delivery import RolloutSpec
-from wissel.core.evidence import COUNTED_PER_KEY, SUB_BUCKETS, Arm, Evidence, Observed, Sample
-from wissel.core.histogram import FLOOR, GAMMA, Histogram
-from wissel.core.metrics import MEASURES
-from wissel.core.rollout import Rollout, advance, begin
+from wissel.core.rollouts.arms import canary_share
+from wissel.core.rollouts.evidence import COUNTED_PER_KEY, SUB_BUCKETS, Arm, Evidence, Observed, Sample
+from wissel.core.rollouts.histogram import FLOOR, GAMMA, Histogram
+from wissel.core.rollouts.metrics import MEASURES
+from wissel.core.rollouts.rollout import Rollout, advance, begin
+from wissel.core.rollouts.spec import RolloutSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

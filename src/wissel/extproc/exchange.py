@@ -17,6 +17,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 
+from wissel.apis.encoding import asked_away
+from wissel.apis.forms import models_in
+from wissel.apis.requests import (
+    Body,
+    Splice,
+    ambiguity,
+    is_plain,
+    named_in_query,
+    normalise_path,
+    read_body,
+    understand,
+)
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
@@ -26,7 +38,6 @@ from wissel.core.policy import lies_below, not_found, passthrough_for
 from wissel.core.request import MODELS_PATH, PATHS, Api, Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
-from wissel.extproc.encoding import asked_away
 from wissel.extproc.events import (
     BodyMode,
     Decide,
@@ -45,7 +56,6 @@ from wissel.extproc.events import (
     Score,
     Step,
 )
-from wissel.extproc.forms import models_in
 from wissel.extproc.mutation import (
     Mutation,
     for_denied,
@@ -54,16 +64,6 @@ from wissel.extproc.mutation import (
     for_routed,
     for_scored,
     metadata_of,
-)
-from wissel.extproc.openai import (
-    Body,
-    Splice,
-    ambiguity,
-    is_plain,
-    named_in_query,
-    normalise_path,
-    read_body,
-    understand,
 )
 from wissel.extproc.response import Response
 

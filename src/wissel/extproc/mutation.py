@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from wissel.apis.requests import error_body, model_object, models_body
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
@@ -22,7 +23,6 @@ from wissel.core.names import (
 )
 from wissel.core.request import MODELS_PATH
 from wissel.core.tier import Graded
-from wissel.extproc.openai import error_body, model_object, models_body
 
 Metadata = Mapping[str, str | float]
 """Dynamic metadata in the namespace `wissel`."""

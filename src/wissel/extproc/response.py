@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from wissel.apis.answers import Findings, Reader, StreamReader, reader_for
 from wissel.core.outcome import Outcome, cost
 from wissel.core.request import Api
 from wissel.core.snapshot import Model
 from wissel.extproc.mutation import Metadata
-from wissel.extproc.usage import Findings, Reader, StreamReader, reader_for
 
 
 @dataclass(frozen=True, slots=True)

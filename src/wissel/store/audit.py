@@ -8,8 +8,8 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
-from wissel.core import record
-from wissel.core.rollout import Event, Rollout
+from wissel.core.rollouts import record
+from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.errors import StoreError
 from wissel.store.base import Entry
 from wissel.store.connection import Connection, Word

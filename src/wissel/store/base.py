@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wissel.core.evidence import Arm
-from wissel.core.rollout import Rollout
+from wissel.core.rollouts.evidence import Arm
+from wissel.core.rollouts.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from wissel.child import running
 from wissel.errors import StoreError, WorldError
+from wissel.runtime.child import running
 
 _URL_FILE: Final = "redis.url"
 """Where the URL is noted while a server runs, for commands."""

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wissel.core import record
-from wissel.core.analysis import Analysis
+from wissel.core.rollouts import record
+from wissel.core.rollouts.analysis import Analysis
 from wissel.errors import StoreError
 from wissel.store.connection import Connection
 from wissel.store.keys import COUNTERS_TTL, Keys

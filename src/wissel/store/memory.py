@@ -21,9 +21,9 @@ from urllib.parse import quote
 
 import structlog
 
-from wissel.core import record
-from wissel.core.analysis import Analysis
-from wissel.core.rollout import Rollout
+from wissel.core.rollouts import record
+from wissel.core.rollouts.analysis import Analysis
+from wissel.core.rollouts.rollout import Rollout
 from wissel.errors import StoreError
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from typing import Final
 
 import structlog
 
-from wissel.core import record
-from wissel.core.rollout import Rollout
+from wissel.core.rollouts import record
+from wissel.core.rollouts.rollout import Rollout
 from wissel.errors import StoreError
 from wissel.store.audit import words_of
 from wissel.store.base import Absent, Conflict, Entry, Fenced, NotRead, Record

@@ -15,8 +15,8 @@ need not know what a number means, in Python and in Redis alike.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wissel.core.evidence import SUB_BUCKETS, Arm, Observed, Sample
-from wissel.core.histogram import Histogram, bucket_of
+from wissel.core.rollouts.evidence import SUB_BUCKETS, Arm, Observed, Sample
+from wissel.core.rollouts.histogram import Histogram, bucket_of
 
 Vector = dict[int, float]
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import mmh3
 
-from wissel.core.evidence import COUNTED_PER_KEY, Observed, sub_bucket
+from wissel.core.rollouts.evidence import COUNTED_PER_KEY, Observed, sub_bucket
 from wissel.store.base import Scope, Served
 from wissel.store.sums import Counts, measured, text_of
 

@@ -1,0 +1,1 @@
+"""What a replica does for rollouts and experiments: measure, judge, move, tell."""

@@ -1,0 +1,1 @@
+"""What any process of ours needs of its machine: children, background tasks, TLS."""

@@ -1,0 +1,1 @@
+"""What is counted, timed and traced, and how it leaves the process."""

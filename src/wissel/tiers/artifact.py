@@ -1,0 +1,169 @@
+# pyright: reportUnknownVariableType=false
+"""A trained router on disk: safetensors, and a card that people can read. Never pickle.
+
+card.json            what it is, what it learned from, how well it does, its settings
+router.safetensors   its arrays; the torch routers have folders of their own beside the card
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from wissel.errors import ModelError
+from wissel.tiers.base import QualityRouter, Settings, Tensors
+from wissel.tiers.baselines import AlwaysStrong, AlwaysWeak, Length, Random
+from wissel.tiers.factorization import Factorization
+from wissel.tiers.intent import Intent
+from wissel.tiers.metrics import Floats
+from wissel.tiers.neighbours import Neighbours
+from wissel.tiers.similarity import Similarity
+
+CARD_FILE = "card.json"
+TENSORS_FILE = "router.safetensors"
+FORMAT = 1
+LIBRARIES = ("wissel", "numpy", "torch", "transformers")
+
+BASELINES = (Random, Length, AlwaysStrong, AlwaysWeak)
+LEARNED = (Similarity, Factorization, Neighbours, Intent)
+TORCH_KINDS = ("encoder", "causal")
+KINDS = (*(each.KIND for each in LEARNED), *TORCH_KINDS, *(each.KIND for each in BASELINES))
+
+QUANTILES = 201
+"""So many points of the distribution of win rates are kept, for calibration."""
+
+
+@runtime_checkable
+class ArrayRouter(Protocol):
+    """A router that is a few arrays."""
+
+    def tensors(self) -> Tensors:
+        """What it has learned; with `settings` all that `restore` needs."""
+        ...
+
+    def settings(self) -> Settings: ...
+
+
+@runtime_checkable
+class FolderRouter(Protocol):
+    """A router that writes files of its own."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a trained router."""
+
+    kind: str
+    seed: int
+    data: tuple[Mapping[str, Any], ...] = ()
+    """Each file's name, SHA-256, rows and weight."""
+    validation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Figures on labels that were held out, by file, the baselines beside them."""
+    quantiles: tuple[float, ...] = ()
+    """Of the win rates on labels that were held out, 0 to 1 in equal steps."""
+    settings: Settings = field(default_factory=dict[str, Any])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    format: int = FORMAT
+
+    def threshold(self, strong_share: float) -> float:
+        """The win rate at or above which this share of the held-out prompts lies."""
+        return threshold_for(np.array(self.quantiles), strong_share)
+
+    @property
+    def spread(self) -> float:
+        """Between the quartiles of the win rates: the scale on which a threshold moves."""
+        low, high = np.quantile(self.quantiles, (0.25, 0.75))
+        return float(high - low)
+
+
+def threshold_for(win_rates: Floats, strong_share: float) -> float:
+    """The (1 - share) quantile, as RouteLLM's `calibrate_threshold`."""
+    return float(np.quantile(win_rates, 1 - strong_share))
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(folder: Path, router: QualityRouter, card: Card) -> None:
+    """Writes both; raises ModelError if the folder cannot be written."""
+    settings: Settings = router.settings() if isinstance(router, ArrayRouter) else {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(router, FolderRouter):
+            router.save(folder)
+        elif isinstance(router, ArrayRouter) and (tensors := router.tensors()):
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / TENSORS_FILE)
+        text = json.dumps({**asdict(card), "settings": dict(settings)}, indent=2, ensure_ascii=False)
+        (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
+
+
+def claim(folder: Path) -> None:
+    """Make the folder that a router will be saved to, before hours go into it. Raises ModelError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
+
+
+def read_card(folder: Path) -> Card:
+    """Raises ModelError."""
+    try:
+        read: dict[str, Any] = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        listed: dict[str, Any] = {name: tuple(read[name]) for name in ("data", "quantiles")}
+        card = Card(**{**read, **listed})
+    except OSError as error:
+        raise ModelError(f'no router is in "{folder}": {CARD_FILE} cannot be read: {error.strerror}') from error
+    except KeyError as error:
+        raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: it has no "{error.args[0]}"') from error
+    except (ValueError, TypeError) as error:
+        raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: {error}') from error
+    if card.format != FORMAT:
+        raise ModelError(f'"{folder}" has format {card.format}, and this version reads {FORMAT}; train it again')
+    return card
+
+
+def load(folder: Path) -> tuple[QualityRouter, Card]:
+    """What `save` wrote. Raises ModelError."""
+    card = read_card(folder)
+    for learned in LEARNED:
+        if card.kind == learned.KIND:
+            try:
+                return learned.restore(load_file(folder / TENSORS_FILE), card.settings), card
+            except (OSError, SafetensorError, KeyError, ValueError) as error:
+                raise ModelError(f'the router in "{folder}" cannot be read: {error}') from error
+    if card.kind == "encoder":
+        from wissel.tiers.encoder import EncoderRouter  # noqa: PLC0415 - brings torch
+
+        return EncoderRouter.load(folder), card
+    if card.kind == "causal":
+        from wissel.tiers.causal import CausalRouter  # noqa: PLC0415 - brings torch
+
+        return CausalRouter.load(folder), card
+    return baseline(card.kind), card
+
+
+def baseline(kind: str) -> QualityRouter:
+    """A router that learns nothing. Raises ModelError for any other kind."""
+    for each in BASELINES:
+        if kind == each.KIND:
+            return each()
+    raise ModelError(f'no router is called "{kind}"; it should be one of {", ".join(KINDS)}')

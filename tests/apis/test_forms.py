@@ -1,0 +1,138 @@
+"""What a body names, read as any server could read it, or not at all."""
+
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wissel.apis.forms import models_in, named_in_pairs
+from wissel.errors import UnreadableError
+
+TYPE = "multipart/form-data; boundary=edge"
+
+
+def part(name: str = "model", value: bytes = b"whisper-1", *, after: bytes = b"", disposition: str = "") -> bytes:
+    said = disposition or f'form-data; name="{name}"'
+    return f"Content-Disposition: {said}\r\n".encode() + after + b"\r\n" + value + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--edge\r\n" + each for each in parts) + b"--edge--\r\n"
+
+
+FILE = part(
+    disposition='form-data; name="file"; filename="a \\"b\\".mp3"', value=b"\0\r\n\xff--edg", after=b"X-A: 1\r\n"
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_json_is_read_whatever_it_is_called_and_in_whatever_unicode(encoding: str):
+    assert models_in('{"model": "gpt-4o"}'.encode(encoding), "text/plain") == ("gpt-4o",)
+
+
+def test_a_file_that_is_no_json_names_nothing():
+    assert models_in(b"\xff\xfb\x90\x00ID3 model", "audio/mpeg") == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "models"),
+    [
+        (form(part(), FILE), ("whisper-1",)),
+        (form(FILE, part(), part("language", b"nl")), ("whisper-1",)),
+        (form(FILE), ()),
+        (form(part("MODEL")), ("whisper-1",)),
+        (form(part(" model ")), ("whisper-1",)),
+        (form(part("model[]")), ("whisper-1",)),
+        (form(part("mod%65l")), ("whisper-1",)),
+        (form(part(disposition="form-data; name=model")), ("whisper-1",)),
+        (form(part(disposition='Form-Data;name="mo\\del"; filename=x')), ("whisper-1",)),
+        (form(part(), part(value=b"other")), ("whisper-1", "other")),
+        (form(part(value=b" secret\n")), (" secret\n", "secret")),
+        (form(part("x", b"model"), part(disposition='form-data; filename="model"; name="y"')), ()),
+        (b"\r\n" + form(part()), ("whisper-1",)),
+    ],
+)
+def test_the_models_of_a_form(body: bytes, models: tuple[str, ...]):
+    assert models_in(body, TYPE) == models
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", form(part())),
+        ("multipart/form-data; boundary=edge; boundary=x", form(part())),
+        ("multipart/form-data; boundary=edge; boundary*=x", form(part())),
+        ("multipart/form-data; boundary=edge, text/plain", form(part())),
+        (TYPE, b""),
+        (TYPE, b"before" + form(part())),
+        (TYPE, form(part()) + b"after"),
+        (TYPE, form(part()).removesuffix(b"--\r\n")),
+        (TYPE, form(part()).replace(b"\r\n", b"\n")),
+        (TYPE, form(part("x", b"a\n--edge\n" + part()))),
+        (TYPE, form(part()).replace(b"--edge\r\n", b"--edge \r\n")),
+        (TYPE, form(b"no header\r\n\r\nx\r\n")),
+        (TYPE, form(b"\r\nx\r\n")),
+        (TYPE, form(part(after=b" folded: 1\r\n"))),
+        (TYPE, form(part(after=b"Content-Disposition: form-data; name=x\r\n"))),
+        (TYPE, form(part(after=b"Content-Transfer-Encoding: base64\r\n"))),
+        (TYPE, form(part(after=b"X: 1\nContent-Disposition: x\r\n"))),
+        (TYPE, form(part(disposition='form-data; name="x"; name="model"'))),
+        (TYPE, form(part(disposition="form-data; name*=utf-8''model"))),
+        (TYPE, form(part(disposition="form-data; name=\"x\"; name*=utf-8''model"))),
+        (TYPE, form(part(disposition='form-data; name="x'))),
+        (TYPE, form(part(disposition="attachment; name=model"))),
+        (TYPE, form(part(disposition="form-data"))),
+        ("application/json", b'{"model": '),
+        ("application/json", b"[" * 100_000),
+    ],
+)
+def test_what_two_readers_could_take_apart_differently_is_refused(content_type: str, body: bytes):
+    with pytest.raises(UnreadableError):
+        models_in(body, content_type)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "models"),
+    [
+        ("application/x-www-form-urlencoded", b"a=1&model=whisper-1&MODEL=b;mod%65l=c", ("whisper-1", "b", "c")),
+        ("application/json", b'{"model": "a", "x": {"model": "i"}, "mod\\u0065l": "b", "Model": "c"}', ("a", "b", "c")),
+        ("application/json; charset=utf-8", '\ufeff{"model": "a"}'.encode(), ("a",)),
+        ("application/json", '{"model": "a"}'.encode("utf-16"), ("a",)),
+        ("application/vnd.x+json", b'{"model": "a"}', ("a",)),
+        ("text/plain", b' {"model": "a"}', ("a",)),
+        ("", b'{"model": "a"}', ("a",)),
+        ("application/json", b'[{"model": "a"}]', ()),
+        ("application/json", b'{"model": 3}', ()),
+        ("application/json", b"", ()),
+        ("application/octet-stream", b"{no json", ()),
+        ("application/octet-stream", b"\0\1model=x", ()),
+    ],
+)  # fmt: skip
+def test_the_models_of_other_bodies(content_type: str, body: bytes, models: tuple[str, ...]):
+    assert models_in(body, content_type) == models
+
+
+@given(names=st.lists(st.sampled_from(["model", "Model", "file", "x"]), min_size=1), value=st.text("ab é", min_size=1))
+async def test_what_a_client_library_writes_is_read(names: list[str], value: str):
+    writer = aiohttp.FormData(default_to_multipart=True)
+    for name in names:
+        writer.add_field(name, value, filename="f" if name == "file" else None)
+    payload = writer()
+    body = await payload.as_bytes()
+
+    asked = models_in(body, payload.headers["content-type"])
+
+    assert asked.count(value) == sum(name.lower() == "model" for name in names)
+
+
+@given(st.binary(max_size=200), st.sampled_from([TYPE, "application/json", "application/x-www-form-urlencoded", ""]))
+def test_no_bytes_are_more_than_unreadable(data: bytes, content_type: str):
+    with suppress(UnreadableError):
+        assert all(isinstance(name, str) for name in models_in(data, content_type))
+
+
+def test_a_query_is_read_like_a_form():
+    assert named_in_pairs("a=1&model=x&mOdEl=y") == ["x", "y"]
+    assert named_in_pairs("model") == [""]
