@@ -237,7 +237,7 @@ class Killed:
     async def one_more(self, seconds: float) -> None:
         self.count += 1
         name = f"child-{self.count}"
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", CHILD, self._url, name, env={**os.environ, "PYTHONPATH": path}
         )
