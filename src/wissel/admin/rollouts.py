@@ -10,6 +10,7 @@ from wissel.core.feedback import FEEDBACK_PATH, read_feedback
 from wissel.core.refusals import unscored
 from wissel.core.rollouts.analysis import Reading
 from wissel.core.rollouts.evidence import Arm
+from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.metrics import Comparison, Guard, Limit, Metric
 from wissel.core.rollouts.rollout import Refused
 from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
@@ -174,7 +175,7 @@ def _metrics_view(standing: Standing) -> list[View]:
 
 
 def _reading_view(reading: Reading, metric: Metric) -> View:
-    limit = {"measure": metric.measure, **_limit_view(metric)}
+    limit = {"measure": metric.measure, "unit": unit_of(metric.measure), **_limit_view(metric)}
     return {**asdict(reading), "change": list(reading.change), "limit": limit}
 
 

@@ -35,10 +35,8 @@ _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
     429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
 }
-"""OpenAI's word for each status; all others are the request's fault."""
+"""OpenAI's words for these; of the others, those from 500 on are the server's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +198,7 @@ TABLE: Final = (
 
 def type_of(status: int) -> str:
     """OpenAI's `type` of an error."""
-    return _TYPES.get(status, "invalid_request_error")
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def quoted(text: str) -> str:
