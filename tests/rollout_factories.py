@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from wissel.core.rollouts.evidence import Arm, Evidence, Observed, Sample
+from wissel.core.rollouts.evidence import Arm, Evidence, Sample
 from wissel.core.rollouts.histogram import Histogram
+from wissel.core.rollouts.measures import Observed
 from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Metric
 from wissel.core.rollouts.rollout import Rollout, advance, begin
 from wissel.core.rollouts.spec import Pause, RolloutSpec, SetWeight

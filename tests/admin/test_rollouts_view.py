@@ -25,10 +25,10 @@ def metrics_of(seen: Any) -> list[dict[str, Any]]:
 
 def test_every_metric_says_what_it_has_to_keep_within():
     assert [each["limit"] for each in metrics_of(evidence())] == [
-        {"measure": "error_rate", "of": "canary", "min": None, "max": 0.25},
-        {"measure": "latency_p95", "of": "canary", "min": 0.5, "max": 2.0},
-        {"measure": "error_rate", "of": "change", "min": None, "max": 0.02},
-        {"measure": "feedback", "of": "change", "min": -0.1, "max": None},
+        {"measure": "error_rate", "unit": "share", "of": "canary", "min": None, "max": 0.25},
+        {"measure": "latency_p95", "unit": "s", "of": "canary", "min": 0.5, "max": 2.0},
+        {"measure": "error_rate", "unit": "share", "of": "change", "min": None, "max": 0.02},
+        {"measure": "feedback", "unit": "share", "of": "change", "min": -0.1, "max": None},
     ]
 
 

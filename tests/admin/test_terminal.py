@@ -16,6 +16,7 @@ READING: dict[str, Any] = {
     "is_relative": False,
     "dry_run": True,
     "note": "not shown to be worse",
+    "limit": {"unit": "share"},
 }
 
 STANDING: dict[str, Any] = {
@@ -88,8 +89,8 @@ def test_the_trail_says_who():
 
 
 def test_an_experiment_warns_of_a_mismatch():
-    metric = {"metric": "latency_p50", "variant": 0.2, "base": 1.5, "change": [-0.5, None], "is_relative": True,
-              "difference": "not shown", "note": ""}  # fmt: skip
+    metric = {"metric": "latency_p50", "unit": "s", "variant": 0.2, "base": 1.5, "change": [-0.5, None],
+              "is_relative": True, "difference": "not shown", "note": ""}  # fmt: skip
     contrast = {"variant": "new", "sample_ratio_mismatch": True, "metrics": [metric]}
     tree = shown(
         experiment_tree(

@@ -293,7 +293,7 @@ def test_a_redis_that_is_away_is_a_note_and_no_error(config):
 ANALYSED = ROLLOUT.replace(
     "{pause: {}}]}",
     "{pause: {duration: 1m}}], analysis: {metrics: [{name: error_rate, allowed_increase: 0.01}, "
-    "{name: ttft_p95, max: 2s}]}}",
+    "{name: ttft_p95, max: 2s}, {name: mine, query: up, max: 2}], prometheus: 'http://127.0.0.1:1'}}",
 )
 
 
@@ -307,7 +307,7 @@ def test_a_simulation_predicts_the_verdict(config, errors, end, worse):
     told = json.loads(simulated(config, "--canary", f"error_rate={errors}", "--rps", "50", "--json").stdout)
 
     assert told["shares"][end] >= 0.9
-    assert (told["worse_in"], told["left_out"]) == (worse, ["ttft_p95 max 2"])
+    assert (told["worse_in"], told["left_out"]) == (worse, ["mine max 2"])
     assert told["wrong"] <= 0.1
 
 

@@ -1,11 +1,123 @@
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from wissel.core.access import Principal
+from factories import request, snapshot
+from wissel.core import refusals
+from wissel.core.access import Forbid, Principal
+from wissel.core.decision import Denied, Listed, Unable
+from wissel.core.feedback import ScoreAnswer
 from wissel.core.limits import Charge, Exceeded, Reading
-from wissel.core.refusals import duration, exceeded
+from wissel.core.refusals import MOST_QUOTED, TABLE, VARIES, Refusal, duration, exceeded, quoted
+from wissel.errors import UnreadableError
 
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 MINUTE, DAY = 60_000_000, 86_400_000_000
 ada = Principal("ada")
+
+
+def every_refusal(written: str) -> list[Denied]:
+    """One of each that can be built, for a caller who wrote `written` wherever it can write."""
+    caller = Principal(written)
+    requests = Charge("per-key", "requests", "header", written, 600, MINUTE, 1)
+    spend = Charge("team", "usd", "principal", written, 500_000_000_000, DAY, 1)
+    unscored = [refusals.unscored(answer, written) for answer in get_args(ScoreAnswer)]
+    return [
+        refusals.unreadable(UnreadableError("the body is not a JSON object")),
+        refusals.unreadable(UnreadableError("give one", param=written)),
+        refusals.too_large(1024),
+        refusals.late(),
+        refusals.no_upgrade(),
+        refusals.not_a_call(),
+        refusals.misconfigured("set processing_mode.request_header_mode to SEND"),
+        refusals.no_key("r1"),
+        refusals.wrong_key("r1"),
+        refusals.expired_key(written, "r1"),
+        refusals.wrong_token("the token has expired", "r1"),
+        refusals.unknown_path("GET", written),
+        refusals.unknown_model(written, caller, snapshot()),
+        refusals.unlisted_model(written, Listed((), caller, "r1")),
+        refusals.forbidden(Forbid(("no-code",)), request(written), caller, None, "r1"),
+        refusals.forbidden_path(Forbid(), written, written, caller, "r1"),
+        refusals.no_able_model(written, (Unable("small", "does not accept image"),), caller, None, "r1"),
+        exceeded(Exceeded((requests,), (Reading(0, MINUTE, 1),)), caller, "r1"),
+        exceeded(Exceeded((spend,), (Reading(0, DAY, 1),)), caller, "r1"),
+        refusals.uncounted(caller, "r1"),
+        *(denied for denied in unscored if denied is not None),
+    ]
+
+
+def rows_of(denied: Denied) -> list[Refusal]:
+    """The rows that it can have been made of."""
+
+    def says(row: Refusal) -> bool:
+        return re.fullmatch(re.sub(r"\\{\w+\\}", ".*", re.escape(row.sentence)), denied.message) is not None
+
+    return [row for row in TABLE if (row.status, row.code) == (denied.status, denied.code) and says(row)]
+
+
+@cache
+def calls(source: Path) -> frozenset[str]:
+    """The names of what a module calls."""
+    called = [node.func for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)]
+    return frozenset(each.id if isinstance(each, ast.Name) else getattr(each, "attr", "") for each in called)
+
+
+def test_every_row_is_told_by_something_and_nothing_else_is_told():
+    told = [rows_of(denied) for denied in every_refusal("x")]
+
+    assert (set(TABLE) - {row for rows in told for row in rows}, [rows for rows in told if not rows]) == (set(), [])
+
+
+def test_a_refusal_is_built_in_one_module_only():
+    builders = [str(source.relative_to(ROOT)) for source in SOURCES if "Denied" in calls(source)]
+
+    assert builders == ["src/wissel/core/refusals.py"]
+
+
+def test_everything_that_builds_a_refusal_is_asked_to():
+    public = {
+        node.name
+        for node in ast.parse((ROOT / "src/wissel/core/refusals.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and "Denied" in ast.unparse(node.returns) and node.name[0] != "_"
+    }
+    called = {name for source in SOURCES for name in calls(source)}
+
+    assert public - called == set()
+
+
+@given(st.text(min_size=MOST_QUOTED + 1, max_size=3 * MOST_QUOTED))
+def test_no_more_than_the_beginning_of_what_a_caller_wrote_is_repeated(written):
+    assert all(
+        written[: MOST_QUOTED + 1] not in text
+        for denied in every_refusal(written)
+        for text in (denied.message, denied.param or "")
+    )
+
+
+def test_what_is_short_is_repeated_as_it_is():
+    assert (quoted("gpt-4o"), quoted("x" * 201)) == ('"gpt-4o"', '"' + "x" * 199 + '…"')
+
+
+def test_the_rows_are_in_order_of_their_status():
+    assert [row.status for row in TABLE] == sorted(row.status for row in TABLE)
+
+
+def test_the_guide_has_the_table():
+    def line(row: Refusal) -> str:
+        param = f"`{row.param}`" if row.param not in {None, VARIES} else row.param or ""
+        return f"| {row.status} | `{row.code}` | {row.sentence} | {param} | {row.when} |"
+
+    table = "\n".join(["| status | code | sentence | param | when |", "|---|---|---|---|---|", *map(line, TABLE)])
+
+    assert table in (ROOT / "docs/refusals.md").read_text(), f"docs/refusals.md should have\n{table}"
 
 
 def test_a_refusal_says_which_limit_and_when_there_is_more():

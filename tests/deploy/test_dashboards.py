@@ -22,6 +22,7 @@ import pytest_asyncio
 import yaml
 
 from real import need, needs_encoder, needs_envoy, needs_redis
+from wissel.core.rollouts.measures import OBSERVATIONS
 from wissel.demo.parts import free_port
 from wissel.demo.stage import Stage, running_stage
 from wissel.demo.story import ENGINEERING, NOBODY, SUPPORT
@@ -79,6 +80,18 @@ def answerable(expression: str) -> str:
 
 def metric_names(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:wissel|gen_ai)_\w+(?=[{\[) ,]|$)", re.sub(r"\b(by|on) \([^)]*\)", "", expression)))
+
+
+def test_the_rollout_dashboard_writes_every_metric_in_its_unit():
+    of_metrics = [
+        panel for panel in panels(CONFIG / "grafana/dashboards/rollout.json") if "rollout_metric" in str(panel)
+    ]
+    legends = {target["legendFormat"].rpartition(", ")[2] for panel in of_metrics for target in panel["targets"]}
+    units = {each.unit for each in OBSERVATIONS} - {"tokens"}
+    matched = [{each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]} for panel in of_metrics]
+
+    assert legends == {"{{unit}}"}
+    assert matched == [{f"/, {unit}$/" for unit in units}] * 2
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

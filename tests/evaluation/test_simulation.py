@@ -25,7 +25,7 @@ def test_a_good_canary_is_promoted_once_its_steps_are_done():
 
 
 def test_a_bad_canary_is_rolled_back():
-    run = simulate(replace(HEALTHY, canary=Behaviour(errors=0.3)), rng())
+    run = simulate(replace(HEALTHY, canary=Behaviour({"error": 0.3})), rng())
 
     assert (run.end, run.looks) == ("rolled_back", 1)
     assert run.canary_requests < 200
@@ -38,14 +38,14 @@ def test_a_share_that_is_off_stops_the_rollout():
 
 
 def test_the_same_seed_plays_the_same_rollout():
-    faulty = replace(HEALTHY, canary=Behaviour(errors=0.05), sessions=Sessions(keys=500))
+    faulty = replace(HEALTHY, canary=Behaviour({"error": 0.05}), sessions=Sessions(keys=500))
 
     assert simulate(faulty, rng(7)) == simulate(faulty, rng(7))
 
 
 @pytest.mark.parametrize("sessions", [None, Sessions(keys=20_000, exponent=0.0, icc=0.01)])
 def test_traffic_has_the_rates_that_were_asked_for(sessions: Sessions | None):
-    behaviour = Behaviour(errors=0.1, latency=2.0, latency_sigma=0.5, tokens=100, tokens_sigma=0.5)
+    behaviour = Behaviour({"error": 0.1, "latency": 2.0, "tokens_out": 100}, {"latency": 0.5, "tokens_out": 0.5})
     metrics = an_analysis(*(Comparison(name) for name in ("error_rate", "latency_p50", "tokens_out")))
     spec = replace(SPEC, analysis=metrics)
     scenario = Scenario(spec, behaviour, behaviour, requests=20_000, sessions=sessions)
@@ -61,7 +61,7 @@ def test_traffic_has_the_rates_that_were_asked_for(sessions: Sessions | None):
 
 
 def test_callers_share_their_fate():
-    behaviour = Behaviour(errors=0.1)
+    behaviour = Behaviour({"error": 0.1})
     sessions = Sessions(keys=1000, exponent=0.0, icc=0.1)
     scenario = Scenario(SPEC, behaviour, behaviour, requests=1000, sessions=sessions)
     traffic = traffic_of(scenario, rng())

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 import pytest_asyncio
 
+from wissel.core.rollouts.analysis import Analysis
+from wissel.core.rollouts.comparison import Memory
 from wissel.core.split import KeySource, Split, Variant
 from wissel.rollouts.experiments import Experiment, Experiments, UnknownExperimentError, difference
 from wissel.store.base import Scope
@@ -136,3 +138,12 @@ async def test_shares_that_are_not_those_that_were_set_are_told(world: World):
 async def test_an_unknown_split_is_told(world: World):
     with pytest.raises(UnknownExperimentError):
         await world.experiments().experiment("ba")
+
+
+async def test_what_was_seen_is_kept_by_metric_when_a_new_one_is_looked_at(world: World):
+    seen = Analysis(metrics=(Memory(spent=1.0), Memory(spent=2.0)), step=0)
+    looks = Looks(world.connection, world.keys)
+    await looks.put("ab", "r1", {"new": seen}, ("error_rate", "refusal"))
+    recalled = await looks.get("ab", "r1", ("refusal", "feedback"))
+
+    assert recalled["new"] == replace(seen, metrics=(Memory(spent=2.0), Memory()))

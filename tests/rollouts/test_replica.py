@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -16,15 +16,19 @@ from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback
 from wissel.core.lesson import Lesson, Taught
-from wissel.core.outcome import Outcome
-from wissel.core.rollouts.metrics import Guard
+from wissel.core.outcome import Outcome, Usage
+from wissel.core.rollouts.analysis import Analysis, look, unlooked
+from wissel.core.rollouts.evidence import SUB_BUCKETS, Evidence
+from wissel.core.rollouts.measures import MEASURES, OBSERVATIONS
+from wissel.core.rollouts.metrics import Comparison, Guard
 from wissel.core.rollouts.rollout import Rollout
 from wissel.core.rollouts.spec import Delivery, Pause, SetWeight
 from wissel.core.snapshot import Snapshot
 from wissel.core.split import KeySource, Split, TargetingKey, Variant, assign, dealt
 from wissel.core.tier import Learning
 from wissel.rollouts.replica import Fleet, running_fleet
-from wissel.store.base import Absent, Answered, Scope
+from wissel.store.base import Absent, Answered, Scope, Served
+from wissel.store.recorder import Recorder
 
 SPEC = a_spec(
     steps=(SetWeight(1), Pause(), SetWeight(10), Pause(), SetWeight(50), Pause()),
@@ -317,6 +321,57 @@ async def test_feedback_is_counted_once_for_the_arm_that_served(server, tmp_path
         1,
         0.5,
     )
+
+
+GOOD = Outcome(
+    200, 0.1, "chat", "via_upstream", complete=True, ttft=0.05, usage=Usage(10, 100), cost_usd=0.001,
+    finish_reasons=("stop",),
+)  # fmt: skip
+BAD = (
+    replace(GOOD, duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
+    replace(GOOD, status=500, duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
+    replace(GOOD, finish_reasons=("refusal",), duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
+)
+"""Together they are worse in everything that stands in an outcome."""
+
+PLAIN = Split("ab", (KeySource("request"),), (Variant("canary", "new", 50), Variant("stable", "old", 50)), "canary")
+
+
+def dealt_to(variant: str, key: TargetingKey) -> Routed:
+    return Routed(model("any"), PLAIN.name, variant, "split", ANONYMOUS, "c1", split=PLAIN, key=key)
+
+
+def said_of(variant: str) -> dict[str, float]:
+    """What is said of a request after its end, the worst of the canary and the best of stable."""
+    later = [row for row in OBSERVATIONS if row.read is None]
+    return {row.name: float((row.worse == "increase") == (variant == "canary")) for row in later}
+
+
+async def test_every_metric_goes_from_an_outcome_through_redis_to_a_verdict(server, tmp_path):
+    spec = an_analysis(*(Comparison(name, measure.of.worse) for name, measure in MEASURES.items()))
+    scope, analysis, now = Scope(PLAIN.name, PLAIN.revision), Analysis(), 1000.0
+    verdict = unlooked(spec)
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        recorder = fleet.recorder = Recorder(fleet.counters, fleet.feedback, "test.1", clock=lambda: now)
+        # The first half of stable's requests gives the edges that durations are compared by.
+        for half in range(2):
+            for number in range(1500):
+                # A mean needs some variance.
+                stable = GOOD if number % 200 else BAD[0]
+                for variant, outcome in (("canary", BAD[number % len(BAD)]), ("stable", stable)):
+                    key = TargetingKey(KeySource("request"), f"{half}-{variant}-{number}")
+                    ended = fleet.began(dealt_to(variant, key), key.value)
+                    assert ended is not None
+                    ended(outcome)
+                    recorder.told(Served(scope, variant, number % SUB_BUCKETS, is_counted=True), said_of(variant))
+            now += 2.0
+            await recorder.flush()
+            tallied = await fleet.counters.read(scope)
+            seen = Evidence("", 0, 0, tallied.arm("canary"), tallied.arm("stable"), 0.5)
+            analysis, verdict = look(analysis, spec, seen)
+
+    judged = {each.metric.partition(" ")[0]: each.judgement for each in verdict.readings}
+    assert judged == dict.fromkeys(MEASURES, "fail")
 
 
 async def test_what_a_tier_learned_last_is_kept_when_a_replica_ends(server, tmp_path):

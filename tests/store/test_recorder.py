@@ -315,7 +315,7 @@ async def test_two_scores_for_one_request_are_one(redis: Connection, keys: Keys)
     for _ in range(2):
         accepted = await feedback.accept("wr-1", 0.5)
         if isinstance(accepted, Answered) and accepted.served:
-            replica.feedback(accepted.served, 0.5)
+            replica.told(accepted.served, {"feedback": 0.5})
     await replica.close()
     sample = (await Counters(redis, keys).read(SCOPE)).arm("canary").sample("feedback")
     assert (sample.count, sample.total) == (1, 0.5)
@@ -325,7 +325,7 @@ async def test_a_score_for_a_request_that_is_no_evidence_is_none_either(redis: C
     replica = recorder(redis)
     tickets = [replica.began(SCOPE, "canary", "ada") for _ in range(4)]
     for ticket in tickets:
-        replica.feedback(ticket.served, 1.0)
+        replica.told(ticket.served, {"feedback": 1.0})
         ticket.ended()
     await replica.close()
 

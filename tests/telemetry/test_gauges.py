@@ -34,6 +34,11 @@ LOOKED_AT = Progress(
 )  # fmt: skip
 
 
+GUARDED = 'metric="error_rate max 0.25 guard",rollout="chat-v2",unit="share"'
+LATENCY = 'metric="latency_p95 allowed_increase 10%",rollout="chat-v2",unit="s"'
+ERRORS = 'metric="error_rate allowed_increase 0.01",rollout="chat-v2",unit="share"'
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -44,11 +49,11 @@ LOOKED_AT = Progress(
         'wissel_rollout_step{rollout="chat-v2"} 1.0',
         'wissel_rollout_steps{rollout="chat-v2"} 3.0',
         'wissel_rollout_verdict{rollout="chat-v2",verdict="waiting"} 1.0',
-        'wissel_rollout_metric_value{arm="canary",metric="latency_p95 allowed_increase 10%",rollout="chat-v2"} 3.0',
-        'wissel_rollout_metric_threshold{end="max",metric="error_rate max 0.25 guard",rollout="chat-v2"} 0.25',
-        'wissel_rollout_metric_threshold{end="max",metric="error_rate allowed_increase 0.01",rollout="chat-v2"} 0.02',
-        'wissel_rollout_metric_threshold{end="max",metric="latency_p95 allowed_increase 10%",rollout="chat-v2"} 2.2',
-        'wissel_rollout_metric_change{end="lower",metric="error_rate allowed_increase 0.01",rollout="chat-v2"} -0.01',
+        'wissel_rollout_metric_value{arm="canary",' + LATENCY + "} 3.0",
+        'wissel_rollout_metric_threshold{end="max",' + GUARDED + "} 0.25",
+        'wissel_rollout_metric_threshold{end="max",' + ERRORS + "} 0.02",
+        'wissel_rollout_metric_threshold{end="max",' + LATENCY + "} 2.2",
+        'wissel_rollout_metric_change{end="lower",' + ERRORS + "} -0.01",
     ],
 )
 def test_a_rollout_is_told_with_its_metrics_and_their_thresholds(line):

@@ -2,7 +2,7 @@
 
 from wissel.admin.views import View
 from wissel.core.access import RuleBook
-from wissel.core.refusals import NANO
+from wissel.core.limits import NANO
 from wissel.core.snapshot import Limit, Model, Rate, Route, Snapshot
 from wissel.core.split import Split
 

@@ -2,8 +2,11 @@
 
 from aiohttp import web
 
+from wissel.apis.requests import error_body
+from wissel.core.refusals import type_of
+
 
 def error(status: int, message: str, *, code: str) -> web.Response:
     """An OpenAI error."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    return web.json_response(body, status=status)
+    body = error_body(message, kind=type_of(status), code=code)
+    return web.Response(body=body, status=status, content_type="application/json")

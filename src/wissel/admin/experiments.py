@@ -7,6 +7,7 @@ from aiohttp import web
 
 from wissel.admin.errors import error
 from wissel.admin.rollouts import arm_view
+from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.sequential import SAMPLE_RATIO_EVIDENCE
 from wissel.errors import StoreError
 from wissel.rollouts.experiments import Contrast, Experiment, UnknownExperimentError, difference
@@ -70,7 +71,8 @@ def _contrast_view(contrast: Contrast) -> View:
         "sample_ratio_mismatch": contrast.ln_sample_ratio >= math.log(SAMPLE_RATIO_EVIDENCE),
         "metrics": [
             {
-                "metric": each.metric.partition(" ")[0],
+                "metric": (name := each.metric.partition(" ")[0]),
+                "unit": unit_of(name),
                 "variant": each.canary,
                 "base": each.stable,
                 "change": list(each.change),

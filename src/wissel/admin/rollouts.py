@@ -6,9 +6,11 @@ from typing import Any, Final, cast, get_args
 from aiohttp import web
 
 from wissel.admin.errors import error
-from wissel.core.feedback import FEEDBACK_PATH, read_feedback, refusal_of
+from wissel.core.feedback import FEEDBACK_PATH, read_feedback
+from wissel.core.refusals import unscored
 from wissel.core.rollouts.analysis import Reading
 from wissel.core.rollouts.evidence import Arm
+from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.metrics import Comparison, Guard, Limit, Metric
 from wissel.core.rollouts.rollout import Refused
 from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
@@ -76,7 +78,7 @@ class RolloutsApi:
         except UnreadableError as problem:
             return error(400, str(problem), code="bad_feedback")
         answer = await self._fleet.score(feedback) if self._fleet is not None else "feedback_not_kept"
-        if refusal := refusal_of(answer, feedback.request_id):
+        if refusal := unscored(answer, feedback.request_id):
             return error(refusal.status, refusal.message, code=refusal.code)
         return web.json_response({"status": "accepted"})
 
@@ -173,7 +175,7 @@ def _metrics_view(standing: Standing) -> list[View]:
 
 
 def _reading_view(reading: Reading, metric: Metric) -> View:
-    limit = {"measure": metric.measure, **_limit_view(metric)}
+    limit = {"measure": metric.measure, "unit": unit_of(metric.measure), **_limit_view(metric)}
     return {**asdict(reading), "change": list(reading.change), "limit": limit}
 
 

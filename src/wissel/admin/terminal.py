@@ -14,7 +14,6 @@ View = dict[str, Any]
 
 _PHASES: Final = {"healthy": "green", "progressing": "cyan", "paused": "yellow", "degraded": "red"}
 _JUDGEMENTS: Final = {"pass": "green", "fail": "red", "no_data": "yellow", "inconclusive": "yellow", "waiting": "dim"}
-_RATES: Final = frozenset({"error_rate", "refusal", "feedback"})
 _BAR: Final = 20
 
 
@@ -91,14 +90,14 @@ def _mixed_line(mixed: int) -> str:
 def _metrics_table(readings: Iterable[View]) -> Table:
     table = _table("metric", "canary", "stable", "difference", "verdict", "")
     for each in readings:
-        name = each["metric"].partition(" ")[0]
+        unit = each["limit"]["unit"]
         notes = [each["note"]] if each["note"] else []
         notes += ["dry run"] if each["dry_run"] else []
         table.add_row(
             escape(each["metric"]),
-            _value(name, each["canary"]),
-            _value(name, each["stable"]),
-            _interval(name, each["change"], is_relative=each["is_relative"]),
+            _value(unit, each["canary"]),
+            _value(unit, each["stable"]),
+            _interval(unit, each["change"], is_relative=each["is_relative"]),
             _coloured(each["judgement"], _JUDGEMENTS),
             escape(", ".join(notes)),
         )
@@ -139,12 +138,12 @@ def experiment_tree(experiment: View) -> Tree:
             branch.add("[red]sample ratio mismatch[/]: the variants do not get their shares of keys; believe nothing")
         table = _table("metric", contrast["variant"], experiment["base"], "interval", "difference", "")
         for each in contrast["metrics"]:
-            name = each["metric"]
+            unit = each["unit"]
             table.add_row(
-                name,
-                _value(name, each["variant"]),
-                _value(name, each["base"]),
-                _interval(name, each["change"], is_relative=each["is_relative"]),
+                each["metric"],
+                _value(unit, each["variant"]),
+                _value(unit, each["base"]),
+                _interval(unit, each["change"], is_relative=each["is_relative"]),
                 each["difference"],
                 escape(each["note"]),
             )
@@ -172,26 +171,26 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:g} %"
 
 
-def _value(metric: str, value: float | None) -> str:
+def _value(unit: str, value: float | None) -> str:
     if value is None:
         return "–"
-    if metric in _RATES:
+    if unit == "share":
         return f"{100 * value:.2f} %"
-    if metric.startswith(("latency", "ttft")):
+    if unit == "s":
         return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.0f} ms"
     return f"{value:.4g}"
 
 
-def _interval(metric: str, change: list[float | None], *, is_relative: bool) -> str:
+def _interval(unit: str, change: list[float | None], *, is_relative: bool) -> str:
     if change == [None, None]:
         return ""
-    low, high = (_end(metric, end, is_relative=is_relative) for end in change)
+    low, high = (_end(unit, end, is_relative=is_relative) for end in change)
     return f"{low or '?'} … {high or '?'}"
 
 
-def _end(metric: str, end: float | None, *, is_relative: bool) -> str:
+def _end(unit: str, end: float | None, *, is_relative: bool) -> str:
     if end is None:
         return ""
     if is_relative:
         return f"{100 * end:+.0f} %"
-    return f"{100 * end:+.2f} pp" if metric in _RATES else f"{end:+.4g}"
+    return f"{100 * end:+.2f} pp" if unit == "share" else f"{end:+.4g}"

@@ -10,6 +10,7 @@ import re
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
 
+from wissel.core.refusals import quoted
 from wissel.errors import UnreadableError
 
 _BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"\\]{1,70})"|([^\s;"\\]{1,70}))\s*(?=;|$)', re.IGNORECASE)
@@ -24,7 +25,7 @@ def models_in(data: bytes, content_type: str) -> tuple[str, ...]:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if "," in content_type:
-        raise UnreadableError(f'the content-type is "{content_type}"; send one')
+        raise UnreadableError(f"the content-type is {quoted(content_type)}; send one")
     if kind.startswith("multipart/"):
         return tuple(_of_parts(data, content_type))
     if kind == "application/x-www-form-urlencoded":

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, cast
 from urllib.parse import unquote
 
 from wissel.apis.forms import named_in_pairs
+from wissel.core.refusals import quoted
 from wissel.core.request import Api, Conversation, Modality, Request, Role, Turn, estimate_tokens
 from wissel.errors import UnreadableError
 
@@ -116,7 +117,7 @@ def ambiguity(path: str, content_type: str) -> UnreadableError | None:
         return UnreadableError("the query names a model; name it in the body alone", param="model")
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _FORMS or "," in content_type:
-        return UnreadableError(f'the content-type is "{content_type}"; send application/json')
+        return UnreadableError(f"the content-type is {quoted(content_type)}; send application/json")
     return None
 
 
@@ -159,10 +160,10 @@ def _walk(text: str) -> Body:
     end = at + 1
     for name, value, start, end in _members(text, at):
         if name in members:
-            raise UnreadableError(f'the body names "{name}" twice', param=name)
+            raise UnreadableError(f"the body names {quoted(name)} twice", param=name)
         if name != "model" and name.lower() == "model":
             # Some servers do not mind letter case, and would read this one.
-            raise UnreadableError(f'the body names the model as "{name}"; write "model"', param=name)
+            raise UnreadableError(f'the body names the model as {quoted(name)}; write "model"', param=name)
         members[name] = value
         spans[name] = (start, end)
     closing = _skip(text, end)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from wissel.config import model
 from wissel.core.access import HeaderMatch, Rule, Window
-from wissel.core.refusals import NANO
+from wissel.core.limits import NANO
 from wissel.core.snapshot import Limit, Per, Rate, SpiffeSource, TokenIssuer, VerifiedIdentity
 
 _DAYS: tuple[model.Day, ...] = get_args(model.Day)

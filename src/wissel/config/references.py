@@ -19,7 +19,7 @@ from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
 from wissel.core.names import OWNED, PREFIX
 from wissel.core.request import MODELS_PATH, PATHS
-from wissel.core.rollouts.metrics import MEASURES
+from wissel.core.rollouts.measures import MEASURES
 
 LLM_PATHS = (*PATHS, MODELS_PATH)
 """Paths that wissel answers or routes itself."""
@@ -196,11 +196,14 @@ def _rollouts(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterat
 
 def _metric(metric: Place, *, has_prometheus: bool) -> Iterator[Problem]:
     name, query = metric["name"], metric["query"]
+    is_built_in = name.text in MEASURES
     if query.present and not has_prometheus:
         yield query.problem("a query needs analysis.prometheus, the URL of the Prometheus that answers it")
-    if query.present and name.text in MEASURES:
+    if name.text is None:
+        return
+    if query.present and is_built_in:
         yield name.problem(f"{quote(name.text)} is a built-in metric; give the query a name of its own")
-    if not query.present and name.text is not None and name.text not in MEASURES:
+    if not query.present and not is_built_in:
         hint = partial(suggestion, name.text, tuple(MEASURES))
         yield Problem(name.at, name.path, f"no built-in metric is named {quote(name.text)}", hint=hint)
 

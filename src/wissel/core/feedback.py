@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from wissel.core.decision import Denied
 from wissel.errors import UnreadableError
 
 FEEDBACK_PATH: Final = "/v1/feedback"
@@ -38,23 +37,3 @@ def read_feedback(data: bytes) -> Feedback:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise UnreadableError('give "score": a number from 0 to 1', param="score")
     return Feedback(request_id, float(score))
-
-
-def refusal_of(answer: ScoreAnswer, request_id: str) -> Denied | None:
-    """What the caller is told of a score that was not accepted."""
-    match answer:
-        case "accepted":
-            return None
-        case "already_given":
-            return _denied(409, answer, f'there is feedback on "{request_id}" already')
-        case "request_not_found":
-            return _denied(404, answer, f'no request of the last 24 hours has the id "{request_id}"')
-        case "store_away":
-            return _denied(503, answer, "feedback cannot be taken right now; try again")
-        case "feedback_not_kept":
-            return _denied(404, answer, "no feedback is kept here: the configuration has no redis")
-
-
-def _denied(status: int, code: str, message: str) -> Denied:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return Denied(status, message, kind, code, "request_id" if status in {404, 409} else None)

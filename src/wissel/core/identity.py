@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied
+from wissel.core.refusals import expired_key, no_key, wrong_key, wrong_token
 from wissel.core.request import Head
 from wissel.core.snapshot import ManagedKey, Snapshot, VerifiedIdentity
 
@@ -55,7 +56,7 @@ def identify(snapshot: Snapshot, head: Head, *, now: float, tokens: TokenCheck |
         return _by_secret(snapshot, secret, now, tokens)
     if found := mesh or verified:
         return found
-    return _unauthenticated("no API key was given; send it as `authorization: Bearer <key>`", snapshot)
+    return no_key(snapshot.revision)
 
 
 def _by_secret(snapshot: Snapshot, secret: str, now: float, tokens: TokenCheck | None) -> Principal | Denied:
@@ -66,17 +67,17 @@ def _by_secret(snapshot: Snapshot, secret: str, now: float, tokens: TokenCheck |
         return _managed(snapshot, public_id, digest, now)
     if tokens is not None and secret.count(".") == 2:
         found = tokens.verify(secret)
-        return found if isinstance(found, Principal) else _unauthenticated(found, snapshot, code="invalid_token")
-    return _unauthenticated("the API key is not valid", snapshot)
+        return found if isinstance(found, Principal) else wrong_token(found, snapshot.revision)
+    return wrong_key(snapshot.revision)
 
 
 def _managed(snapshot: Snapshot, public_id: str, digest: str, now: float) -> Principal | Denied:
     key = snapshot.managed.get(public_id, _NOBODYS)
     is_right = any([hmac.compare_digest(digest, each) for each in key.hashes(now)])  # noqa: C419  # all of them, always
     if not is_right:
-        return _unauthenticated("the API key is not valid", snapshot)
+        return wrong_key(snapshot.revision)
     if key.expires is not None and now >= key.expires:
-        return _unauthenticated(f'the API key "{public_id}" has expired', snapshot)
+        return expired_key(public_id, snapshot.revision)
     return key.principal
 
 
@@ -200,14 +201,3 @@ def flatten(claims: Mapping[str, Any], prefix: str = "", depth: int = 8) -> dict
             case _:
                 pass
     return flat
-
-
-def _unauthenticated(message: str, snapshot: Snapshot, *, code: str = "invalid_api_key") -> Denied:
-    return Denied(
-        status=401,
-        message=message,
-        type="authentication_error",
-        code=code,
-        headers={"www-authenticate": "Bearer"},
-        revision=snapshot.revision,
-    )

@@ -31,8 +31,11 @@ LEASE_US: Final = 15 * 60 * 1_000_000
 RETRY_CONCURRENT_US: Final = 1_000_000
 """What a caller is told to wait for a place: nobody knows when one becomes free."""
 
-_NANO: Final = 1000
-"""Nano-USD for one token at one USD per million tokens."""
+NANO: Final = 1_000_000_000
+"""Budgets are counted in billionths of a dollar."""
+
+_NANO_A_TOKEN: Final = NANO // 1_000_000
+"""At one USD per million tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ def nano_usd(model: Model, input_tokens: int, output_tokens: int) -> int:
     """The price of so many tokens, rounded up; 0 for a model without a price."""
     if model.price is None:
         return 0
-    exact = (input_tokens * model.price.input + output_tokens * model.price.output) * _NANO
+    exact = (input_tokens * model.price.input + output_tokens * model.price.output) * _NANO_A_TOKEN
     return int(exact) + (exact > int(exact))
 
 

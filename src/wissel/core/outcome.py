@@ -26,6 +26,9 @@ UPSTREAM_DETAILS: Final = (
 )
 """Envoy's response code details that begin so speak of the upstream; all others are local replies of another cause."""
 
+REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
+"""Finish reasons of a model that would not answer, over all APIs."""
+
 OVERFLOW: Final = "{overflow"
 """In the details of a reset: a circuit breaker of Envoy's own is full, and the upstream was never asked."""
 
@@ -91,6 +94,11 @@ class Outcome:
     def is_error(self) -> bool:
         """Whether the model failed; an answer may begin with 200 and fail later."""
         return self.status >= 500 or self.status == 0 or (self.status < 400 and bool(self.error))
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the model would not answer."""
+        return not REFUSALS.isdisjoint(self.finish_reasons)
 
 
 def blame(status: int, code_details: str) -> Blame:

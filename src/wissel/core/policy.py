@@ -10,13 +10,13 @@ the classifier is: what is refused anyway is not worth a classification.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import pin_of
+from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
@@ -46,14 +46,14 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
     """
     if request.model in snapshot.entrypoints:
         if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers, now):
-            return _forbidden(Forbid(), request, caller, snapshot)
+            return forbidden(Forbid(), request, caller, None, snapshot.revision)
         return ByIntent()
     target = snapshot.aliases.get(request.model, request.model)
     if not any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers)):
-        return _unknown_model(snapshot, request, caller)
+        return unknown_model(request.model, caller, snapshot)
     match _permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
-            return _forbidden(forbid, request, caller, snapshot)
+            return forbidden(forbid, request, caller, None, snapshot.revision)
         case Permit() as permit:
             return Named(target, permit)
 
@@ -92,7 +92,7 @@ def decide(
             target = snapshot.routes[intent.route].target
             answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
-                return _forbidden(answer, request, caller, snapshot, intent)
+                return forbidden(answer, request, caller, intent, snapshot.revision)
             return _serve(snapshot, request, caller, target, answer, intent, grading, request_id)
 
 
@@ -122,7 +122,7 @@ def _serve(
         if (assigned := _assign(snapshot, request, caller, name, able, request_id)) is not None
     }
     if not assignments:
-        return _no_model_left(snapshot, caller, target, intent, unable)
+        return no_able_model(target, unable, caller, intent, snapshot.revision)
     graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
     served, assigned = assignments[graded.end if graded else "strong"]
     broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
@@ -166,7 +166,7 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
     """The verdict on a request that is no LLM call: 404 unless a passthrough lists its path."""
     found = passthrough_for(snapshot.passthrough, head.path)
     if found is None:
-        return not_found(head.method, head.path)
+        return unknown_path(head.method, head.path)
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
     rule_ids: list[str] = []
@@ -175,8 +175,7 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
             case Permit() as permit:
                 rule_ids += permit.rule_ids
             case Forbid() as forbid:
-                what = f'the path "{head.path}"' + (f' with the model "{model}"' if model else "")
-                return _denied_by(forbid, what, caller, snapshot, param=None)
+                return forbidden_path(forbid, head.path, model, caller, snapshot.revision)
     return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
 
 
@@ -187,11 +186,6 @@ def _models_named(snapshot: Snapshot, head: Head) -> list[str]:
     # What named it goes on as it is, so it may also say what the upstream calls a model.
     called = (model.name for model in snapshot.models.values() if model.upstream_model in head.models)
     return [NO_MODEL, *(model for target in known for model in _models(snapshot, target)), *called]
-
-
-def not_found(method: str, path: str) -> Denied:
-    """The refusal of a path that is neither an LLM call nor a passthrough."""
-    return Denied(404, f'"{method} {path}" is not served here', "invalid_request_error", "path_not_found")
 
 
 def passthrough_for(entries: Iterable[Passthrough], path: str) -> Passthrough | None:
@@ -252,66 +246,3 @@ def _some_route_is_open(snapshot: Snapshot, rules: RuleBook, head: Head, caller:
 
 def _models(snapshot: Snapshot, target: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(arm.model for arm in snapshot.arms(target)))
-
-
-def _unknown_model(snapshot: Snapshot, request: Request, caller: Principal) -> Denied:
-    near = get_close_matches(request.model, snapshot.names, n=1)
-    hint = f'; did you mean "{near[0]}"?' if near and snapshot.rules is None else ""
-    return Denied(
-        status=404,
-        message=f'no model is named "{request.model}"{hint}',
-        type="invalid_request_error",
-        code="model_not_found",
-        param="model",
-        principal=caller,
-        revision=snapshot.revision,
-    )
-
-
-def _forbidden(
-    forbid: Forbid, request: Request, caller: Principal, snapshot: Snapshot, intent: Intent | None = None
-) -> Denied:
-    what = f'the model "{request.model}"' + (f' for the route "{intent.route}"' if intent else "")
-    return _denied_by(forbid, what, caller, snapshot, param="model", intent=intent)
-
-
-def _denied_by(
-    forbid: Forbid, what: str, caller: Principal, snapshot: Snapshot, *, param: str | None, intent: Intent | None = None
-) -> Denied:
-    names = ", ".join(f'"{rule}"' for rule in forbid.rule_ids)
-    why = f"rule {names} forbids it" if names else "no rule permits it"
-    return Denied(
-        status=403,
-        message=f'"{caller.id}" may not use {what}: {why}',
-        type="permission_error",
-        code="forbidden",
-        param=param,
-        principal=caller,
-        route=intent.route if intent else "",
-        intent=intent,
-        rule_ids=forbid.rule_ids,
-        shadow_ids=forbid.shadow_ids,
-        revision=snapshot.revision,
-    )
-
-
-def _no_model_left(
-    snapshot: Snapshot,
-    caller: Principal,
-    target: str,
-    intent: Intent | None,
-    unable: tuple[Unable, ...],
-) -> Denied:
-    reasons = "; ".join(f'"{each.model}" {each.why}' for each in unable) or "its remaining variants have no weight"
-    return Denied(
-        status=400,
-        message=f'no model behind "{target}" can serve this request: {reasons}',
-        type="invalid_request_error",
-        code="no_able_model",
-        param="model",
-        principal=caller,
-        route=intent.route if intent else "",
-        intent=intent,
-        unable=unable,
-        revision=snapshot.revision,
-    )

@@ -1,26 +1,354 @@
-"""What a caller is told when a limit is used up: which, how much it is, and when there is more."""
+"""Everything that a refused caller is told: one row a sentence.
 
+    a row of the table, and what is known of the request -> Denied
+
+To change what a refusal says, change its row: nothing is refused in any other
+words, and the table in docs/refusals.md is made from the rows. What a caller
+wrote is repeated in quotes, and never more than the beginning of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Final
 
-from wissel.core.access import Principal
-from wissel.core.decision import Denied
-from wissel.core.limits import Charge, Exceeded, Reading
+from wissel.core.access import Forbid, Principal
+from wissel.core.decision import Denied, Listed, Unable
+from wissel.core.feedback import ScoreAnswer
+from wissel.core.intent import Intent
+from wissel.core.limits import NANO, Charge, Exceeded, Reading
+from wissel.core.request import Request
+from wissel.core.snapshot import Snapshot
+from wissel.errors import UnreadableError
+
+MOST_QUOTED: Final = 200
+"""Characters of what a caller wrote that an answer repeats."""
 
 _SPANS: Final = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
-NANO: Final = 1_000_000_000
-"""Budgets are counted in billionths of a dollar."""
+
+_Told = tuple[int, str, str, str, str | None]
+
+VARIES: Final = "the one that is wrong"
+"""In place of a row's `param` that differs from case to case."""
+
+_TYPES: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+"""OpenAI's words for these; of the others, those from 500 on are the server's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is the same each time."""
+
+    status: int
+    code: str
+    sentence: str
+    """With a name in braces for each thing that differs from case to case."""
+    when: str
+    """For people who look the code up."""
+    param: str | None = None
+    """The member of the body, or the one word of the path, that is to blame, as OpenAI's errors name it."""
+
+    def told(self, **words: str) -> _Told:
+        """The first fields of `Denied`; `words` fill the sentence."""
+        param = None if self.param == VARIES else self.param
+        return self.status, self.sentence.format(**words), type_of(self.status), self.code, param
+
+
+TABLE: Final = (
+    UNREADABLE := Refusal(
+        400,
+        "unreadable_request",
+        "{problem}",
+        "a body, content-type, query or form cannot be read, or in two ways; the sentence says what and where",
+        VARIES,
+    ),
+    NO_UPGRADE := Refusal(
+        400,
+        "upgrade_not_supported",
+        "upgrades are not supported here",
+        "an upgrade or CONNECT on a path whose `passthrough` does not allow it",
+    ),
+    NO_ABLE_MODEL := Refusal(
+        400,
+        "no_able_model",
+        "no model behind {target} can serve this request: {reasons}",
+        "each model that the caller may use lacks the API, a modality or the context; the sentence says which",
+        "model",
+    ),
+    NOT_A_CALL := Refusal(
+        400,
+        "not_a_call",
+        "feedback is no call that is decided",
+        "`POST /v1/route` and `wissel explain` were asked to decide feedback",
+    ),
+    NO_KEY := Refusal(
+        401,
+        "invalid_api_key",
+        "no API key was given; send it as `authorization: Bearer <key>`",
+        "`access` is configured, and the request shows no credential and has no mesh identity",
+    ),
+    WRONG_KEY := Refusal(
+        401,
+        "invalid_api_key",
+        "the API key is not valid",
+        "the key is not known, or was revoked",
+    ),
+    EXPIRED_KEY := Refusal(
+        401,
+        "invalid_api_key",
+        "the API key {key} has expired",
+        "a managed key after its end; its public id is named",
+    ),
+    WRONG_TOKEN := Refusal(
+        401,
+        "invalid_token",
+        "{reason}",
+        "a JSON Web Token cannot be trusted; the sentence names the claim, the key or the signature",
+    ),
+    FORBIDDEN := Refusal(
+        403,
+        "forbidden",
+        "{caller} may not use {what}: {why}",
+        "a rule forbids it, and is named, or no rule permits it; of a path in `passthrough` without a param",
+        "model",
+    ),
+    UNKNOWN_MODEL := Refusal(
+        404,
+        "model_not_found",
+        "no model is named {model}{hint}",
+        "neither a model, alias, split, rollout, tier nor entrypoint; without `access` a name that is near is told",
+        "model",
+    ),
+    UNKNOWN_PATH := Refusal(
+        404,
+        "path_not_found",
+        "{path} is not served here",
+        "neither an LLM call nor below a `passthrough`",
+    ),
+    UNKNOWN_REQUEST := Refusal(
+        404,
+        "request_not_found",
+        "no request of the last 24 hours has the id {request_id}",
+        "feedback on a request that is not known, or not any more",
+        "request_id",
+    ),
+    NO_FEEDBACK := Refusal(
+        404,
+        "feedback_not_kept",
+        "no feedback is kept here: the configuration has no redis",
+        "feedback, where nothing counts it",
+        "request_id",
+    ),
+    LATE := Refusal(
+        408,
+        "request_timeout",
+        "the body did not arrive in time",
+        "a FULL_DUPLEX_STREAMED body that does not end",
+    ),
+    SCORED_TWICE := Refusal(
+        409,
+        "already_given",
+        "there is feedback on {request_id} already",
+        "a second score for one request",
+        "request_id",
+    ),
+    TOO_LARGE := Refusal(
+        413,
+        "request_too_large",
+        "the body is larger than {limit} bytes",
+        "larger than `listen.max_body_bytes`",
+    ),
+    LIMIT_USED_UP := Refusal(
+        429,
+        "rate_limit_exceeded",
+        "limit {limit}: {amount} for the {per} {subject} is used up; there is more in {wait}",
+        "a limit of requests, tokens or concurrent requests; `retry-after` and `x-ratelimit-*` say when",
+    ),
+    BUDGET_USED_UP := Refusal(
+        429,
+        "budget_exceeded",
+        "limit {limit}: {amount} for the {per} {subject} is used up; there is more in {wait}",
+        "a limit in dollars; `retry-after` says when",
+    ),
+    MISCONFIGURED := Refusal(
+        500,
+        "unsupported_mode",
+        "Envoy's ext_proc filter is misconfigured: {complaint}",
+        "a `processing_mode` that cannot be served; the sentence says what to set, and so does `wissel doctor`",
+    ),
+    LIMITS_AWAY := Refusal(
+        503,
+        "limits_unavailable",
+        "limits cannot be checked at the moment",
+        "Redis is away, and `access.on_store_failure` is `forbid`",
+    ),
+    STORE_AWAY := Refusal(
+        503,
+        "store_away",
+        "feedback cannot be taken right now; try again",
+        "feedback while Redis is away",
+    ),
+)
+"""In order of the status."""
+
+
+def type_of(status: int) -> str:
+    """OpenAI's `type` of an error."""
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def quoted(text: str) -> str:
+    """What a caller wrote, as a sentence may repeat it."""
+    return f'"{_cut(text)}"'
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_QUOTED else text[: MOST_QUOTED - 1] + "…"
+
+
+# The request cannot be read.
+
+
+def unreadable(error: UnreadableError) -> Denied:
+    """`error` was written for the caller."""
+    denied = Denied(*UNREADABLE.told(problem=str(error)))
+    return replace(denied, param=_cut(error.param)) if error.param is not None else denied
+
+
+def too_large(limit: int) -> Denied:
+    """A body of more than `limit` bytes."""
+    return Denied(*TOO_LARGE.told(limit=str(limit)))
+
+
+def late() -> Denied:
+    """A body that does not end."""
+    return Denied(*LATE.told())
+
+
+def no_upgrade() -> Denied:
+    """A request to speak something else than HTTP."""
+    return Denied(*NO_UPGRADE.told())
+
+
+def not_a_call() -> Denied:
+    """A question about a path that is nothing to decide."""
+    return Denied(*NOT_A_CALL.told())
+
+
+def misconfigured(complaint: str) -> Denied:
+    """Envoy does not tell what we must know; `complaint` says what to set."""
+    return Denied(*MISCONFIGURED.told(complaint=complaint))
+
+
+# Nobody knows who is calling.
+
+
+def no_key(revision: str) -> Denied:
+    """No credential at all."""
+    return _unauthenticated(NO_KEY.told(), revision)
+
+
+def wrong_key(revision: str) -> Denied:
+    """A key that is nobody's."""
+    return _unauthenticated(WRONG_KEY.told(), revision)
+
+
+def expired_key(public_id: str, revision: str) -> Denied:
+    """A key that was somebody's."""
+    return _unauthenticated(EXPIRED_KEY.told(key=quoted(public_id)), revision)
+
+
+def wrong_token(reason: str, revision: str) -> Denied:
+    """`reason` repeats nothing of the token."""
+    return _unauthenticated(WRONG_TOKEN.told(reason=reason), revision)
+
+
+def _unauthenticated(told: _Told, revision: str) -> Denied:
+    return Denied(*told, headers={"www-authenticate": "Bearer"}, revision=revision)
+
+
+# The caller may not have it, or nobody can.
+
+
+def unknown_path(method: str, path: str) -> Denied:
+    """Neither an LLM call nor a passthrough."""
+    return Denied(*UNKNOWN_PATH.told(path=quoted(f"{method} {path}")))
+
+
+def unknown_model(name: str, caller: Principal, snapshot: Snapshot) -> Denied:
+    """A name that nothing has; what it may have meant is told only where there is nothing to hide."""
+    near = get_close_matches(name, snapshot.names, n=1) if snapshot.rules is None else []
+    told = UNKNOWN_MODEL.told(model=quoted(name), hint=f'; did you mean "{near[0]}"?' if near else "")
+    return Denied(*told, principal=caller, revision=snapshot.revision)
+
+
+def unlisted_model(name: str, listed: Listed) -> Denied:
+    """A name that is not among those of the caller."""
+    told = UNKNOWN_MODEL.told(model=quoted(name), hint="")
+    return Denied(*told, principal=listed.principal, revision=listed.revision)
+
+
+def forbidden(forbid: Forbid, request: Request, caller: Principal, intent: Intent | None, revision: str) -> Denied:
+    """None of the models behind what was asked for."""
+    what = f"the model {quoted(request.model)}" + (f' for the route "{intent.route}"' if intent else "")
+    denied = _forbidden(forbid, what, caller, revision)
+    return replace(denied, route=intent.route if intent else "", intent=intent)
+
+
+def forbidden_path(forbid: Forbid, path: str, model: str, caller: Principal, revision: str) -> Denied:
+    """A passthrough, because of its path alone or, if `model` is not empty, of a model that the request names."""
+    what = f"the path {quoted(path)}" + (f" with the model {quoted(model)}" if model else "")
+    return replace(_forbidden(forbid, what, caller, revision), param=None)
+
+
+def _forbidden(forbid: Forbid, what: str, caller: Principal, revision: str) -> Denied:
+    names = ", ".join(f'"{rule}"' for rule in forbid.rule_ids)
+    why = f"rule {names} forbids it" if names else "no rule permits it"
+    return Denied(
+        *FORBIDDEN.told(caller=quoted(caller.id), what=what, why=why),
+        principal=caller,
+        rule_ids=forbid.rule_ids,
+        shadow_ids=forbid.shadow_ids,
+        revision=revision,
+    )
+
+
+def no_able_model(
+    target: str, unable: tuple[Unable, ...], caller: Principal, intent: Intent | None, revision: str
+) -> Denied:
+    """Nothing behind `target` is left, and why each was left out."""
+    reasons = "; ".join(f'"{each.model}" {each.why}' for each in unable) or "its remaining variants have no weight"
+    return Denied(
+        *NO_ABLE_MODEL.told(target=quoted(target), reasons=reasons),
+        principal=caller,
+        route=intent.route if intent else "",
+        intent=intent,
+        unable=unable,
+        revision=revision,
+    )
+
+
+# A limit.
 
 
 def exceeded(found: Exceeded, caller: Principal, revision: str) -> Denied:
-    """The refusal with 429; its headers are those that OpenAI's clients read."""
+    """The headers are those that OpenAI's clients read."""
     charge, reading = found.worst
     seconds = max(1, -(-reading.retry_us // 1_000_000))
-    message = f'limit "{charge.limit}": {_amount(charge)} for the {charge.per} "{charge.subject}" is used up'
+    row = BUDGET_USED_UP if charge.kind == "usd" else LIMIT_USED_UP
+    told = row.told(
+        limit=f'"{charge.limit}"',
+        amount=_amount(charge),
+        per=charge.per,
+        subject=quoted(charge.subject),
+        wait=duration(reading.retry_us),
+    )
     return Denied(
-        status=429,
-        message=f"{message}; there is more in {duration(reading.retry_us)}",
-        type="rate_limit_error",
-        code="budget_exceeded" if charge.kind == "usd" else "rate_limit_exceeded",
+        *told,
         headers={"retry-after": str(seconds), **_headers(found)},
         principal=caller,
         limit_id=charge.limit,
@@ -29,16 +357,8 @@ def exceeded(found: Exceeded, caller: Principal, revision: str) -> Denied:
 
 
 def uncounted(caller: Principal, revision: str) -> Denied:
-    """The refusal where limits cannot be read and the operator wants nothing to pass uncounted."""
-    return Denied(
-        status=503,
-        message="limits cannot be checked at the moment",
-        type="server_error",
-        code="limits_unavailable",
-        headers={"retry-after": "1"},
-        principal=caller,
-        revision=revision,
-    )
+    """Limits cannot be read, and the operator wants nothing to pass uncounted."""
+    return Denied(*LIMITS_AWAY.told(), headers={"retry-after": "1"}, principal=caller, revision=revision)
 
 
 def _amount(charge: Charge) -> str:
@@ -79,3 +399,21 @@ def duration(us: int) -> str:
     hours, minutes = divmod(minutes, 60)
     seconds = f"{tenths // 10}" if tenths % 10 == 0 else f"{tenths / 10:.1f}"
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds}s"
+
+
+# Feedback.
+
+
+def unscored(answer: ScoreAnswer, request_id: str) -> Denied | None:
+    """What became of a score that was not accepted."""
+    match answer:
+        case "accepted":
+            return None
+        case "already_given":
+            return Denied(*SCORED_TWICE.told(request_id=quoted(request_id)))
+        case "request_not_found":
+            return Denied(*UNKNOWN_REQUEST.told(request_id=quoted(request_id)))
+        case "store_away":
+            return Denied(*STORE_AWAY.told())
+        case "feedback_not_kept":
+            return Denied(*NO_FEEDBACK.told())

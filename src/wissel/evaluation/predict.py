@@ -2,16 +2,17 @@
 
 The configured rollout is simulated many times. Some of what it waits for cannot
 be drawn: pauses until somebody promotes last as long as the evidence needs,
-and metrics that no behaviour here speaks of are left out and named.
+and Prometheus queries are left out and named.
 """
 
+import math
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Literal
 
 import numpy as np
 
-from wissel.core.rollouts.metrics import MEASURES
+from wissel.core.rollouts.measures import MEASURES, OBSERVATIONS, Observation, Observed
 from wissel.core.rollouts.rollout import LONGEST_TICK
 from wissel.core.rollouts.spec import AnalysisStep, Pause, RolloutSpec
 from wissel.errors import ConfigError
@@ -20,16 +21,6 @@ from wissel.evaluation.simulation import Behaviour, Run, Scenario, simulate
 SEED: Final = 20_260_101
 LOOKS: Final = 2_000
 """After which a rollout that still goes on is called undecided."""
-
-_FIELDS: Final = {
-    "error_rate": "errors",
-    "refusal": "refusals",
-    "feedback": "thumbs_up",
-    "latency_p50": "latency",
-    "latency_sigma": "latency_sigma",
-    "tokens_out": "tokens",
-}
-_DRAWN: Final = frozenset({"error", "refusal", "feedback", "latency", "tokens_out"})
 
 End = Literal["promoted", "rolled_back", "stopped", "undecided"]
 
@@ -52,32 +43,41 @@ class Prediction:
     """Metrics that were not simulated."""
 
 
+def said_of(row: Observation) -> str:
+    """The name by which a behaviour is given: a metric's, or of a duration its median's."""
+    return f"{row.name}_p50" if row.kind == "duration" else next(iter(row.measures))
+
+
+_CENTRES: Final = {said_of(row): row for row in OBSERVATIONS}
+_SIGMAS: Final = {f"{row.name}_sigma": row for row in OBSERVATIONS if row.kind != "rate"}
+
+
 def behaviour_of(option: str, written: str, otherwise: Behaviour) -> Behaviour:
     """`error_rate=0.02,latency_p50=0.8`, and `otherwise` in what is not said. Raises ConfigError."""
-    found: dict[str, float] = {}
+    centres: dict[Observed, float] = {}
+    sigmas: dict[Observed, float] = {}
     for part in filter(None, written.split(",")):
-        name, _, value = part.partition("=")
-        if name.strip() not in _FIELDS:
-            raise ConfigError([f'{option}: "{name.strip()}" is none of {", ".join(_FIELDS)}'])
+        name, _, value = (word.strip() for word in part.partition("="))
+        row = _CENTRES.get(name) or _SIGMAS.get(name)
+        if row is None:
+            raise ConfigError([f'{option}: "{name}" is none of {", ".join((*_CENTRES, *_SIGMAS))}'])
         try:
-            found[_FIELDS[name.strip()]] = float(value)
+            number = float(value)
         except ValueError:
-            raise ConfigError([f'{option}: "{part}" should be {name.strip()}=NUMBER']) from None
-    behaviour = replace(otherwise, **found)
-    if not all(0 <= rate <= 1 for rate in (behaviour.errors, behaviour.refusals, behaviour.thumbs_up)):
-        raise ConfigError([f"{option}: error_rate, refusal and feedback should be from 0 to 1"])
-    if not all(size > 0 for size in (behaviour.latency, behaviour.latency_sigma, behaviour.tokens)):
-        raise ConfigError([f"{option}: latency_p50, latency_sigma and tokens_out should be above 0"])
-    return behaviour
+            raise ConfigError([f'{option}: "{part}" should be {name}=NUMBER']) from None
+        if row.kind == "rate" and not 0 <= number <= 1:
+            raise ConfigError([f"{option}: {name} should be from 0 to 1"])
+        if row.kind != "rate" and not 0 < number < math.inf:
+            raise ConfigError([f"{option}: {name} should be above 0"])
+        (centres if name in _CENTRES else sigmas)[row.name] = number
+    return otherwise.changed(centres, sigmas)
 
 
 def predict(spec: RolloutSpec, stable: Behaviour, canary: Behaviour, *, rps: float, runs: int) -> Prediction:
     """Simulate the rollout with so many requests a second. Raises ConfigError if nothing of it can be simulated."""
     if spec.analysis is None:
         raise ConfigError([f'rollout "{spec.name}" has no analysis: only its pauses and people decide'])
-    names = {metric: MEASURES[metric.measure].observed in _DRAWN for metric in spec.analysis.metrics
-             if metric.measure in MEASURES}  # fmt: skip
-    drawn = tuple(metric for metric in spec.analysis.metrics if names.get(metric))
+    drawn = tuple(metric for metric in spec.analysis.metrics if metric.measure in MEASURES)
     if not drawn:
         raise ConfigError([f'rollout "{spec.name}" has no metric that can be simulated'])
     interval = min(spec.analysis.interval, LONGEST_TICK)
@@ -113,11 +113,8 @@ def _share(runs: list[Run], ends: set[End]) -> float:
 
 
 def _worse_in(stable: Behaviour, canary: Behaviour) -> tuple[str, ...]:
-    higher_is_worse = {
-        "error_rate": canary.errors > stable.errors,
-        "refusal": canary.refusals > stable.refusals,
-        "latency_p50": canary.latency > stable.latency,
-        "feedback": canary.thumbs_up < stable.thumbs_up,
-        "tokens_out": canary.tokens > stable.tokens,
-    }
-    return tuple(name for name, is_worse in higher_is_worse.items() if is_worse)
+    def is_worse(row: Observation) -> bool:
+        change = canary.centre(row) - stable.centre(row)
+        return change > 0 if row.worse == "increase" else change < 0
+
+    return tuple(name for name, row in _CENTRES.items() if is_worse(row))

@@ -6,41 +6,50 @@ evidence that a scenario draws: nothing of the statistics is written twice.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from wissel.core.rollouts.arms import canary_share
-from wissel.core.rollouts.evidence import COUNTED_PER_KEY, SUB_BUCKETS, Arm, Evidence, Observed, Sample
+from wissel.core.rollouts.evidence import COUNTED_PER_KEY, SUB_BUCKETS, Arm, Evidence, Sample
 from wissel.core.rollouts.histogram import FLOOR, GAMMA, Histogram
-from wissel.core.rollouts.metrics import MEASURES
+from wissel.core.rollouts.measures import ERROR, LATENCY, MEASURES, OBSERVATIONS, Observation, Observed
 from wissel.core.rollouts.rollout import Rollout, advance, begin
 from wissel.core.rollouts.spec import RolloutSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+TYPICAL_SIGMA = 0.8
+
+NOTHING: Mapping[Observed, float] = MappingProxyType({})
+
 _BUCKETS = 400
 """Of a histogram: up to 9 hours."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Behaviour:
-    """How a model answers."""
+    """How a model answers, by what is observed of it; what is not said is typical."""
 
-    errors: float = 0.02
-    refusals: float = 0.02
-    thumbs_up: float = 0.02
-    """Share of requests with good feedback; the others have bad feedback."""
-    latency: float = 1.0
-    """Median, in seconds; log-normal."""
-    latency_sigma: float = 0.8
-    tokens: float = 200.0
-    """Median; log-normal."""
-    tokens_sigma: float = 0.8
+    centres: Mapping[Observed, float] = field(default_factory=dict[Observed, float])
+    """A rate itself (of feedback, the share that is good; the rest is bad), else the median of a log-normal."""
+    sigmas: Mapping[Observed, float] = field(default_factory=dict[Observed, float])
+    """Of those log-normals."""
+
+    def centre(self, row: Observation) -> float:
+        return self.centres.get(row.name, row.typical)
+
+    def sigma(self, row: Observation) -> float:
+        return self.sigmas.get(row.name, TYPICAL_SIGMA)
+
+    def changed(self, centres: Mapping[Observed, float], sigmas: Mapping[Observed, float] = NOTHING) -> "Behaviour":
+        """The same, but for these."""
+        return Behaviour({**self.centres, **centres}, {**self.sigmas, **sigmas})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,8 @@ def _drift(scenario: Scenario, weight: int, look: int) -> tuple[float, float]:
 def _drifted(behaviour: Behaviour, errors: float, latency: float) -> Behaviour:
     if errors == latency == 1:
         return behaviour
-    return replace(behaviour, errors=behaviour.errors * errors, latency=behaviour.latency * latency)
+    drifted = {ERROR.name: behaviour.centre(ERROR) * errors, LATENCY.name: behaviour.centre(LATENCY) * latency}
+    return behaviour.changed(drifted)
 
 
 class _Strangers:
@@ -185,39 +195,43 @@ class _Sums:
     def __init__(self) -> None:
         self._served = 0
         self._events: dict[Observed, int] = {}
-        self._latency = np.zeros(_BUCKETS, np.int64)
-        self._tokens = [0.0, 0.0]
+        self._buckets: dict[Observed, Ints] = {}
+        self._amounts: dict[Observed, tuple[float, float]] = {}
+        """Their sum, and the sum of their squares."""
 
-    def add(self, behaviour: Behaviour, size: int, observed: frozenset[Observed], rng: np.random.Generator) -> None:
+    def add(self, behaviour: Behaviour, size: int, rows: tuple[Observation, ...], rng: np.random.Generator) -> None:
         self._served += size
-        rates: tuple[tuple[Observed, float], ...] = (
-            ("error", behaviour.errors),
-            ("refusal", behaviour.refusals),
-            ("feedback", behaviour.thumbs_up),
-        )
-        for what, rate in rates:
-            if what in observed:
-                self._events[what] = self._events.get(what, 0) + int(rng.binomial(size, rate))
-        if "latency" in observed:
-            first, chances = _latency_chances(behaviour.latency, behaviour.latency_sigma)
-            self._latency[first : first + len(chances)] += _dealt(size, chances, rng)
-        if "tokens_out" in observed:
-            values, chances = _token_chances(behaviour.tokens, behaviour.tokens_sigma)
-            counts = _dealt(size, chances, rng)
-            self._tokens[0] += float(counts @ values)
-            self._tokens[1] += float(counts @ values**2)
+        for row in rows:
+            centre, sigma, name = behaviour.centre(row), behaviour.sigma(row), row.name
+            match row.kind:
+                case "rate":
+                    self._events[name] = self._events.get(name, 0) + int(rng.binomial(size, centre))
+                case "duration":
+                    first, chances = _duration_chances(centre, sigma)
+                    seen = self._buckets.setdefault(name, np.zeros(_BUCKETS, np.int64))
+                    seen[first : first + len(chances)] += _dealt(size, chances, rng)
+                case "amount":
+                    values, chances = _amount_chances(centre, sigma)
+                    counts = _dealt(size, chances, rng)
+                    total, squares = self._amounts.get(name, (0.0, 0.0))
+                    self._amounts[name] = total + float(counts @ values), squares + float(counts @ values**2)
 
     def arm(self) -> Arm:
-        size = self._served
-        samples: dict[Observed, Sample] = {
-            what: Sample((size,), (events,), events) for what, events in self._events.items()
-        }
-        samples["tokens_out"] = Sample((size,), (self._tokens[0],), self._tokens[1])
-        (filled,) = self._latency.nonzero()
-        seen = self._latency[filled]
-        samples["latency"] = Sample((size,), (float(seen @ filled),), float(seen @ filled**2))
-        latency = Histogram(dict(zip(filled.tolist(), seen.tolist(), strict=True)))
-        return Arm(size, self._events["error"], size, samples, {"latency": latency})
+        size = (self._served,)
+        samples = {name: Sample(size, (events,), events) for name, events in self._events.items()}
+        samples |= {name: Sample(size, (total,), squares) for name, (total, squares) in self._amounts.items()}
+        durations: dict[Observed, Histogram] = {}
+        for name, buckets in self._buckets.items():
+            (filled,) = buckets.nonzero()
+            seen = buckets[filled]
+            samples[name] = Sample(size, (float(seen @ filled),), float(seen @ filled**2))
+            durations[name] = _histogram(buckets)
+        return Arm(self._served, self._events[ERROR.name], self._served, samples, durations)
+
+
+def _histogram(buckets: Ints) -> Histogram:
+    (filled,) = buckets.nonzero()
+    return Histogram(dict(zip(filled.tolist(), buckets[filled].tolist(), strict=True)))
 
 
 def _dealt(size: int, chances: Floats, rng: np.random.Generator) -> Ints:
@@ -228,7 +242,7 @@ def _dealt(size: int, chances: Floats, rng: np.random.Generator) -> Ints:
 
 
 @cache
-def _latency_chances(median: float, sigma: float) -> tuple[int, Floats]:
+def _duration_chances(median: float, sigma: float) -> tuple[int, Floats]:
     """(first histogram bucket, chances from there on), without what one request in ten million would see."""
     edges = np.log(FLOOR) + np.arange(_BUCKETS) * math.log(GAMMA)
     below = np.array([0.5 * math.erfc((math.log(median) - edge) / sigma / math.sqrt(2)) for edge in edges])
@@ -238,10 +252,10 @@ def _latency_chances(median: float, sigma: float) -> tuple[int, Floats]:
 
 
 @cache
-def _token_chances(median: float, sigma: float) -> tuple[Floats, Floats]:
+def _amount_chances(median: float, sigma: float) -> tuple[Floats, Floats]:
     """(values, chances): the log-normal in thirty steps, so that a sum of any size is one draw."""
     points = np.linspace(-3.5, 3.5, 30)
-    return np.round(median * np.exp(sigma * points)), _chances(np.exp(-(points**2) / 2))
+    return median * np.exp(sigma * points), _chances(np.exp(-(points**2) / 2))
 
 
 def _chances(weights: Floats) -> Floats:
@@ -262,8 +276,9 @@ class _Callers:
         self._bucket = rng.integers(SUB_BUCKETS, size=keys)
         self._point = rng.random(keys)
         """On the line of weights: below the share is canary."""
-        self._luck = {"error": rng.random(keys), "refusal": rng.random(keys), "feedback": rng.random(keys)}
-        self._pace = rng.standard_normal((2, keys))
+        rates, sizes = _parted(_observed(scenario))
+        self._luck = {row.name: rng.random(keys) for row in rates}
+        self._pace = {row.name: rng.standard_normal(keys) for row in sizes}
 
     def entering(self, weight: int) -> None:
         self._weight = weight
@@ -272,10 +287,12 @@ class _Callers:
         self._failed = np.zeros(2, np.int64)
         self._met = np.zeros(self._sessions.keys, np.bool_)
         self._counts = np.zeros(shape)
-        observed = _observed(self._scenario)
-        self._totals: dict[Observed, Floats] = {what: np.zeros(shape) for what in observed}
-        self._squares: dict[Observed, Floats] = {what: np.zeros(2) for what in observed}
-        self._latency = np.zeros((2, _BUCKETS), np.int64)
+        rows = _observed(self._scenario)
+        self._totals: dict[Observed, Floats] = {row.name: np.zeros(shape) for row in rows}
+        self._squares: dict[Observed, Floats] = {row.name: np.zeros(2) for row in rows}
+        self._buckets: dict[Observed, Ints] = {
+            row.name: np.zeros((2, _BUCKETS), np.int64) for row in rows if row.kind == "duration"
+        }
 
     def arms(self, share: float, look: int) -> tuple[Arm, Arm]:
         scenario, rng = self._scenario, self._rng
@@ -285,57 +302,42 @@ class _Callers:
         self._met |= came > 0
         arm = (self._point >= share).astype(np.int64)
         counted = np.minimum(came, COUNTED_PER_KEY)
-        errors, latency = _drift(scenario, self._weight, look)
+        drift = _drift(scenario, self._weight, look)
+        behaviours = _drifted(scenario.canary, *drift), _drifted(scenario.stable, *drift)
         self._served += np.bincount(arm, came, 2).astype(np.int64)
         cell = arm * SUB_BUCKETS + self._bucket
         self._counts += _summed(cell, counted)
-        for what, rates in self._rates(arm, errors).items():
-            events = rng.binomial(counted, rates)
-            self._totals[what] += _summed(cell, events)
-            self._squares[what] += np.bincount(arm, events, 2)
-            if what == "error":
-                others = rng.binomial(came - counted, rates)
+        rates, sizes = _parted(_observed(scenario))
+        for row in rates:
+            per_key = (
+                _beta_quantiles(each.centre(row), self._sessions.icc, self._luck[row.name]) for each in behaviours
+            )
+            chances = np.where(arm == 0, *per_key)
+            events = rng.binomial(counted, chances)
+            self._totals[row.name] += _summed(cell, events)
+            self._squares[row.name] += np.bincount(arm, events, 2)
+            if row is ERROR:
+                others = rng.binomial(came - counted, chances)
                 self._failed += np.bincount(arm, events + others, 2).astype(np.int64)
         key = np.repeat(np.arange(len(came)), counted)
-        if "latency" in self._totals:
-            seconds = self._amounts(key, arm, 0) * latency
-            index = np.clip(np.ceil(np.log(seconds / FLOOR) / math.log(GAMMA)), 0, _BUCKETS - 1)
-            self._add_amounts("latency", key, arm, index)
-            place = arm[key] * _BUCKETS + index.astype(np.int64)
-            self._latency += np.bincount(place, minlength=2 * _BUCKETS).reshape(2, _BUCKETS)
-        if "tokens_out" in self._totals:
-            self._add_amounts("tokens_out", key, arm, np.round(self._amounts(key, arm, 1)))
+        for row in sizes:
+            amounts = self._amounts(row, key, arm[key], behaviours)
+            if row.kind == "duration":
+                amounts = np.clip(np.ceil(np.log(amounts / FLOOR) / math.log(GAMMA)), 0, _BUCKETS - 1)
+                place = arm[key] * _BUCKETS + amounts.astype(np.int64)
+                self._buckets[row.name] += np.bincount(place, minlength=2 * _BUCKETS).reshape(2, _BUCKETS)
+            self._totals[row.name] += _summed(arm[key] * SUB_BUCKETS + self._bucket[key], amounts)
+            self._squares[row.name] += np.bincount(arm[key], amounts**2, 2)
         canary, stable = (self._arm(i, arm) for i in (0, 1))
         return canary, stable
 
-    def _rates(self, arm: Ints, drift: float) -> dict[Observed, Floats]:
-        canary, stable = self._scenario.canary, self._scenario.stable
-        means: dict[Observed, tuple[float, float]] = {
-            "error": (canary.errors * drift, stable.errors * drift),
-            "refusal": (canary.refusals, stable.refusals),
-            "feedback": (canary.thumbs_up, stable.thumbs_up),
-        }
-        return {
-            what: np.where(arm == 0, *(_beta_quantiles(mean, self._sessions.icc, self._luck[what]) for mean in pair))
-            for what, pair in means.items()
-            if what in self._totals
-        }
-
-    def _amounts(self, key: Ints, arm: Ints, which: int) -> Floats:
+    def _amounts(self, row: Observation, key: Ints, arm: Ints, behaviours: tuple[Behaviour, Behaviour]) -> Floats:
         """Log-normal, of which the key determines `icc` of the variance."""
-        pairs = [(b.latency, b.latency_sigma) if which == 0 else (b.tokens, b.tokens_sigma) for b in self._behaviours]
-        median, sigma = (np.array(column)[arm[key]] for column in zip(*pairs, strict=True))
+        median = np.array([each.centre(row) for each in behaviours])[arm]
+        sigma = np.array([each.sigma(row) for each in behaviours])[arm]
         icc = self._sessions.icc
-        noise = math.sqrt(icc) * self._pace[which][key] + math.sqrt(1 - icc) * self._rng.standard_normal(len(key))
+        noise = math.sqrt(icc) * self._pace[row.name][key] + math.sqrt(1 - icc) * self._rng.standard_normal(len(key))
         return median * np.exp(sigma * noise)
-
-    @property
-    def _behaviours(self) -> tuple[Behaviour, Behaviour]:
-        return self._scenario.canary, self._scenario.stable
-
-    def _add_amounts(self, what: Observed, key: Ints, arm: Ints, amounts: Floats) -> None:
-        self._totals[what] += _summed(arm[key] * SUB_BUCKETS + self._bucket[key], amounts)
-        self._squares[what] += np.bincount(arm[key], amounts**2, 2)
 
     def _arm(self, index: int, arm: Ints) -> Arm:
         counts = tuple(self._counts[index].tolist())
@@ -343,10 +345,9 @@ class _Callers:
             what: Sample(counts, tuple(totals[index].tolist()), float(self._squares[what][index]))
             for what, totals in self._totals.items()
         }
-        (filled,) = self._latency[index].nonzero()
-        latency = Histogram(dict(zip(filled.tolist(), self._latency[index][filled].tolist(), strict=True)))
+        durations = {name: _histogram(buckets[index]) for name, buckets in self._buckets.items()}
         keys = int((self._met & (arm == index)).sum())
-        return Arm(int(self._served[index]), int(self._failed[index]), keys, samples, {"latency": latency})
+        return Arm(int(self._served[index]), int(self._failed[index]), keys, samples, durations)
 
 
 def _summed(cell: Ints, amounts: Floats | Ints) -> Floats:
@@ -368,7 +369,13 @@ def _beta_table(mean: float, icc: float) -> Floats:
     return np.clip(drawn * (mean / drawn.mean()), 0.0, 1.0)
 
 
-def _observed(scenario: Scenario) -> frozenset[Observed]:
-    """What its metrics need to be known of a request; errors always."""
+def _observed(scenario: Scenario) -> tuple[Observation, ...]:
+    """What its metrics need to be known of a request, in the table's order; errors always."""
     metrics = scenario.spec.analysis.metrics if scenario.spec.analysis else ()
-    return frozenset({"error", *(MEASURES[m.measure].observed for m in metrics if m.measure in MEASURES)})
+    needed = {ERROR.name, *(MEASURES[each.measure].observed for each in metrics if each.measure in MEASURES)}
+    return tuple(row for row in OBSERVATIONS if row.name in needed)
+
+
+def _parted(rows: tuple[Observation, ...]) -> tuple[tuple[Observation, ...], tuple[Observation, ...]]:
+    """(rates, durations and amounts)."""
+    return tuple(row for row in rows if row.kind == "rate"), tuple(row for row in rows if row.kind != "rate")

@@ -7,7 +7,8 @@ end: what this says is what Envoy would have been told.
 from collections.abc import Mapping
 
 from wissel.core.access import Principal
-from wissel.core.decision import Decision, Denied
+from wissel.core.decision import Decision
+from wissel.core.refusals import not_a_call
 from wissel.extproc.events import Decide, Fail, Identify, RequestBody, RequestHeaders, Score
 from wissel.extproc.exchange import Exchange
 from wissel.router import Router
@@ -31,7 +32,7 @@ async def dry_run(
                 answer = router.decide(subject, who, request_id)
                 exchange.decided(answer if isinstance(answer, Decision) else await answer)
             case Score():
-                return Denied(400, "feedback is no call that is decided", "invalid_request_error", "not_a_call")
+                return not_a_call()
             case Fail(why):
                 raise AssertionError(why)
             case _:

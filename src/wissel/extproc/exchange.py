@@ -31,10 +31,20 @@ from wissel.apis.requests import (
 )
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
-from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback, refusal_of
+from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.policy import lies_below, not_found, passthrough_for
+from wissel.core.policy import lies_below, passthrough_for
+from wissel.core.refusals import (
+    late,
+    misconfigured,
+    no_upgrade,
+    quoted,
+    too_large,
+    unknown_path,
+    unreadable,
+    unscored,
+)
 from wissel.core.request import MODELS_PATH, PATHS, Api, Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
@@ -139,7 +149,7 @@ class Exchange:
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
         if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
-            return self._refuse(_misconfigured("set processing_mode.request_header_mode to SEND"))
+            return self._refuse(misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._mode = protocol.request_body
             self._response_mode = protocol.response_body
@@ -171,7 +181,7 @@ class Exchange:
 
     def late(self) -> list[Step]:
         """The body took too long; nothing to do if it is all there by now."""
-        return self._refuse(_LATE) if self._state == "reading" else []
+        return self._refuse(late()) if self._state == "reading" else []
 
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
@@ -190,7 +200,7 @@ class Exchange:
 
     def scored(self, feedback: Feedback, answer: ScoreAnswer) -> list[Step]:
         """Tell the caller what became of its feedback; no model hears of it."""
-        if refusal := refusal_of(answer, feedback.request_id):
+        if refusal := unscored(answer, feedback.request_id):
             return self._refuse(refusal)
         self._state = "refused"
         assert self._caller is not None
@@ -221,22 +231,22 @@ class Exchange:
         path = normalise_path(raw_path)
         wants_upgrade = "upgrade" in headers or method == "CONNECT"
         if wants_upgrade and not (is_plain(raw_path) and lies_below(path, self._terms.upgrades)):
-            return self._refuse(_bad_request("upgrades are not supported here", code="upgrade_not_supported"))
+            return self._refuse(no_upgrade())
         if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
-            return self._refuse(_misconfigured(complaint))
+            return self._refuse(misconfigured(complaint))
         api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
         if api is not None:
             self._head = Head("llm", method, path, headers, api)
             self._reads = True
             if unclear := ambiguity(raw_path, headers.get("content-type", "")):
-                return self._refuse(_unreadable(unclear))
+                return self._refuse(unreadable(unclear))
             if event.end_of_stream:
-                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+                return self._refuse(unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "POST" and path == FEEDBACK_PATH:
             self._head = Head("feedback", method, path, headers)
             self._reads = True
             if event.end_of_stream:
-                return self._refuse(_unreadable(UnreadableError("the body is empty; send a JSON object")))
+                return self._refuse(unreadable(UnreadableError("the body is empty; send a JSON object")))
         elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
             self._head = Head("models", method, path, headers)
         elif is_plain(raw_path):
@@ -244,7 +254,7 @@ class Exchange:
             entry = None if wants_upgrade or event.end_of_stream else passthrough_for(self._terms.passthrough, path)
             self._reads = entry is not None and entry.reads_models
         else:
-            return self._refuse(not_found(method, path))
+            return self._refuse(unknown_path(method, path))
         self._head = replace(self._head, attributes=event.attributes, metadata=event.metadata)
         self._state = "identifying"
         return [Identify(self._head)]
@@ -259,7 +269,7 @@ class Exchange:
                 self._size += len(data)
                 if self._size > self._terms.max_body_bytes:
                     self._chunks.clear()
-                    return self._refuse(_too_large(self._terms.max_body_bytes))
+                    return self._refuse(too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
                 # Only a FULL_DUPLEX_STREAMED body comes in pieces.
                 is_whole = end_of_stream or self._mode != "full_duplex_streamed"
@@ -290,8 +300,8 @@ class Exchange:
     def _on_whole_body(self) -> list[Step]:
         head = self._known_head()
         if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
-            unsupported = f'the content-encoding "{encoding}" is not supported; send the body as it is'
-            return self._refuse(_unreadable(UnreadableError(unsupported)))
+            unsupported = f"the content-encoding {quoted(encoding)} is not supported; send the body as it is"
+            return self._refuse(unreadable(UnreadableError(unsupported)))
         try:
             if head.kind == "feedback":
                 self._state = "deciding"
@@ -302,7 +312,7 @@ class Exchange:
             self._body = read_body(b"".join(self._chunks))
             request = understand(head.api, head.path, head.headers, self._body)
         except UnreadableError as error:
-            return self._refuse(_unreadable(error))
+            return self._refuse(unreadable(error))
         self._streams = request.stream
         self._chunks.clear()
         self._state = "deciding"
@@ -439,22 +449,3 @@ def _complaint(request: BodyMode, response: BodyMode) -> str:
     if response not in {"none", "streamed"}:
         return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
     return ""
-
-
-def _misconfigured(complaint: str) -> Denied:
-    return Denied(500, f"Envoy's ext_proc filter is misconfigured: {complaint}", "server_error", "unsupported_mode")
-
-
-def _bad_request(message: str, *, code: str, param: str | None = None) -> Denied:
-    return Denied(400, message, "invalid_request_error", code, param)
-
-
-def _too_large(limit: int) -> Denied:
-    return Denied(413, f"the body is larger than {limit} bytes", "invalid_request_error", "request_too_large")
-
-
-_LATE: Final = Denied(408, "the body did not arrive in time", "invalid_request_error", "request_timeout")
-
-
-def _unreadable(error: UnreadableError) -> Denied:
-    return _bad_request(str(error), code="unreadable_request", param=error.param)

@@ -21,6 +21,7 @@ from wissel.core.names import (
     ROUTE_HEADER,
     VARIANT_HEADER,
 )
+from wissel.core.refusals import unlisted_model
 from wissel.core.request import MODELS_PATH
 from wissel.core.tier import Graded
 
@@ -158,10 +159,7 @@ def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResp
     if name in known:
         body = json.dumps(model_object(known[name])).encode()
         return ImmediateResponse(200, body, _json_headers(request_id), "wissel_models")
-    missing = error_body(
-        f'no model is named "{name}"', kind="invalid_request_error", code="model_not_found", param="model"
-    )
-    return ImmediateResponse(404, missing, _json_headers(request_id), "wissel_model_not_found")
+    return for_denied(unlisted_model(name, decision), request_id=request_id)
 
 
 def for_scored(*, request_id: str) -> ImmediateResponse:

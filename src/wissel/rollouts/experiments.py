@@ -16,6 +16,7 @@ import structlog
 
 from wissel.core.rollouts.analysis import Analysis, Reading, Verdict, look
 from wissel.core.rollouts.evidence import Arm, Evidence
+from wissel.core.rollouts.measures import MEASURES
 from wissel.core.rollouts.metrics import AnalysisSpec, Comparison
 from wissel.core.split import Split
 from wissel.errors import StoreError
@@ -31,18 +32,11 @@ ALPHA: Final = 0.05
 """Chance that any interval of one page ever leaves the truth out; shared by its variants and metrics."""
 
 METRICS: Final = tuple(
-    Comparison(name)
-    for name in (
-        "error_rate",
-        "refusal",
-        "feedback",
-        "latency_p50",
-        "latency_p95",
-        "ttft_p95",
-        "tokens_out",
-        "cost_usd",
-    )
+    Comparison(name) for name, measure in MEASURES.items() if measure.quantile is None or measure.quantile <= 0.95
 )
+"""All that are known early: one request in a hundred is not worth a part of `ALPHA`."""
+
+_NAMES: Final = tuple(metric.measure for metric in METRICS)
 
 Difference = Literal["higher", "lower", "not shown", "too few requests"]
 
@@ -105,7 +99,8 @@ class Experiments:
         """Look once, and remember it. Raises StoreError."""
         seen = await self._look(split, await self._counters.read(_scope(split)))
         if seen:
-            await self._looks.put(split.name, split.revision, {name: analysis for name, (analysis, _) in seen.items()})
+            analyses = {name: analysis for name, (analysis, _) in seen.items()}
+            await self._looks.put(split.name, split.revision, analyses, _NAMES)
 
     async def experiments(self) -> list[Experiment]:
         """Every split, in the order of the file. Raises StoreError."""
@@ -128,7 +123,7 @@ class Experiments:
         compared = [each for each in others if each.weight and base.weight]
         if not compared:
             return {}
-        remembered = await self._looks.get(split.name, split.revision)
+        remembered = await self._looks.get(split.name, split.revision, _NAMES)
         spec = AnalysisSpec(METRICS, alpha=ALPHA / len(compared))
         return {
             each.name: look(

@@ -25,7 +25,8 @@ from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
 from wissel.core.outcome import Outcome
 from wissel.core.rollouts import arms
-from wissel.core.rollouts.evidence import Observed, sub_bucket
+from wissel.core.rollouts.evidence import sub_bucket
+from wissel.core.rollouts.measures import FEEDBACK, observe
 from wissel.core.rollouts.rollout import Progress, Rollout
 from wissel.core.rollouts.spec import Delivery
 from wissel.core.snapshot import Model, Snapshot
@@ -51,9 +52,6 @@ from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
 from wissel.telemetry.gauges import StoreHealth
 from wissel.tiers.base import question
-
-REFUSALS: Final = frozenset({"content_filter", "refusal", "safety"})
-"""Finish reasons of a model that would not answer, over all APIs."""
 
 NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 
@@ -169,14 +167,14 @@ class Fleet:
             ticket.mixed()
             self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
         else:
-            ticket.observed.update(_observed(outcome))
+            ticket.observed.update(observe(outcome))
             ticket.ended()
 
     def _learn(self, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
         lesson = decision.lesson
         if lesson is not None and outcome is not None and outcome.is_evidence:
             lesson = replace(lesson, prompt=question(lesson.prompt))
-            ok = not outcome.is_error and REFUSALS.isdisjoint(outcome.finish_reasons)
+            ok = not outcome.is_error and not outcome.is_refusal
             self.lessons.add(Taught(request_id, lesson, ok, decision.model.name, decision.route))
 
     async def score(self, feedback: Feedback) -> ScoreAnswer:
@@ -189,7 +187,7 @@ class Fleet:
         match answered:
             case Answered(served, tier):
                 if served is not None:
-                    self.recorder.feedback(served, feedback.score)
+                    self.recorder.told(served, {FEEDBACK.name: feedback.score})
                 if tier:
                     self.lessons.scored(tier, feedback.request_id, feedback.score)
                 return "accepted"
@@ -237,18 +235,6 @@ def _served_by_another_arm(decision: Routed, models: Mapping[str, Model], outcom
     assert decision.split is not None
     others = {models[each.model].upstream_model for each in decision.split.variants if each.model in models}
     return is_of_another_arm(outcome.response_model, decision.model.upstream_model, others)
-
-
-def _observed(outcome: Outcome) -> dict[Observed, float]:
-    seen: dict[Observed, float | None] = {
-        "error": float(outcome.is_error),
-        "latency": outcome.duration if outcome.complete else outcome.headers_after,
-        "ttft": outcome.ttft,
-        "tokens_out": outcome.usage.output_tokens if outcome.usage else None,
-        "cost_usd": outcome.cost_usd,
-        "refusal": float(not REFUSALS.isdisjoint(outcome.finish_reasons)) if outcome.finish_reasons else None,
-    }
-    return {name: value for name, value in seen.items() if value is not None}
 
 
 @asynccontextmanager

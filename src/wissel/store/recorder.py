@@ -9,13 +9,14 @@ what came since the last flush, no more.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 from time import perf_counter
 from typing import Final
 
 import structlog
 
+from wissel.core.rollouts.measures import Observed
 from wissel.errors import StoreError
 from wissel.store.base import Answered, Scope, Served
 from wissel.store.counters import Counters
@@ -88,10 +89,10 @@ class Recorder:
             self._served.popitem(last=False)
             self._unremembered += 1
 
-    def feedback(self, served: Served, score: float) -> None:
-        """A score in [0, 1] was accepted."""
+    def told(self, served: Served, observed: Mapping[Observed, float]) -> None:
+        """What is said of a request after its end, such as a score of feedback; of a rate in [0, 1]."""
         if served.is_counted:
-            self._delivery(served.scope).tally.feedback(served, score)
+            self._delivery(served.scope).tally.told(served, observed)
 
     async def run(self) -> None:
         """Flush until cancelled, whatever happens."""

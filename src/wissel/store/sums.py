@@ -13,10 +13,10 @@ need not know what a number means, in Python and in Redis alike.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from wissel.core.rollouts.evidence import SUB_BUCKETS, Arm, Observed, Sample
+from wissel.core.rollouts.evidence import SUB_BUCKETS, Arm, Sample
 from wissel.core.rollouts.histogram import Histogram, bucket_of
+from wissel.core.rollouts.measures import DURATIONS, OBSERVATIONS, Observed
 
 Vector = dict[int, float]
 
@@ -26,14 +26,10 @@ Vectors = dict[str, Vector]
 Measured = Sequence[tuple[Observed, float]]
 """What was observed of one request, with durations as the indexes of their buckets."""
 
-_DURATIONS: Final[frozenset[Observed]] = frozenset({"latency", "ttft"})
-
-_OBSERVED: Final[tuple[Observed, ...]] = ("error", "refusal", "feedback", "latency", "ttft", "tokens_out", "cost_usd")
-
 
 def measured(observed: Mapping[Observed, float]) -> Measured:
     """Durations are in seconds."""
-    return [(what, bucket_of(seen) if what in _DURATIONS else seen) for what, seen in observed.items()]
+    return [(what, bucket_of(seen) if what in DURATIONS else seen) for what, seen in observed.items()]
 
 
 class Counts:
@@ -63,7 +59,7 @@ class Counts:
             sums.counts[bucket] += 1
             sums.totals[bucket] += value
             sums.squares += value * value
-            if what in _DURATIONS:
+            if what in DURATIONS:
                 index = int(value)
                 sums.histogram[index] = sums.histogram.get(index, 0) + 1
 
@@ -123,8 +119,10 @@ def arm_of(vectors: Mapping[str, Vector], keys: int, known: Mapping[str, Vector]
         served=int(_scalar(vectors, "served")),
         failed=int(_scalar(vectors, "failed")),
         keys=keys,
-        samples={what: _sample(vectors, what) for what in _OBSERVED if f"{what}.n" in vectors},
-        durations={what: _histogram(vectors[f"{what}.h"]) for what in _DURATIONS if f"{what}.h" in vectors},
+        samples={
+            what: _sample(vectors, what) for what in (each.name for each in OBSERVATIONS) if f"{what}.n" in vectors
+        },
+        durations={what: _histogram(vectors[f"{what}.h"]) for what in DURATIONS if f"{what}.h" in vectors},
     )
 
 

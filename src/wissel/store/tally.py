@@ -13,12 +13,13 @@ one key at most `COUNTED_PER_KEY` requests a period are evidence, taken by when
 they start; the others are only counted as served.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import mmh3
 
-from wissel.core.rollouts.evidence import COUNTED_PER_KEY, Observed, sub_bucket
+from wissel.core.rollouts.evidence import COUNTED_PER_KEY, sub_bucket
+from wissel.core.rollouts.measures import ERROR, LATENCY, Observed
 from wissel.store.base import Scope, Served
 from wissel.store.sums import Counts, measured, text_of
 
@@ -146,7 +147,7 @@ class Tally:
         window = None if ticket.window.is_closed else _counts(ticket.window.arms, ticket.arm)
         self._changed.add((KNOWN, ticket.arm))
         observed = ticket.observed
-        failed = bool(observed.setdefault("error", 0))
+        failed = bool(observed.setdefault(ERROR.name, 0))
         known.serve(failed=failed)
         if window:
             window.serve(failed=failed)
@@ -167,10 +168,10 @@ class Tally:
         self._mixed += 1
         self._changed.add((KNOWN, NO_ARM))
 
-    def feedback(self, served: Served, score: float) -> None:
-        """Somebody scored a request in [0, 1]. It has no window: feedback comes when it comes, in every arm alike."""
+    def told(self, served: Served, observed: Mapping[Observed, float]) -> None:
+        """What is said of a request later, as feedback is. It has no window: it comes when it comes, in arms alike."""
         self.used_at = self._clock()
-        seen = measured({"feedback": score})
+        seen = measured(observed)
         for kind, arms in ((CLOSED, self._closed), (KNOWN, self._known)):
             _counts(arms, served.arm).observe(served.bucket, seen)
             self._changed.add((kind, served.arm))
@@ -240,11 +241,11 @@ class Tally:
 
     def _close(self, window: Window, now: float) -> None:
         for ticket in window.tickets:
-            observed: dict[Observed, float] = {"error": 0, **ticket.observed}
-            if "latency" not in observed:
-                observed |= {"error": 1, "latency": now - ticket.began_at}
+            observed: dict[Observed, float] = {ERROR.name: 0, **ticket.observed}
+            if LATENCY.name not in observed:
+                observed |= {ERROR.name: 1, LATENCY.name: now - ticket.began_at}
             counts = _counts(window.arms, ticket.arm)
-            counts.serve(failed=bool(observed["error"]))
+            counts.serve(failed=bool(observed[ERROR.name]))
             if ticket.is_counted:
                 counts.observe(ticket.bucket, measured(observed))
         for arm, counts in window.arms.items():

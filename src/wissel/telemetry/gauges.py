@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from wissel.core.rollouts.analysis import Judgement, Reading
+from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.metrics import Comparison, Guard, Limit
 from wissel.core.rollouts.rollout import Phase, Progress
 from wissel.telemetry.meters import Meter, Observations
@@ -149,7 +150,7 @@ def _readings(all_progress: Iterable[Progress]) -> Iterable[tuple[dict[str, str]
             continue
         # A look that could not measure has no readings.
         for metric, reading in zip(each.spec.analysis.metrics, each.verdict.readings, strict=False):
-            yield {**_rollout(each), "metric": reading.metric}, metric, reading
+            yield {**_rollout(each), "metric": reading.metric, "unit": unit_of(metric.measure)}, metric, reading
 
 
 def _values(all_progress: Iterable[Progress]) -> Observations:
@@ -180,7 +181,7 @@ def _thresholds(all_progress: Iterable[Progress]) -> Observations:
 
 def _changes(all_progress: Iterable[Progress]) -> Observations:
     return [
-        ({**attributes, "end": end}, value)
+        ({**attributes, **({"unit": "share"} if reading.is_relative else {}), "end": end}, value)
         for attributes, _, reading in _readings(all_progress)
         for end, value in zip(("lower", "upper"), reading.change, strict=True)
         if value is not None

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { changeBar } from "./charts.js";
 import { badge, byId, count, el, percent, share, table } from "./dom.js";
-import { rangeOf, unitOf } from "./units.js";
+import { rangeOf, writerOf } from "./units.js";
 
 const TONES = { higher: "info", lower: "info", "not shown": "", "too few requests": "" };
 
@@ -64,7 +64,7 @@ function contrastOf(contrast, base) {
   const known = contrast.metrics.filter((each) => each.variant !== null || each.base !== null);
   const unknown = contrast.metrics.filter((each) => !known.includes(each)).map((each) => each.metric.replaceAll("_", " "));
   const rows = known.map((each) => {
-    const value = unitOf(each.metric);
+    const value = writerOf(each.unit);
     const change = each.is_relative ? (number) => share(number, 0) : value;
     return [
       each.metric.replaceAll("_", " "),

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { intervalChart, valueChart, weightChart } from "./charts.js";
 import { confirmed } from "./dialogs.js";
 import { announce, badge, byId, clock, count, duration, el, empty, percent, share, short, table } from "./dom.js";
-import { rangeOf, unitOf } from "./units.js";
+import { rangeOf, writerOf } from "./units.js";
 
 const KEPT = 600;
 const PHASES = { progressing: "info", paused: "warn", healthy: "good", degraded: "bad" };
@@ -208,7 +208,7 @@ class Card {
     const seen = this.points.filter((each) => each.metrics.has(name)).map((each) => ({ at: each.at, ...each.metrics.get(name) }));
     const now = seen.at(-1);
     const { limit } = now;
-    const value = unitOf(limit.measure);
+    const value = writerOf(limit.unit);
     const tone = JUDGEMENTS[now.judgement];
     // What is over, or could not be measured at the latest look, is shown without a judgement.
     const isCurrent = this.points.at(-1).metrics.has(name);

@@ -2,10 +2,9 @@
 
 import { duration, share, short } from "./dom.js";
 
-export function unitOf(measure) {
-  if (measure === "error_rate" || measure === "refusal" || measure === "feedback") return (value) => share(value);
-  if (measure.startsWith("latency") || measure.startsWith("ttft")) return duration;
-  return short;
+/** Of `unit`, which comes with each metric; of a Prometheus query nobody knows it. */
+export function writerOf(unit) {
+  return { share: (value) => share(value), s: duration }[unit] ?? short;
 }
 
 /** An interval in words, empty if neither end is known. */

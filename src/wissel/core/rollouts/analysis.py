@@ -20,7 +20,8 @@ from typing import Literal
 from wissel.core.rollouts.comparison import Comparing, Memory, compare, value_of
 from wissel.core.rollouts.evidence import Arm, Evidence, Missing, Sample
 from wissel.core.rollouts.histogram import Histogram
-from wissel.core.rollouts.metrics import MEASURES, AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.measures import ERROR, MEASURES
+from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Guard, Limit, Metric
 from wissel.core.rollouts.sequential import SAMPLE_RATIO_EVIDENCE, ln_sample_ratio
 
 Judgement = Literal["fail", "no_data", "inconclusive", "waiting", "pass"]
@@ -279,7 +280,7 @@ def _number(value: float | None) -> str:
 def _total(measure_name: str, arm: Arm, *, every: bool = False) -> Total:
     """Of one measure; with `every`, of all requests, not only those that count as evidence."""
     measure = MEASURES[measure_name]
-    if every and measure.observed == "error":
+    if every and measure.of is ERROR:
         return Total(arm.served, arm.failed)
     sample = arm.sample(measure.observed)
     durations = Histogram() if measure.quantile is None else arm.histogram(measure.observed)
@@ -322,7 +323,7 @@ def _failing_already(guard: Guard, canary: Arm) -> float:
     Windows wait for their slowest answer. This waits for none, and cannot lean to what ends sooner either: it counts
     what began. So a canary that fails is taken back while a long answer is still flowing.
     """
-    is_enough = MEASURES[guard.measure].observed == "error" and canary.begun >= guard.min_requests
+    is_enough = MEASURES[guard.measure].of is ERROR and canary.begun >= guard.min_requests
     return canary.failing / canary.begun if is_enough else 0.0
 
 

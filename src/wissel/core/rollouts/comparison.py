@@ -18,7 +18,8 @@ from typing import Literal
 
 from wissel.core.rollouts.evidence import NOTHING, Arm, Sample, design_effect
 from wissel.core.rollouts.histogram import GAMMA, Histogram, bucket_of, buckets_in, seconds_of
-from wissel.core.rollouts.metrics import MEASURES, AnalysisSpec, Comparison, Measure
+from wissel.core.rollouts.measures import MEASURES, Measure
+from wissel.core.rollouts.metrics import AnalysisSpec, Comparison
 from wissel.core.rollouts.sequential import (
     MEAN_REQUESTS,
     Block,

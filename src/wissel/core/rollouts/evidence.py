@@ -16,19 +16,16 @@ in every arm alike, so that no single busy key is the arm.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import mmh3
 
 from wissel.core.rollouts.histogram import Histogram
+from wissel.core.rollouts.measures import ERROR, Observed
 
 SUB_BUCKETS = 64
 
 COUNTED_PER_KEY = 3
 """Requests of one key that a replica counts as evidence in one window; the others count only as `served`."""
-
-Observed = Literal["error", "refusal", "feedback", "latency", "ttft", "tokens_out", "cost_usd"]
-"""What a request is observed for: an event (0 or 1), a score in [0, 1], a duration, or an amount."""
 
 _SEED = 0x77697373
 """Apart from the hash that assigns: a sub-bucket must hold keys of every arm."""
@@ -103,7 +100,7 @@ class Arm:
     """Distinct targeting keys, each once however many replicas met it."""
     samples: Mapping[Observed, Sample] = field(default_factory=dict[Observed, Sample])
     durations: Mapping[Observed, Histogram] = field(default_factory=dict[Observed, Histogram])
-    """Of `latency` and `ttft`; the same requests as in `samples`."""
+    """Of those that have any; the same requests as in `samples`."""
     begun: int = 0
     """All that were dealt to it by their key, those under way and in windows that are open included."""
     failing: int = 0
@@ -118,7 +115,7 @@ class Arm:
     @property
     def requests(self) -> float:
         """Those that are counted as evidence."""
-        return self.sample("error").count
+        return self.sample(ERROR.name).count
 
     @property
     def has_repeats(self) -> bool:

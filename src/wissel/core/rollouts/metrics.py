@@ -9,43 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from wissel.core.rollouts.evidence import Observed
 from wissel.core.rollouts.sequential import Direction
 
 OnNoData = Literal["hold", "rollback", "continue"]
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A number that an arm's requests have."""
-
-    observed: Observed
-    quantile: float | None = None
-    """Of durations; None for a rate or a mean."""
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether every observation lies in [0, 1], so that the exact test of rates holds."""
-        return self.observed in {"error", "refusal", "feedback"}
-
-
-MEASURES = {
-    "error_rate": Measure("error"),
-    "refusal": Measure("refusal"),
-    "feedback": Measure("feedback"),
-    "latency_p50": Measure("latency", 0.50),
-    "latency_p95": Measure("latency", 0.95),
-    "latency_p99": Measure("latency", 0.99),
-    "ttft_p95": Measure("ttft", 0.95),
-    "tokens_out": Measure("tokens_out"),
-    "cost_usd": Measure("cost_usd"),
-}
-"""The built-in metrics by name; any other name is that of a Prometheus query, which takes fixed limits only.
-
-Durations are in seconds, rates and feedback scores in [0, 1]. Feedback is
-tested as a rate: thumbs up are rare, and where an arm has seen none the
-confidence sequence of a mean errs in up to 87 % of healthy rollouts.
-"""
 
 
 GUARD_REQUESTS = 50

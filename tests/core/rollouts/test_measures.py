@@ -1,0 +1,40 @@
+from collections import Counter
+
+import pytest
+
+from wissel.core.outcome import Outcome, Usage
+from wissel.core.rollouts.measures import MEASURES, OBSERVATIONS, observe, unit_of
+
+
+def test_every_row_gives_a_metric_and_no_two_rows_the_same():
+    names = Counter(name for row in OBSERVATIONS for name in row.measures)
+
+    assert (set(names.values()), [row.name for row in OBSERVATIONS if not row.measures]) == ({1}, [])
+
+
+@pytest.mark.parametrize("row", OBSERVATIONS, ids=lambda row: row.name)
+def test_a_duration_has_quantiles_and_seconds_and_only_a_rate_is_a_share(row):
+    assert [quantile is not None for quantile in row.measures.values()] == [row.kind == "duration"] * len(row.measures)
+    assert (row.unit == "s", row.unit == "share") == (row.kind == "duration", row.kind == "rate")
+
+
+def test_an_outcome_is_observed_for_all_that_it_says():
+    outcome = Outcome(
+        200, 1.5, "chat", complete=True, ttft=0.2, usage=Usage(10, 20), cost_usd=0.01, finish_reasons=("refusal",)
+    )
+
+    assert observe(outcome) == {
+        "error": 0.0, "refusal": 1.0, "latency": 1.5, "ttft": 0.2, "tokens_out": 20, "cost_usd": 0.01,
+    }  # fmt: skip
+
+
+def test_what_an_outcome_does_not_know_is_not_observed():
+    assert observe(Outcome(503, 1.5, "chat", headers_after=0.1)) == {"error": 1.0, "latency": 0.1}
+
+
+def test_the_unit_of_a_query_is_not_known():
+    assert (unit_of("latency_p95"), unit_of("queue_depth")) == ("s", "")
+
+
+def test_a_rate_is_what_the_exact_test_holds_for():
+    assert {name for name, measure in MEASURES.items() if measure.is_rate} == {"error_rate", "refusal", "feedback"}
