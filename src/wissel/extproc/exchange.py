@@ -17,18 +17,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 
+from wissel.apis.api import Api
+from wissel.apis.body import Body, Splice, read_body
 from wissel.apis.encoding import asked_away
 from wissel.apis.forms import models_in
-from wissel.apis.requests import (
-    Body,
-    Splice,
-    ambiguity,
-    is_plain,
-    named_in_query,
-    normalise_path,
-    read_body,
-    understand,
-)
+from wissel.apis.models import MODELS_PATH
+from wissel.apis.paths import ambiguity, is_plain, named_in_query, normalise_path
+from wissel.apis.requests import understand
+from wissel.apis.table import PATHS
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback
@@ -45,7 +41,7 @@ from wissel.core.refusals import (
     unreadable,
     unscored,
 )
-from wissel.core.request import MODELS_PATH, PATHS, Api, Head
+from wissel.core.request import Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.events import (
@@ -88,6 +84,7 @@ class Exchange:
     """The state of one request. `now` is any clock's time in seconds that never goes back."""
 
     __slots__ = (
+        "_api",
         "_began",
         "_body",
         "_caller",
@@ -115,6 +112,7 @@ class Exchange:
         self._mode: BodyMode = "buffered"
         self._response_mode: BodyMode = "none"
         self._head: Head | None = None
+        self._api: Api | None = None
         self._caller: Principal | None = None
         self._body: Body | None = None
         self._chunks: list[bytes] = []
@@ -234,9 +232,9 @@ class Exchange:
             return self._refuse(no_upgrade())
         if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
             return self._refuse(misconfigured(complaint))
-        api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
-        if api is not None:
-            self._head = Head("llm", method, path, headers, api)
+        self._api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
+        if self._api is not None:
+            self._head = Head("llm", method, path, headers, self._api.name)
             self._reads = True
             if unclear := ambiguity(raw_path, headers.get("content-type", "")):
                 return self._refuse(unreadable(unclear))
@@ -308,9 +306,9 @@ class Exchange:
                 return [Score(read_feedback(b"".join(self._chunks)))]
             if head.kind == "other":
                 return self._on_whole_form()
-            assert head.api is not None
+            assert self._api is not None
             self._body = read_body(b"".join(self._chunks))
-            request = understand(head.api, head.path, head.headers, self._body)
+            request = understand(self._api, head.path, head.headers, self._body)
         except UnreadableError as error:
             return self._refuse(unreadable(error))
         self._streams = request.stream
@@ -329,11 +327,11 @@ class Exchange:
         return [Decide(self._head, self._caller)]
 
     def _forward(self, decision: Routed) -> list[Step]:
-        head, body = self._known_head(), self._body
+        head, api, body = self._known_head(), self._api, self._body
         assert body is not None
-        assert head.api is not None
+        assert api is not None
         self._state = "forwarded"
-        splices = self._expect_response(decision, head.api, body)
+        splices = self._expect_response(decision, api, body)
         also: dict[str, str] = {}
         if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
             also["accept-encoding"] = asked_away(accepted, stream=self._streams)
@@ -342,7 +340,7 @@ class Exchange:
             also[":path"] = _canonical(head)
         upstream = decision.model.upstream_model
         data = body.with_model(upstream, *splices) if upstream != body.model or splices else None
-        change = partial(for_routed, decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
+        change = partial(for_routed, decision, api=api, headers=head.headers, allow=self._terms.allow_headers)
         metadata = metadata_of(decision)
         if self._mode == "full_duplex_streamed":
             mutation = change(also=also, without=("content-length",))
@@ -361,8 +359,8 @@ class Exchange:
 
     def _expect_response(self, decision: Routed, api: Api, body: Body) -> tuple[Splice, ...]:
         """Get ready to read the response; what the request must say so that it can be read."""
-        can_tell = self._reads_response and self._streams and api in {"chat", "completions"}
-        splices = body.asking_for_usage() if can_tell else ()
+        on_ask = api.usage_on_ask if self._reads_response and self._streams else None
+        splices = on_ask.ask(body) if on_ask is not None else ()
         self._response = Response(
             decision.model,
             api,
@@ -395,7 +393,7 @@ class Exchange:
     def _refuse(self, denied: Denied) -> list[Step]:
         self._state = "refused"
         self.decision = denied
-        return [Refuse(for_denied(denied, request_id=self._request_id), metadata_of(denied))]
+        return [Refuse(for_denied(denied, request_id=self._request_id, api=self._api), metadata_of(denied))]
 
     # The response's direction.
 
