@@ -6,5 +6,8 @@ from wissel.core.decision import Denied
 
 
 def openai_error(denied: Denied) -> bytes:
-    told = {"message": denied.message, "type": denied.type, "param": denied.param, "code": denied.code}
-    return json.dumps({"error": told}).encode()
+    return error_body(denied.message, kind=denied.type, code=denied.code, param=denied.param)
+
+
+def error_body(message: str, *, kind: str, code: str, param: str | None = None) -> bytes:
+    return json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
