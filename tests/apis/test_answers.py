@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from wissel.apis.answers import MAX_JSON_BYTES, MAX_USAGE_EVENT_BYTES, Reader, reader_for
 from wissel.apis.sse import MAX_EVENT_BYTES
+from wissel.apis.table import APIS
 from wissel.core.outcome import Usage
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
@@ -92,9 +93,14 @@ def responses(kind: str, last: dict[str, Any]) -> bytes:
 
 
 def read(
-    body: bytes, headers: dict[str, str] = SSE, *, strip: bool = False, places: list[int] | None = None
+    body: bytes,
+    headers: dict[str, str] = SSE,
+    *,
+    api: str = "chat",
+    strip: bool = False,
+    places: list[int] | None = None,
 ) -> tuple[Reader, bytes]:
-    reader = reader_for(headers, strip=strip)
+    reader = reader_for(APIS[api], headers, strip=strip)
     assert reader is not None
     borders = [0, *sorted(place % (len(body) + 1) for place in places or []), len(body)]
     on = b""
@@ -110,21 +116,25 @@ def learned(reader: Reader) -> tuple[Any, ...]:
 
 
 STREAMS = {
-    "chat": (CHAT, (Usage(19, 10, 8, 4), ("stop",), "gpt-4o-2024-08-06", "", True, 2, "")),
-    "messages": (ANTHROPIC, (Usage(100, 15, 70, 0), ("end_turn",), "claude-sonnet", "", True, 2, "")),
+    "chat": ("chat", CHAT, (Usage(19, 10, 8, 4), ("stop",), "gpt-4o-2024-08-06", "", True, 2, "")),
+    "messages": ("messages", ANTHROPIC, (Usage(100, 15, 70, 0), ("end_turn",), "claude-sonnet", "", True, 2, "")),
     "responses": (
+        "responses",
         responses("response.completed", response("completed")),
         (Usage(37, 11, 6, 2), ("completed",), "gpt-4.1", "", True, 2, ""),
     ),
     "incomplete": (
+        "responses",
         responses("response.incomplete", response("incomplete", incomplete_details={"reason": "max_output_tokens"})),
         (Usage(37, 11, 6, 2), ("max_output_tokens",), "gpt-4.1", "", True, 2, ""),
     ),
     "failed": (
+        "responses",
         responses("response.failed", response("failed", usage=None, error={"code": "server_error", "message": "m"})),
         (None, ("failed",), "gpt-4.1", "server_error", True, 2, ""),
     ),
     "completions": (
+        "completions",
         event({"model": "m", "choices": [{"index": 0, "text": "Hi", "finish_reason": None}]})
         + event({"model": "m", "choices": [{"index": 0, "text": "", "finish_reason": "length"}]})
         + event({"model": "m", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
@@ -136,8 +146,8 @@ STREAMS = {
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_tells_what_it_cost_and_how_it_ended(name):
-    body, expected = STREAMS[name]
-    reader, on = read(body)
+    api, body, expected = STREAMS[name]
+    reader, on = read(body, api=api)
 
     assert learned(reader) == expected
     assert on == body
@@ -150,11 +160,12 @@ def test_a_stream_tells_what_it_cost_and_how_it_ended(name):
     st.booleans(),
 )
 def test_any_cut_of_the_bytes_gives_the_same(name, line_end, places, strip):
-    body = STREAMS[name][0].replace(b"\n", line_end)
-    whole, all_of_it = read(body, strip=strip)
-    reader, on = read(body, strip=strip, places=places)
+    api, told, expected = STREAMS[name]
+    body = told.replace(b"\n", line_end)
+    whole, all_of_it = read(body, api=api, strip=strip)
+    reader, on = read(body, api=api, strip=strip, places=places)
 
-    assert learned(reader) == learned(whole) == STREAMS[name][1]
+    assert learned(reader) == learned(whole) == expected
     assert on == all_of_it
     if not strip or name not in {"chat", "completions"}:
         assert on == body
@@ -230,7 +241,7 @@ def test_the_first_chunk_of_azure_stays():
 
 
 def test_content_is_not_held_back():
-    reader = reader_for(SSE, strip=True)
+    reader = reader_for(APIS["chat"], SSE, strip=True)
     assert reader is not None
     beginning = CHAT_EVENTS[1][:-20]
 
@@ -238,7 +249,7 @@ def test_content_is_not_held_back():
 
 
 def test_the_end_mark_is_not_held_back_for_its_blank_line():
-    reader = reader_for(SSE, strip=True)
+    reader = reader_for(APIS["chat"], SSE, strip=True)
     assert reader is not None
 
     assert reader.feed(b"data: [DONE]\n", now=0.0) == b"data: [DONE]\n"
@@ -251,7 +262,7 @@ def test_a_chunk_of_usage_without_its_blank_line_is_taken_out_at_the_end():
 
 
 def test_the_times_are_those_of_chunks_with_output():
-    reader = reader_for(SSE, strip=False)
+    reader = reader_for(APIS["chat"], SSE, strip=False)
     assert reader is not None
     for at, each in enumerate((*CHAT_EVENTS, USAGE_EVENT, DONE)):
         reader.feed(each, now=float(at))
@@ -282,8 +293,9 @@ def test_a_stream_that_does_not_say_done_is_none():
         ({"type": "error", "code": "server_error", "message": "m"}, "server_error"),
     ],
 )
-def test_an_error_in_a_stream_is_told(data, error):
-    assert read(event(data))[0].found.error == error
+@pytest.mark.parametrize("api", APIS)
+def test_an_error_in_a_stream_is_told(api, data, error):
+    assert read(event(data), api=api)[0].found.error == error
 
 
 def test_running_totals_are_not_added_up():
@@ -351,7 +363,7 @@ def test_a_whole_body_tells_the_same(name, coding):
     said, expected = WHOLE[name]
     body = json.dumps(said).encode()
     body = gzip.compress(body) if coding == "gzip" else body
-    reader, on = read(body, {**JSON, "content-encoding": coding}, places=[1, 2, 7, 40])
+    reader, on = read(body, {**JSON, "content-encoding": coding}, api=name, places=[1, 2, 7, 40])
 
     assert (reader.found.usage, reader.found.finish_reasons, reader.found.model) == expected
     assert on == body
@@ -364,7 +376,7 @@ def test_vectors_are_left_out_and_text_about_them_is_not(vector):
         "model": 'my "embedding": [1, "',
         "usage": {"prompt_tokens": 8},
     }
-    reader, _ = read(json.dumps(said).encode(), JSON)
+    reader, _ = read(json.dumps(said).encode(), JSON, api="embeddings")
 
     assert (reader.found.usage, reader.found.model) == (Usage(8), 'my "embedding": [1, "')
 
@@ -395,4 +407,4 @@ def test_a_body_that_cannot_be_read_passes_and_is_told(body, why):
 
 @pytest.mark.parametrize("headers", [{}, {"content-type": "text/html"}, {**SSE, "content-encoding": "br"}])
 def test_what_nobody_here_can_read_is_not_read(headers):
-    assert reader_for(headers, strip=True) is None
+    assert reader_for(APIS["chat"], headers, strip=True) is None

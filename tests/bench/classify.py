@@ -25,7 +25,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from wissel.apis.requests import read_body, understand
+from wissel.apis.body import read_body
+from wissel.apis.chat import CHAT
+from wissel.apis.requests import understand
 from wissel.classifiers import export
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.embedding import EmbeddingClassifier
@@ -144,7 +146,7 @@ async def _route(classifier: EmbeddingClassifier, texts: Sequence[str]) -> float
     ]
     body = json.dumps({"model": "auto", "messages": messages}).encode()
     began = time.perf_counter()
-    request = understand("chat", "/v1/chat/completions", {}, read_body(body))
+    request = understand(CHAT, CHAT.paths[0], {}, read_body(body))
     choose_route(await classifier.classify(request.conversation), fallback=OTHER)
     return (time.perf_counter() - began) * 1000
 

@@ -9,7 +9,7 @@ import aiohttp
 import openai
 import pytest
 
-from wissel.demo.answers import Answer, tokens
+from wissel.apis.simulated import Answer, tokens
 from wissel.demo.upstream import Behaviour, Upstream, running_upstream
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]

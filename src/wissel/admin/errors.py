@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from wissel.apis.requests import error_body
+from wissel.apis.errors import error_body
 from wissel.core.refusals import type_of
 
 

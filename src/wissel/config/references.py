@@ -12,17 +12,15 @@ from functools import cached_property, partial
 from itertools import chain
 from urllib.parse import urlsplit
 
+from wissel.apis.models import MODELS_PATH
+from wissel.apis.table import PATHS
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
 from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
 from wissel.config.shapes import suggestion
 from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
 from wissel.core.names import OWNED, PREFIX
-from wissel.core.request import MODELS_PATH, PATHS
 from wissel.core.rollouts.measures import MEASURES
-
-LLM_PATHS = (*PATHS, MODELS_PATH)
-"""Paths that wissel answers or routes itself."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,7 @@ def _passthrough(root: Place) -> Iterator[Problem]:
         if place.text is None:
             continue
         prefix = place.text.lower().rstrip("/")
-        covered = [path for path in LLM_PATHS if f"{path}/".startswith(f"{prefix}/")]
+        covered = [path for path in (*PATHS, MODELS_PATH) if f"{path}/".startswith(f"{prefix}/")]
         if covered:
             yield place.problem(f"{quote(place.text)} covers {covered[0]}, which wissel routes itself")
 

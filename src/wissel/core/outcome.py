@@ -8,7 +8,6 @@ apart by Envoy's `response.code_details`.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from wissel.core.request import Api
 from wissel.core.snapshot import Price
 
 Blame = Literal["variant", "nobody"]
@@ -55,7 +54,8 @@ class Outcome:
     """HTTP status; 0 if the response never began."""
     duration: float
     """Seconds from the request's first message to the last that was seen of the response."""
-    api: Api
+    api: str
+    """The name of the call's API."""
     code_details: str = ""
     """Envoy's `response.code_details`; empty where Envoy does not send it."""
     headers_after: float | None = None

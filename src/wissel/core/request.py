@@ -1,35 +1,18 @@
 """What a caller asks for, whichever API it came through.
 
-`extproc.openai` parses bodies into these types once, at the edge; after that
-nobody looks at JSON again.
+`apis.requests` parses bodies into these types once, at the edge; after that
+nobody looks at JSON again. An API is known here by its name alone; what there
+is to know of its format is a row of `apis.table`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
-"""The LLM calls that are understood, by the last part of their paths."""
+from typing import Any, Literal
 
 Modality = Literal["text", "image", "audio", "file"]
 """What a request carries and a model `accepts`."""
 
 Role = Literal["system", "user", "assistant", "tool"]
-
-APIS: tuple[Api, ...] = get_args(Api)
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
-
-PATHS: Mapping[str, Api] = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/v1/responses": "responses",
-    "/v1/messages": "messages",
-    "/v1/embeddings": "embeddings",
-}
-"""The calls that are understood; each is a POST."""
-
-MODELS_PATH = "/v1/models"
-"""Answered by wissel itself."""
 
 BYTES_PER_TOKEN = 4
 """Of English prose in common tokenizers; good enough to know that a prompt cannot fit."""
@@ -76,8 +59,8 @@ class Head:
     """Normalised: lower case, single slashes, no query, no trailing slash."""
     headers: Mapping[str, str]
     """Lower-cased names; of repeated headers the values joined by a comma."""
-    api: Api | None = None
-    """Of an LLM call."""
+    api: str | None = None
+    """The name of an LLM call's API."""
     models: tuple[str, ...] = ()
     """What the query of another call says in `model`, and its body where that is read."""
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -90,7 +73,8 @@ class Head:
 class Request:
     """An LLM call, understood."""
 
-    api: Api
+    api: str
+    """Its name."""
     path: str
     """Normalised, as in `Head`."""
     model: str

@@ -12,7 +12,7 @@ from typing import Literal
 
 from wissel.core.access import Principal, RuleBook
 from wissel.core.pin import PinPolicy
-from wissel.core.request import Api, Modality
+from wissel.core.request import Modality
 from wissel.core.split import Split, Variant
 from wissel.core.tier import Tier
 
@@ -43,7 +43,7 @@ class Model:
     """The Envoy cluster that serves it."""
     upstream_model: str
     """What the body's `model` says when it leaves."""
-    apis: frozenset[Api]
+    apis: frozenset[str]
     accepts: frozenset[Modality]
     context: int | None = None
     """Tokens of input and output together; None if unlimited or unknown."""

@@ -22,7 +22,8 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from wissel.demo.answers import APIS, Answer
+from wissel.apis.simulated import Answer
+from wissel.apis.table import PATHS
 
 _MAX_BODY = 64 * 1024 * 1024
 
@@ -101,12 +102,12 @@ class Upstream:
         raw = await request.read()
         self.requests.append(Recorded(request.method, request.path_qs, CIMultiDict(request.headers), raw))
         self.served += 1
-        api = APIS.get(request.path)
+        api = PATHS.get(request.path)
         if api is None or request.method != "POST":
             return self._error(404, f"no such path: {request.method} {request.path}", "invalid_request_error")
         try:
             body = json.loads(raw)
-            answer = Answer(self.name, self.served, body, api.question(body), created=int(time.time()))
+            answer = Answer(self.name, self.served, body, api.simulation.question(body), created=int(time.time()))
             model = answer.model
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             return self._error(400, "the body cannot be read", "invalid_request_error")
@@ -115,13 +116,13 @@ class Upstream:
         await asyncio.sleep(self.behaviour.latency)
         if self.dice.random() < self.behaviour.error_rate:
             return self._error(500, f"{self.name} fails as it was asked to", "server_error")
-        if not body.get("stream") or api.events is None:
-            return self._json(api.whole(answer))
+        if not body.get("stream") or api.simulation.events is None:
+            return self._json(api.simulation.whole(answer))
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})
         await response.prepare(request)
         # Who hangs up in the middle has heard enough.
         with suppress(ConnectionResetError):
-            for event in api.events(answer):
+            for event in api.simulation.events(answer):
                 await response.write(event)
                 await asyncio.sleep(self.behaviour.event_gap)
         return response

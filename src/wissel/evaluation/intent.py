@@ -18,7 +18,9 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, cast
 
-from wissel.apis.requests import read_body, understand
+from wissel.apis.body import read_body
+from wissel.apis.chat import CHAT
+from wissel.apis.requests import understand
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
 from wissel.classifiers.encoder import Encode
@@ -221,7 +223,7 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
 
 def _row(value: Mapping[str, Any]) -> Row:
     body = json.dumps({"model": "auto", "messages": value["messages"]}).encode()
-    request: Request = understand("chat", "/v1/chat/completions", {}, read_body(body))
+    request: Request = understand(CHAT, CHAT.paths[0], {}, read_body(body))
     routes = frozenset(map(str, value["routes"] if "routes" in value else [value["route"]]))
     if not routes:
         raise ValueError('"routes" is empty; for what no route serves write "other"')

@@ -14,42 +14,22 @@ response to a routed request has a state of its own, `response.Response`.
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import Final, Literal
 
-from wissel.apis.encoding import asked_away
+from wissel.apis.api import Api
+from wissel.apis.body import read_body
 from wissel.apis.forms import models_in
-from wissel.apis.requests import (
-    Body,
-    Splice,
-    ambiguity,
-    is_plain,
-    named_in_query,
-    normalise_path,
-    read_body,
-    understand,
-)
+from wissel.apis.requests import understand
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
-from wissel.core.feedback import FEEDBACK_PATH, Feedback, ScoreAnswer, read_feedback
+from wissel.core.feedback import Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.policy import lies_below, passthrough_for
-from wissel.core.refusals import (
-    late,
-    misconfigured,
-    no_upgrade,
-    quoted,
-    too_large,
-    unknown_path,
-    unreadable,
-    unscored,
-)
-from wissel.core.request import MODELS_PATH, PATHS, Api, Head
+from wissel.core.refusals import late, misconfigured, quoted, too_large, unreadable, unscored
+from wissel.core.request import Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
 from wissel.extproc.events import (
-    BodyMode,
     Decide,
     Event,
     Fail,
@@ -66,20 +46,20 @@ from wissel.extproc.events import (
     Score,
     Step,
 )
+from wissel.extproc.heads import read_head
 from wissel.extproc.mutation import (
     Mutation,
     for_denied,
     for_listed,
     for_passed,
-    for_routed,
     for_scored,
     metadata_of,
 )
+from wissel.extproc.onward import ReadCall, hand_back, to_model
 from wissel.extproc.response import Response
 
-CHUNK_BYTES: Final = 62_000
-"""Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
-
+_UNTOLD: Final = Protocol("buffered", "none")
+"""Where Envoy does not tell its modes: those that need no telling."""
 
 _State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
 
@@ -88,20 +68,19 @@ class Exchange:
     """The state of one request. `now` is any clock's time in seconds that never goes back."""
 
     __slots__ = (
+        "_api",
         "_began",
-        "_body",
+        "_call",
         "_caller",
         "_chunks",
         "_ended",
         "_head",
-        "_mode",
+        "_protocol",
         "_reads",
         "_request_id",
         "_response",
-        "_response_mode",
         "_size",
         "_state",
-        "_streams",
         "_terms",
         "_trailers",
         "decision",
@@ -112,16 +91,15 @@ class Exchange:
         self._terms = terms
         self._began = now
         self._state: _State = "new"
-        self._mode: BodyMode = "buffered"
-        self._response_mode: BodyMode = "none"
+        self._protocol = _UNTOLD
         self._head: Head | None = None
+        self._api: Api | None = None
         self._caller: Principal | None = None
-        self._body: Body | None = None
+        self._call: ReadCall | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._ended = False
         self._trailers = False
-        self._streams = False
         self._reads = False
         self._response: Response | None = None
         self.decision: Decision | None = None
@@ -139,7 +117,7 @@ class Exchange:
     @property
     def is_reading(self) -> bool:
         """Whether a FULL_DUPLEX_STREAMED body is on its way, with no clock of Envoy's on it."""
-        return self._state == "reading" and self._mode == "full_duplex_streamed"
+        return self._state == "reading" and self._is_duplex
 
     @property
     def is_deciding(self) -> bool:
@@ -151,8 +129,7 @@ class Exchange:
         if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
             return self._refuse(misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
-            self._mode = protocol.request_body
-            self._response_mode = protocol.response_body
+            self._protocol = protocol
         match event:
             case RequestHeaders():
                 return self._on_request_headers(event)
@@ -177,7 +154,7 @@ class Exchange:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
-        return [] if self._mode == "full_duplex_streamed" else [Reply("request_headers")]
+        return [] if self._is_duplex else [Reply("request_headers")]
 
     def late(self) -> list[Step]:
         """The body took too long; nothing to do if it is all there by now."""
@@ -220,49 +197,27 @@ class Exchange:
         if self._response is not None:
             self._response.close(now=now, override_works=override_works)
 
+    @property
+    def _is_duplex(self) -> bool:
+        return self._protocol.request_body == "full_duplex_streamed"
+
     # The request's direction.
 
     def _on_request_headers(self, event: RequestHeaders) -> list[Step]:
         if self._state != "new":
             return [Fail("request headers came twice")]
-        headers = event.headers
-        raw_path = headers.get(":path", "")
-        method = headers.get(":method", "")
-        path = normalise_path(raw_path)
-        wants_upgrade = "upgrade" in headers or method == "CONNECT"
-        if wants_upgrade and not (is_plain(raw_path) and lies_below(path, self._terms.upgrades)):
-            return self._refuse(no_upgrade())
-        if not wants_upgrade and (complaint := _complaint(self._mode, self._response_mode)):
-            return self._refuse(misconfigured(complaint))
-        api = PATHS.get(path) if method == "POST" and not wants_upgrade else None
-        if api is not None:
-            self._head = Head("llm", method, path, headers, api)
-            self._reads = True
-            if unclear := ambiguity(raw_path, headers.get("content-type", "")):
-                return self._refuse(unreadable(unclear))
-            if event.end_of_stream:
-                return self._refuse(unreadable(UnreadableError("the body is empty; send a JSON object")))
-        elif method == "POST" and path == FEEDBACK_PATH:
-            self._head = Head("feedback", method, path, headers)
-            self._reads = True
-            if event.end_of_stream:
-                return self._refuse(unreadable(UnreadableError("the body is empty; send a JSON object")))
-        elif method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
-            self._head = Head("models", method, path, headers)
-        elif is_plain(raw_path):
-            self._head = Head("other", method, path, headers, models=tuple(named_in_query(raw_path)))
-            entry = None if wants_upgrade or event.end_of_stream else passthrough_for(self._terms.passthrough, path)
-            self._reads = entry is not None and entry.reads_models
-        else:
-            return self._refuse(unknown_path(method, path))
-        self._head = replace(self._head, attributes=event.attributes, metadata=event.metadata)
+        asked = read_head(event, self._protocol, self._terms)
+        self._api, self._reads = asked.api, asked.reads
+        if isinstance(asked.head, Denied):
+            return self._refuse(asked.head)
+        self._head = asked.head
         self._state = "identifying"
-        return [Identify(self._head)]
+        return [Identify(asked.head)]
 
     def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Step]:
-        match self._state, self._mode:
+        match self._state, self._protocol.request_body:
             case "forwarded", "full_duplex_streamed":
-                return self._hand_back(data, end_of_stream=end_of_stream)
+                return hand_back(data, end_of_stream=end_of_stream)
             case "forwarded", _:
                 return [Reply("request_body")]
             case "reading", _:
@@ -272,7 +227,7 @@ class Exchange:
                     return self._refuse(too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
                 # Only a FULL_DUPLEX_STREAMED body comes in pieces.
-                is_whole = end_of_stream or self._mode != "full_duplex_streamed"
+                is_whole = end_of_stream or not self._is_duplex
                 return self._on_whole_body() if is_whole else []
             case "deciding", "full_duplex_streamed":
                 # A passthrough that is still being decided: its body waits.
@@ -287,7 +242,7 @@ class Exchange:
 
     def _on_request_trailers(self) -> list[Step]:
         self._trailers = True
-        match self._state, self._mode:
+        match self._state, self._protocol.request_body:
             case "reading", "full_duplex_streamed":
                 return self._on_whole_body()
             case (("deciding" | "refused"), "full_duplex_streamed"):
@@ -308,12 +263,12 @@ class Exchange:
                 return [Score(read_feedback(b"".join(self._chunks)))]
             if head.kind == "other":
                 return self._on_whole_form()
-            assert head.api is not None
-            self._body = read_body(b"".join(self._chunks))
-            request = understand(head.api, head.path, head.headers, self._body)
+            assert self._api is not None
+            body = read_body(b"".join(self._chunks))
+            request = understand(self._api, head.path, head.headers, body)
         except UnreadableError as error:
             return self._refuse(unreadable(error))
-        self._streams = request.stream
+        self._call = ReadCall(head, self._api, body, request.stream)
         self._chunks.clear()
         self._state = "deciding"
         assert self._caller is not None
@@ -329,73 +284,52 @@ class Exchange:
         return [Decide(self._head, self._caller)]
 
     def _forward(self, decision: Routed) -> list[Step]:
-        head, body = self._known_head(), self._body
-        assert body is not None
-        assert head.api is not None
+        call = self._call
+        assert call is not None
         self._state = "forwarded"
-        splices = self._expect_response(decision, head.api, body)
-        also: dict[str, str] = {}
-        if self._reads_response and (accepted := head.headers.get("accept-encoding")) is not None:
-            also["accept-encoding"] = asked_away(accepted, stream=self._streams)
-        if head.headers.get(":path") != head.path:
-            # One spelling for all: what the rules were asked about is what the upstream gets.
-            also[":path"] = _canonical(head)
-        upstream = decision.model.upstream_model
-        data = body.with_model(upstream, *splices) if upstream != body.model or splices else None
-        change = partial(for_routed, decision, api=head.api, headers=head.headers, allow=self._terms.allow_headers)
+        body = self._answers_body
+        splices = call.asking_for_usage() if body != "never" else ()
+        self._response = Response(decision.model, call.api, began=self._began, body=body, strip_usage=bool(splices))
+        mutation, data = to_model(
+            call,
+            decision,
+            splices,
+            allow=self._terms.allow_headers,
+            read_answer=body != "never",
+            in_chunks=self._is_duplex,
+        )
         metadata = metadata_of(decision)
-        if self._mode == "full_duplex_streamed":
-            mutation = change(also=also, without=("content-length",))
-            whole = data if data is not None else body.text.encode()
-            steps: list[Step] = [Reply("request_headers", mutation, metadata)]
-            steps += self._hand_back(whole, end_of_stream=not self._trailers)
-            return [*steps, Reply("request_trailers")] if self._trailers else steps
-        if data is not None and "content-length" in head.headers:
-            also["content-length"] = str(len(data))
-        return [Reply("request_body", change(also=also, body=data), metadata)]
+        if not self._is_duplex:
+            return [Reply("request_body", mutation, metadata)]
+        whole = data if data is not None else call.body.text.encode()
+        steps: list[Step] = [Reply("request_headers", mutation, metadata)]
+        steps += hand_back(whole, end_of_stream=not self._trailers)
+        return [*steps, Reply("request_trailers")] if self._trailers else steps
 
     @property
-    def _reads_response(self) -> bool:
+    def _answers_body(self) -> Literal["comes", "on request", "never"]:
+        """Whether Envoy sends the answer's body."""
+        if self._protocol.response_body == "streamed":
+            return "comes"
         # With a duplex body Envoy ignores each override.
-        return self._response_mode == "streamed" or self._mode != "full_duplex_streamed"
-
-    def _expect_response(self, decision: Routed, api: Api, body: Body) -> tuple[Splice, ...]:
-        """Get ready to read the response; what the request must say so that it can be read."""
-        can_tell = self._reads_response and self._streams and api in {"chat", "completions"}
-        splices = body.asking_for_usage() if can_tell else ()
-        self._response = Response(
-            decision.model,
-            api,
-            began=self._began,
-            body="comes" if self._response_mode == "streamed" else "on request" if self._reads_response else "never",
-            strip_usage=bool(splices),
-        )
-        return splices
+        return "never" if self._is_duplex else "on request"
 
     def _forward_untouched(self, decision: Passed) -> list[Step]:
         self._state = "forwarded"
         mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
-        if self._reads and self._mode != "full_duplex_streamed":
+        if self._reads and not self._is_duplex:
             return [Reply("request_body", mutation, metadata_of(decision))]
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
         if self._chunks:
             waiting = b"".join(self._chunks)
             self._chunks.clear()
-            steps += self._hand_back(waiting, end_of_stream=self._ended)
+            steps += hand_back(waiting, end_of_stream=self._ended)
         return [*steps, Reply("request_trailers")] if self._trailers else steps
-
-    def _hand_back(self, data: bytes, *, end_of_stream: bool) -> list[Step]:
-        pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)] or [b""]
-        last = len(pieces) - 1
-        return [
-            Reply("request_body", chunk=piece, end_of_stream=end_of_stream and index == last)
-            for index, piece in enumerate(pieces)
-        ]
 
     def _refuse(self, denied: Denied) -> list[Step]:
         self._state = "refused"
         self.decision = denied
-        return [Refuse(for_denied(denied, request_id=self._request_id), metadata_of(denied))]
+        return [Refuse(for_denied(denied, request_id=self._request_id, api=self._api), metadata_of(denied))]
 
     # The response's direction.
 
@@ -431,21 +365,7 @@ class Exchange:
         return self._head
 
 
-def _canonical(head: Head) -> str:
-    query = head.headers.get(":path", "").partition("?")[2]
-    return f"{head.path}?{query}" if query else head.path
-
-
 def _is_local_reply(event: Event) -> bool:
     """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
     details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
     return bool(details) and details != "via_upstream"
-
-
-def _complaint(request: BodyMode, response: BodyMode) -> str:
-    """What is wrong with the filter's modes for bodies; empty if they can be served."""
-    if request not in {"buffered", "full_duplex_streamed"}:
-        return f"processing_mode.request_body_mode is {request.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
-    if response not in {"none", "streamed"}:
-        return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
-    return ""

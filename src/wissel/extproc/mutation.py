@@ -8,7 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from wissel.apis.requests import error_body, model_object, models_body
+from wissel.apis.api import Api
+from wissel.apis.errors import openai_error
+from wissel.apis.models import MODELS_PATH, model_body, models_body
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
@@ -22,7 +24,6 @@ from wissel.core.names import (
     VARIANT_HEADER,
 )
 from wissel.core.refusals import unlisted_model
-from wissel.core.request import MODELS_PATH
 from wissel.core.tier import Graded
 
 Metadata = Mapping[str, str | float]
@@ -55,7 +56,7 @@ class ImmediateResponse:
 def for_routed(
     decision: Routed,
     *,
-    api: str,
+    api: Api,
     headers: Mapping[str, str],
     allow: frozenset[str],
     also: Mapping[str, str],
@@ -77,10 +78,8 @@ def for_routed(
         removed += _accepted(decision.principal)
     elif credential.kind == "secret":
         removed += CREDENTIAL_HEADERS
-        if api == "messages":
-            ours["x-api-key"] = credential.secret
-        else:
-            ours["authorization"] = f"Bearer {credential.secret}"
+        name, value = api.credential(credential.secret)
+        ours[name] = value
     present = tuple(name for name in dict.fromkeys(removed) if name in headers and name not in ours)
     return Mutation(set_headers=ours, remove_headers=present, body=body, reroute=True)
 
@@ -140,11 +139,11 @@ def _tier_metadata(graded: Graded | None) -> Metadata:
     return {**told, "threshold": graded.threshold, **rate}
 
 
-def for_denied(decision: Denied, *, request_id: str) -> ImmediateResponse:
-    """The refusal as an OpenAI error."""
+def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> ImmediateResponse:
+    """The refusal as an error of the API that was called; what is no LLM call gets OpenAI's."""
     return ImmediateResponse(
         status=decision.status,
-        body=error_body(decision.message, kind=decision.type, code=decision.code, param=decision.param),
+        body=openai_error(decision) if api is None else api.error(decision),
         headers={**decision.headers, **_json_headers(request_id)},
         details=f"wissel_{decision.code}",
     )
@@ -157,8 +156,7 @@ def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResp
         return ImmediateResponse(200, models_body(decision.names), _json_headers(request_id), "wissel_models")
     known = {each.lower(): each for each in decision.names}
     if name in known:
-        body = json.dumps(model_object(known[name])).encode()
-        return ImmediateResponse(200, body, _json_headers(request_id), "wissel_models")
+        return ImmediateResponse(200, model_body(known[name]), _json_headers(request_id), "wissel_models")
     return for_denied(unlisted_model(name, decision), request_id=request_id)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from wissel.apis.answers import Findings, Reader, StreamReader, reader_for
+from wissel.apis.answers import Reader, StreamReader, reader_for
+from wissel.apis.api import Api
+from wissel.apis.findings import Findings
 from wissel.core.outcome import Outcome, cost
-from wissel.core.request import Api
 from wissel.core.snapshot import Model
 from wissel.extproc.mutation import Metadata
 
@@ -48,7 +49,7 @@ class Response:
         self, model: Model, api: Api, *, began: float, body: Literal["comes", "on request", "never"], strip_usage: bool
     ) -> None:
         self._model = model
-        self._api: Api = api
+        self._api = api
         self._began = began
         self._body = body
         self._strip = strip_usage
@@ -69,7 +70,7 @@ class Response:
             self._end(now, complete=True)
             return Opening(read_body=False, may_shrink=False)
         well = 200 <= self._status < 300
-        reader = reader_for(headers, strip=self._strip)
+        reader = reader_for(self._api, headers, strip=self._strip)
         ask = self._body == "on request" and well and reader is not None
         if self._body != "comes" and not ask:
             self._end(now, unread="format" if well and self._body == "on request" else "")
@@ -137,7 +138,7 @@ class Response:
             status=self._status,
             duration=now - self._began,
             code_details=self._details,
-            api=self._api,
+            api=self._api.name,
             headers_after=None if self._headers_at is None else self._headers_at - self._began,
             complete=complete,
             hung_up=hung_up,

@@ -13,25 +13,16 @@ from typing import Final, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from wissel.apis.table import APIS
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
-from wissel.core.request import Api
 from wissel.core.tier import NoWinRate, WinRate
 from wissel.telemetry.instruments import DrawResult, Instruments
 from wissel.telemetry.meters import Meter, Value
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-OPERATIONS: Final[Mapping[Api, str]] = {
-    "chat": "chat",
-    "completions": "text_completion",
-    "responses": "chat",
-    "messages": "chat",
-    "embeddings": "embeddings",
-}
-"""`gen_ai.operation.name` by API."""
 
 RECENT: Final = 50
 """Decisions, and apart from them denials, that are remembered for people to look at."""
@@ -250,7 +241,7 @@ def _way(ways: dict[tuple[Value, ...], Traffic], facts: Mapping[str, Value], pla
 def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
     """By the GenAI conventions; the provider is known by the name of its cluster."""
     return {
-        "gen_ai.operation.name": OPERATIONS[outcome.api],
+        "gen_ai.operation.name": APIS[outcome.api].operation,
         "gen_ai.provider.name": decision.model.cluster,
         "gen_ai.request.model": decision.model.name,
         "wissel.route": decision.route,

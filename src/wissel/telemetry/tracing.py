@@ -41,13 +41,14 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from wissel.apis.table import APIS
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import Charge, Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
-from wissel.core.request import Api, Head
+from wissel.core.request import Head
 from wissel.core.tier import NoWinRate, Tier, WinRate
-from wissel.telemetry.counting import OPERATIONS, draw_result, error_type
+from wissel.telemetry.counting import draw_result, error_type
 
 EVALUATION: Final = "feature_flag.evaluation"
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -101,7 +102,7 @@ class Trace:
 
     __slots__ = ("_api", "_operation", "_route", "tracer")
 
-    def __init__(self, tracer: Tracer, route: Span, api: Api | None) -> None:
+    def __init__(self, tracer: Tracer, route: Span, api: str | None) -> None:
         self.tracer: Final = tracer
         self._route = route
         self._api: Final = api
@@ -139,7 +140,7 @@ class Trace:
         self._route.set_attributes({**attributes, "wissel.reason": decision.reason})
         if decision.split is not None:
             self._route.add_event(EVALUATION, _evaluation(decision))
-        name = f"{OPERATIONS[self._api]} {decision.model.name}"
+        name = f"{APIS[self._api].operation} {decision.model.name}"
         within = set_span_in_context(self._route, Context())
         self._operation = self.tracer.start_span(name, within, kind=SpanKind.CLIENT, attributes=attributes)
 
@@ -213,9 +214,9 @@ def add_trace_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return event
 
 
-def _operation(decision: Routed, api: Api) -> dict[str, str]:
+def _operation(decision: Routed, api: str) -> dict[str, str]:
     return {
-        "gen_ai.operation.name": OPERATIONS[api],
+        "gen_ai.operation.name": APIS[api].operation,
         "gen_ai.provider.name": decision.model.cluster,
         "gen_ai.request.model": decision.model.name,
         "wissel.route": decision.route,

@@ -1,6 +1,7 @@
 """What one value of the file must look like, and what is read from it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,7 +18,9 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from wissel.apis.table import APIS
 
 T = TypeVar("T")
 
@@ -44,6 +47,24 @@ class Form:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
+
+
+class RowOf:
+    """A text that names a row of a table, as it stands when the file is read."""
+
+    def __init__(self, rows: Mapping[str, object]) -> None:
+        self._rows = rows
+
+    def check(self, name: object) -> str:
+        if isinstance(name, str) and name in self._rows:
+            return name
+        raise PydanticKnownError("literal_error", {"expected": ", ".join(f"'{each}'" for each in self._rows)})
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": list(self._rows), "type": "string"}
 
 
 def quote(text: str, limit: int = 60) -> str:
@@ -234,6 +255,8 @@ Amount = Annotated[
     Form(r"\d+(?:\.\d+)?(?:%|ms|s)?", 'a number, a share such as "10%" or a duration such as "1500ms"'),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _AMOUNT}]}),
 ]
+
+ApiName = Annotated[str, RowOf(APIS)]
 
 SetOf = Annotated[
     frozenset[T],

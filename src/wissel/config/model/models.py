@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from wissel.config.model.forms import ClusterName, Name, PathPrefix, SetOf, Text
+from wissel.config.model.forms import ApiName, ClusterName, Name, PathPrefix, SetOf, Text
 from wissel.config.model.section import CredentialRef, Section
-from wissel.core.request import Api, Modality
+from wissel.core.request import Modality
 
 
 class Price(Section):
@@ -27,7 +27,7 @@ class Model(Section):
     """The Envoy cluster that serves it."""
     upstream_model: Text = Field(default_factory=lambda data: data["name"])
     """What the body's `model` says upstream; the name if not given."""
-    apis: SetOf[Api] = frozenset(("chat", "completions"))
+    apis: SetOf[ApiName] = frozenset(("chat", "completions"))
     """The APIs that it serves."""
     accepts: SetOf[Modality] = frozenset(("text",))
     """What it can read."""

@@ -1,0 +1,77 @@
+"""What an API is: one frozen row, whose parts are all that is known of its format.
+
+Whatever serves, counts, checks or simulates an API asks its row, so an API is
+added by a row of `table` and its functions. No part has a default: a row that
+lacks one cannot be made.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wissel.apis.body import Body, Splice
+from wissel.apis.findings import Findings
+from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json
+from wissel.apis.simulated import Answer
+from wissel.core.decision import Denied
+
+Operation = Literal["chat", "text_completion", "embeddings", "generate_content"]
+"""The values of `gen_ai.operation.name` that the conventions know for a call of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOnAsk:
+    """How a stream tells its usage that does so only where it is asked, in a chunk of its own."""
+
+    ask: Callable[[Body], tuple[Splice, ...]]
+    """What the request must say; nothing where it says so already, or never will."""
+    is_chunk: Callable[[Json], bool]
+    """Whether an event is nothing but usage."""
+    other: re.Pattern[bytes]
+    """In the beginning of an event: it is no chunk of usage, whatever follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """How the simulated upstream speaks an API."""
+
+    question: Callable[[Json], str]
+    """The caller's last words in a request."""
+    whole: Callable[[Answer], dict[str, Any]]
+    events: Callable[[Answer], Iterator[bytes]] | None
+    """The answer as server-sent events; None where the API has no stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """An LLM call that is understood: a POST of JSON that names a `model`."""
+
+    name: str
+    """As `models[].apis` has it."""
+    paths: tuple[str, ...]
+    """Normalised."""
+    operation: Operation
+    """`gen_ai.operation.name` of its spans and metrics."""
+    read: Callable[[Prompt, Json], None]
+    """Gathers what a request's body asks. Raises UnreadableError where two readers could disagree."""
+    output_limits: tuple[str, ...]
+    """The members that reserve tokens for the answer; the first that is there holds."""
+    usage_on_ask: UsageOnAsk | None
+    """None where usage is told unasked."""
+    learn: Callable[[Findings, Json], None]
+    """Learns from an answer, or from an event of one."""
+    has_output: Callable[[Json], bool]
+    """Whether an event carries words of the answer."""
+    bulk: re.Pattern[bytes] | None
+    """The members of an answer that are most of it, with nothing to learn from: names and values."""
+    error: Callable[[Denied], bytes]
+    """The body that tells a refusal to its clients."""
+    credential: Callable[[str], tuple[str, str]]
+    """The header, and its value, that shows a secret to its servers."""
+    simulation: Simulation
+
+
+def bearer(secret: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {secret}"

@@ -1,0 +1,51 @@
+"""OpenAI's chat completions, which most servers speak."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from wissel.apis import choices
+from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.errors import openai_error
+from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json, object_of, objects_of
+from wissel.apis.simulated import Answer, last_message
+
+
+def _read(prompt: Prompt, members: Json) -> None:
+    prompt.say_messages(members)
+
+
+def _has_output(said: Json) -> bool:
+    deltas = (object_of(choice.get("delta")) for choice in objects_of(said.get("choices")))
+    return any(value for delta in deltas for name, value in delta.items() if name != "role")
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    return {
+        **choices.head(answer, "chat.completion"),
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": choices.usage(answer),
+    }
+
+
+def _events(answer: Answer) -> Iterator[bytes]:
+    deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in answer.pieces), {}]
+    told = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
+    yield from choices.events(answer, "chat.completion.chunk", told)
+
+
+CHAT: Final = Api(
+    name="chat",
+    paths=("/v1/chat/completions",),
+    operation="chat",
+    read=_read,
+    output_limits=("max_completion_tokens", "max_tokens"),
+    usage_on_ask=choices.USAGE_ON_ASK,
+    learn=choices.learn,
+    has_output=_has_output,
+    bulk=None,
+    error=openai_error,
+    credential=bearer,
+    simulation=Simulation(last_message, _whole, _events),
+)

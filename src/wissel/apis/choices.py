@@ -1,0 +1,92 @@
+"""What chat and completions share: answers with choices, and usage that a stream tells where it is asked."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from wissel.apis.api import UsageOnAsk
+from wissel.apis.body import Body, Splice
+from wissel.apis.findings import Findings, Places
+from wissel.apis.shapes import Json, object_of, objects_of
+from wissel.apis.simulated import Answer, event
+
+USAGE_PLACES: Final[Places] = {
+    "input": ("prompt_tokens",),
+    "output": ("completion_tokens",),
+    "cached": ("prompt_tokens_details", "cached_tokens"),
+    "reasoning": ("completion_tokens_details", "reasoning_tokens"),
+}
+
+_INCLUDE_USAGE: Final = '"include_usage": true'
+
+
+# What is asked.
+
+
+def _ask_for_usage(body: Body) -> tuple[Splice, ...]:
+    """Where `include_usage` is there twice, both say yes, whichever a server reads."""
+    options = body.members.get("stream_options")
+    if options is None:
+        if "stream_options" in body.spans:
+            return (Splice(*body.spans["stream_options"], f"{{{_INCLUDE_USAGE}}}"),)
+        _, end = body.spans["model"]
+        return (Splice(end, end, f', "stream_options": {{{_INCLUDE_USAGE}}}'),)
+    told = object_of(body.members["stream_options"])
+    if not isinstance(options, dict) or told.get("include_usage") is True:
+        # What is no object is wrong, and the upstream will say so.
+        return ()
+    inside = list(body.inside("stream_options"))
+    found = tuple(Splice(start, end, "true") for name, start, end in inside if name == "include_usage")
+    start = body.spans["stream_options"][0] + 1
+    return found or (Splice(start, start, f"{_INCLUDE_USAGE}, " if inside else _INCLUDE_USAGE),)
+
+
+# What is answered.
+
+
+def learn(found: Findings, said: Json) -> None:
+    found.take(said, USAGE_PLACES)
+    for at, choice in enumerate(objects_of(said.get("choices"))):
+        index = choice.get("index")
+        found.finish(choice.get("finish_reason"), index if isinstance(index, int) else at)
+
+
+def _is_usage(said: Json) -> bool:
+    return said.get("choices") == [] and bool(object_of(said.get("usage")))
+
+
+USAGE_ON_ASK: Final = UsageOnAsk(
+    ask=_ask_for_usage,
+    is_chunk=_is_usage,
+    other=re.compile(rb'"choices"\s*:\s*\[\s*[^\]\s]|^data: ?\['),
+)
+
+
+# What is simulated.
+
+
+def head(answer: Answer, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{answer.server}-{answer.number}",
+        "object": kind,
+        "created": answer.created,
+        "model": answer.model,
+        "system_fingerprint": f"fp_{answer.server}",
+        "served_by": answer.server,
+    }
+
+
+def usage(answer: Answer) -> dict[str, int]:
+    counts = answer.input_tokens, answer.output_tokens
+    return {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}
+
+
+def events(answer: Answer, kind: str, choices: list[dict[str, Any]]) -> Iterator[bytes]:
+    begun = head(answer, kind)
+    options: Json = answer.body.get("stream_options") or {}
+    with_usage = bool(options.get("include_usage"))
+    for choice in choices:
+        yield event({**begun, "choices": [choice], **({"usage": None} if with_usage else {})})
+    if with_usage:
+        yield event({**begun, "choices": [], "usage": usage(answer)})
+    yield b"data: [DONE]\n\n"

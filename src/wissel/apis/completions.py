@@ -1,0 +1,53 @@
+"""OpenAI's completions of a text, which came before chat."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from wissel.apis import choices
+from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.errors import openai_error
+from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json, objects_of
+from wissel.apis.simulated import Answer, plain
+
+
+def _read(prompt: Prompt, members: Json) -> None:
+    prompt.say_prompts(members.get("prompt"), param="prompt")
+
+
+def _has_output(said: Json) -> bool:
+    return any(choice.get("text") for choice in objects_of(said.get("choices")))
+
+
+def _question(body: Json) -> str:
+    return plain(body.get("prompt"))
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    return {
+        **choices.head(answer, "text_completion"),
+        "choices": [{"index": 0, "text": answer.text, "logprobs": None, "finish_reason": "stop"}],
+        "usage": choices.usage(answer),
+    }
+
+
+def _events(answer: Answer) -> Iterator[bytes]:
+    texts = [*answer.pieces, ""]
+    told = [{"index": 0, "text": text, "finish_reason": None if text else "stop"} for text in texts]
+    yield from choices.events(answer, "text_completion", told)
+
+
+COMPLETIONS: Final = Api(
+    name="completions",
+    paths=("/v1/completions",),
+    operation="text_completion",
+    read=_read,
+    output_limits=("max_tokens",),
+    usage_on_ask=choices.USAGE_ON_ASK,
+    learn=choices.learn,
+    has_output=_has_output,
+    bulk=None,
+    error=openai_error,
+    credential=bearer,
+    simulation=Simulation(_question, _whole, _events),
+)

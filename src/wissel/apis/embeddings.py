@@ -1,0 +1,70 @@
+"""OpenAI's embeddings: texts become vectors, never a stream."""
+
+import base64
+import hashlib
+import re
+import struct
+from typing import Any, Final
+
+from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.choices import USAGE_PLACES
+from wissel.apis.errors import openai_error
+from wissel.apis.findings import Findings
+from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json
+from wissel.apis.simulated import Answer, last_input, tokens
+
+
+def _read(prompt: Prompt, members: Json) -> None:
+    prompt.say_prompts(members.get("input"), param="input")
+
+
+def _learn(found: Findings, said: Json) -> None:
+    found.take(said, USAGE_PLACES)
+
+
+def _has_output(_: Json) -> bool:
+    return False
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    asked = answer.body.get("input", "")
+    texts = [asked] if isinstance(asked, str) else list(asked)
+    vectors = [_vector(str(text), int(answer.body.get("dimensions") or 8)) for text in texts]
+    if answer.body.get("encoding_format") == "base64":
+        values: list[Any] = [base64.b64encode(struct.pack(f"<{len(v)}f", *v)).decode() for v in vectors]
+    else:
+        values = list(vectors)
+    count = sum(tokens(str(text)) for text in texts)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": i, "embedding": value} for i, value in enumerate(values)],
+        "model": answer.model,
+        "usage": {"prompt_tokens": count, "total_tokens": count},
+        "served_by": answer.server,
+    }
+
+
+def _vector(text: str, dimensions: int) -> list[float]:
+    """Of length one, the same for the same text; near texts are not near."""
+    noise = hashlib.shake_256(text.encode()).digest(dimensions)
+    raw = [byte - 127.5 for byte in noise]
+    length = sum(x * x for x in raw) ** 0.5
+    return [x / length for x in raw]
+
+
+EMBEDDINGS: Final = Api(
+    name="embeddings",
+    paths=("/v1/embeddings",),
+    operation="embeddings",
+    read=_read,
+    output_limits=(),
+    usage_on_ask=None,
+    learn=_learn,
+    has_output=_has_output,
+    # Quotes within a string have a backslash before them.
+    bulk=re.compile(rb'"embedding"\s*:\s*(?:\[[^\[\]]*\]|"[^"]*")'),
+    error=openai_error,
+    credential=bearer,
+    simulation=Simulation(last_input, _whole, None),
+)

@@ -1,0 +1,107 @@
+"""Anthropic's messages: the system prompt beside them, tool results within, and errors of their own shape."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from wissel.apis.api import Api, Simulation
+from wissel.apis.findings import Findings, Places
+from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json, object_of
+from wissel.apis.simulated import Answer, event, last_message
+from wissel.core.decision import Denied
+
+_USAGE_PLACES: Final[Places] = {
+    "input": ("input_tokens",),
+    "output": ("output_tokens",),
+    "cache_read": ("cache_read_input_tokens",),
+    "cache_written": ("cache_creation_input_tokens",),
+}
+
+_ERRORS: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
+"""The `type` of an error by its status, where no class of statuses has one."""
+
+
+def _read(prompt: Prompt, members: Json) -> None:
+    if members.get("system"):
+        prompt.say("system", members["system"])
+    prompt.say_messages(members)
+
+
+def _learn(found: Findings, said: Json) -> None:
+    if said.get("type") == "message_stop":
+        found.ended = True
+    message = object_of(said.get("message")) or said
+    found.take(message, _USAGE_PLACES)
+    found.finish(message.get("stop_reason", object_of(message.get("delta")).get("stop_reason")))
+
+
+def _has_output(said: Json) -> bool:
+    return said.get("type") == "content_block_delta"
+
+
+def _error(denied: Denied) -> bytes:
+    kind = _ERRORS.get(denied.status, "api_error" if denied.status >= 500 else "invalid_request_error")
+    # With what OpenAI's errors say besides, so that a refusal's code is told whichever API was called.
+    told = {"type": kind, "message": denied.message, "param": denied.param, "code": denied.code}
+    return json.dumps({"type": "error", "error": told}).encode()
+
+
+def _credential(secret: str) -> tuple[str, str]:
+    return "x-api-key", secret
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    return {
+        "id": f"msg_{answer.server}_{answer.number}",
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+        "content": [{"type": "text", "text": answer.text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens},
+        "served_by": answer.server,
+    }
+
+
+def _events(answer: Answer) -> Iterator[bytes]:
+    begun = {"input_tokens": answer.input_tokens, "output_tokens": 1}
+    start: dict[str, Any] = {**_whole(answer), "content": [], "stop_reason": None, "usage": begun}
+    ending = {"stop_reason": "end_turn", "stop_sequence": None}
+    told: list[dict[str, Any]] = [
+        {"type": "message_start", "message": start},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+            for piece in answer.pieces
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": ending, "usage": {"output_tokens": answer.output_tokens}},
+        {"type": "message_stop"},
+    ]
+    for each in told:
+        yield event(each, each["type"])
+
+
+MESSAGES: Final = Api(
+    name="messages",
+    paths=("/v1/messages",),
+    operation="chat",
+    read=_read,
+    output_limits=("max_tokens",),
+    usage_on_ask=None,
+    learn=_learn,
+    has_output=_has_output,
+    bulk=None,
+    error=_error,
+    credential=_credential,
+    simulation=Simulation(last_message, _whole, _events),
+)

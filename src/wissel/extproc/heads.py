@@ -1,0 +1,78 @@
+"""A request's headers become its `Head`, or the refusal that they earn, before anything of its body is there.
+
+What the call is, which API it speaks and whether its body has to be read are
+told by method and path alone; whatever could be read in two ways is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wissel.apis.api import Api
+from wissel.apis.models import MODELS_PATH
+from wissel.apis.paths import ambiguity, is_plain, named_in_query, normalise_path
+from wissel.apis.table import PATHS
+from wissel.core.decision import Denied
+from wissel.core.feedback import FEEDBACK_PATH
+from wissel.core.policy import lies_below, passthrough_for
+from wissel.core.refusals import misconfigured, no_upgrade, unknown_path, unreadable
+from wissel.core.request import Head
+from wissel.core.snapshot import Terms
+from wissel.errors import UnreadableError
+from wissel.extproc.events import Protocol, RequestHeaders
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the headers say."""
+
+    head: Head | Denied
+    api: Api | None = None
+    """Of an LLM call, refused or not."""
+    reads: bool = False
+    """Whether the body has to be read before the request is decided."""
+
+
+def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
+    """What is asked, by the rules of `terms`; `protocol` must be able to serve it."""
+    headers, is_empty = event.headers, event.end_of_stream
+    raw_path = headers.get(":path", "")
+    method = headers.get(":method", "")
+    path = normalise_path(raw_path)
+    upgrade = "upgrade" in headers or method == "CONNECT"
+    api = PATHS.get(path) if method == "POST" and not upgrade else None
+
+    def head(kind: Literal["llm", "models", "feedback", "other"], models: tuple[str, ...] = ()) -> Head:
+        name = None if api is None else api.name
+        return Head(kind, method, path, headers, name, models, event.attributes, event.metadata)
+
+    if upgrade and not (is_plain(raw_path) and lies_below(path, terms.upgrades)):
+        return Asked(no_upgrade())
+    if not upgrade and (complaint := _complaint(protocol)):
+        return Asked(misconfigured(complaint), api)
+    if api is not None:
+        if unclear := ambiguity(raw_path, headers.get("content-type", "")):
+            return Asked(unreadable(unclear), api)
+        return Asked(_no_body() if is_empty else head("llm"), api, reads=True)
+    if method == "POST" and path == FEEDBACK_PATH:
+        return Asked(_no_body() if is_empty else head("feedback"), reads=True)
+    if method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
+        return Asked(head("models"))
+    if not is_plain(raw_path):
+        return Asked(unknown_path(method, path))
+    entry = None if upgrade or is_empty else passthrough_for(terms.passthrough, path)
+    other = head("other", tuple(named_in_query(raw_path)))
+    return Asked(other, reads=entry is not None and entry.reads_models)
+
+
+def _no_body() -> Denied:
+    return unreadable(UnreadableError("the body is empty; send a JSON object"))
+
+
+def _complaint(protocol: Protocol) -> str:
+    """What is wrong with the filter's modes for bodies; empty if they can be served."""
+    request, response = protocol.request_body, protocol.response_body
+    if request not in {"buffered", "full_duplex_streamed"}:
+        return f"processing_mode.request_body_mode is {request.upper()}; set it to BUFFERED or FULL_DUPLEX_STREAMED"
+    if response not in {"none", "streamed"}:
+        return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
+    return ""
