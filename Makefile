@@ -26,7 +26,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/codespell --check-hidden src config .github README.md CHANGELOG.md
+	$(BIN)/codespell --check-hidden src config docs .github README.md CHANGELOG.md
 
 format: .venv/ready
 	$(BIN)/ruff format .

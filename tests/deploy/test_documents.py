@@ -17,7 +17,7 @@ from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rol
 from wissel.telemetry.meters import SERIES
 
 ROOT = Path(__file__).parents[2]
-GUIDES = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 README = GUIDES[0].read_text()
 
 
@@ -80,7 +80,7 @@ def test_every_command_that_a_guide_names_is_one():
 def test_every_command_is_in_the_readme():
     known = set(getattr(get_command(app), "commands", {}))
 
-    assert {name for name in known if f"`wissel {name}" not in README} == set()
+    assert {name for name in known if f"`wissel {name}" not in (ROOT / "docs/commands.md").read_text()} == set()
 
 
 def test_what_there_is_to_watch_is_what_is_counted():
@@ -90,7 +90,7 @@ def test_what_there_is_to_watch_is_what_is_counted():
     show_store(meter, lambda: StoreHealth(0.0, 0))
     show_rollouts(meter, list)
     there = {each.name for each in meter.instruments}
-    text = (ROOT / ".github/OPERATING.md").read_text().partition("## What to watch")[2]
+    text = (ROOT / "docs/operating.md").read_text().partition("## What to watch")[2]
     # `….name` stands for the beginning of the name before it.
     names = re.findall(r"`((?:wissel|gen_ai|…)\.[\w.*]+)", text)
     told = {name.replace("….", "gen_ai.client.operation.") for name in names}
@@ -101,4 +101,4 @@ def test_what_there_is_to_watch_is_what_is_counted():
 
 
 def test_the_readme_says_how_many_series_an_instrument_keeps():
-    assert f"at most {SERIES:,} series" in README
+    assert f"at most {SERIES:,} series" in (ROOT / "docs/telemetry.md").read_text()
