@@ -35,6 +35,7 @@ format: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m tests.bench.classify
 	$(BIN)/python -m tests.bench.path
+	$(BIN)/python -m tests.bench.http2
 	$(BIN)/python -m tests.bench.decision
 	$(BIN)/python -m tests.bench.start
 	$(BIN)/python -m tests.bench.limits
