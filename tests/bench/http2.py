@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wissel.grpc.frames import Deframer, frame
-from wissel.grpc.http2 import CONNECTION_WINDOW, MAX_FRAME_BYTES, STREAM_WINDOW, Headers, Http2, Listener, Stream
+from wissel.grpc.http2 import CONNECTION_WINDOW, STREAM_WINDOW, Headers, Http2, Listener, Stream
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ASKED: Final = [
@@ -143,7 +143,6 @@ class WithH2:
             {
                 SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
                 SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
                 SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
             }
         )
