@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from documents import GUIDES, NAMED, PAGES, README, ROOT, code, lines, spans, with_canary
@@ -112,6 +113,17 @@ def test_every_target_of_make_that_a_page_names_is_one():
 
     assert len(named) > 5
     assert named - targets == set()
+
+
+def test_every_profile_of_compose_that_a_page_names_is_one():
+    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    there = {profile for service in services.values() for profile in service.get("profiles", [])}
+    named = {
+        found.group(1) for each in code(GUIDES) if (found := re.search(r"docker compose --profile ([\w-]+)", each))
+    }
+
+    assert len(named) > 0
+    assert named - there == set()
 
 
 def modules() -> dict[str, set[str]]:
