@@ -26,7 +26,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/codespell --check-hidden src config .github README.md CHANGELOG.md
+	$(BIN)/codespell --check-hidden src config docs .github README.md CHANGELOG.md
 
 format: .venv/ready
 	$(BIN)/ruff format .
@@ -35,6 +35,7 @@ format: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m tests.bench.classify
 	$(BIN)/python -m tests.bench.path
+	$(BIN)/python -m tests.bench.http2
 	$(BIN)/python -m tests.bench.decision
 	$(BIN)/python -m tests.bench.start
 	$(BIN)/python -m tests.bench.limits

@@ -1,6 +1,6 @@
 """The quality routers on labels that they never saw: five-fold cross-validation, baselines and oracle beside them.
 
-    python -m wissel.evaluation.quality DATA.jsonl [--router R ...] [--rows N] [--then OTHER.jsonl] [--json]
+    python -m tests.bench.cross_validation DATA.jsonl [--router R ...] [--rows N] [--then OTHER.jsonl] [--json]
 
 Every fold's router learns from the other four alone, its settings chosen
 within them. Figures are means over the folds, for win rates of different
@@ -193,7 +193,9 @@ def cached(encode: Encode, folder: Path | None = None) -> Encode:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Cross-validate quality routers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.cross_validation", description="Cross-validate quality routers."
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--router", action="append", choices=(*ROUTERS, *TORCH_KINDS))
     parser.add_argument("--rows", type=int, help="learn from so many rows only")

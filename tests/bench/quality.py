@@ -1,4 +1,4 @@
-"""Every figure of the README about strong or weak: what a win rate adds to a request, and how good it is.
+"""Every figure of docs/benchmarks.md about strong or weak: what a win rate adds to a request, and how good it is.
 
     python -m tests.bench.quality [--mmlu FILE] [--gsm8k FILE] [--encoder] [--json]
 
@@ -153,7 +153,10 @@ def budgets(battles: Battles, other: Prompts) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure what a win rate adds to a request, and how good it is.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.quality",
+        description="Measure what a win rate adds to a request, and how good it is.",
+    )
     parser.add_argument("--rows", type=int, default=15_000, help="labels of similarity and neighbours, for the speed")
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--mmlu", type=Path, help="labels of MMLU")

@@ -253,7 +253,9 @@ def _line(result: Result) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench-rollout", description="simulated rollouts against their targets")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.rollouts", description="simulated rollouts against their targets"
+    )
     parser.add_argument("--rollouts", type=int, default=1000, help="of each row")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--json", action="store_true", help="print an array of objects")
