@@ -381,6 +381,13 @@ def test_vectors_are_left_out_and_text_about_them_is_not(vector):
     assert (reader.found.usage, reader.found.model) == (Usage(8), 'my "embedding": [1, "')
 
 
+def test_vectors_are_not_even_parsed():
+    no_number = b"9" * 10_000
+    reader, _ = read(b'{"data":[{"embedding":[%b]}],"usage":{"prompt_tokens":8}}' % no_number, JSON, api="embeddings")
+
+    assert (reader.found.usage, reader.found.unread) == (Usage(8), "")
+
+
 def test_a_compressed_stream_is_read_and_passes_as_it_is():
     body = gzip.compress(CHAT)
     reader, on = read(body, {**SSE, "content-encoding": "gzip"}, strip=True, places=[1, 5, 30])

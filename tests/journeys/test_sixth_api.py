@@ -82,9 +82,9 @@ TALK = Api(
 
 @pytest.fixture(autouse=True)
 def _table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(APIS, TALK.name, TALK)  # pyright: ignore[reportArgumentType]  # a dict that reads as a mapping
+    monkeypatch.setitem(APIS, TALK.name, TALK)
     for path in TALK.paths:
-        monkeypatch.setitem(PATHS, path, TALK)  # pyright: ignore[reportArgumentType]
+        monkeypatch.setitem(PATHS, path, TALK)
     monkeypatch.setenv("TALK_KEY", "s3cret")
 
 
@@ -150,8 +150,8 @@ async def test_its_callers_are_refused_in_its_own_shape(talk):
     unable = await ask(envoy, "/talk", model="writer")
 
     assert (unknown[0], list(json.loads(unknown[1]))) == (404, ["alas"])
-    assert unable == (400, json.dumps({"alas": json.loads(unable[1])["alas"]}))
-    assert 'does not serve the api "talk"' in unable[1].replace("\\", "")
+    assert (unable[0], list(json.loads(unable[1]))) == (400, ["alas"])
+    assert 'does not serve the api "talk"' in json.loads(unable[1])["alas"]
 
 
 def test_the_configuration_knows_its_name_and_its_paths(tmp_path):
