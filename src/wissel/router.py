@@ -44,7 +44,7 @@ from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
-from wissel.tiers.grading import Grader
+from wissel.tiers.grading import LiveGrader
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class Router:
     deadline: float
     """Seconds that a classification may take."""
     telemetry: Telemetry
-    graders: Mapping[str, Grader] = field(default_factory=dict[str, Grader])
+    graders: Mapping[str, LiveGrader] = field(default_factory=dict[str, LiveGrader])
     """By tier."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """Shared by the routers of one process, so that a reload keeps what the tiers have learned of the traffic."""

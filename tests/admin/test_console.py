@@ -318,7 +318,7 @@ DOCUMENT = {
             "variants": [{"model": "old", "weight": 50}, {"model": "good", "weight": 50}],
         }
     ],
-    "tiers": [{"name": "thrifty", "strong": "old", "weak": "good", "router": {"type": "length"}, "strong_share": 0.3}],
+    "tiers": [{"name": "thrifty", "strong": "old", "weak": "good", "grader": {"type": "length"}, "strong_share": 0.3}],
     "access": {
         "keys": [{"id": "visitor", "sha256": sha256(TOKEN.encode()).hexdigest()}],
         "rules": [{"id": "all", "effect": "permit"}],

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from classifiers.tiny_router import ROUTES, arch_model, asking, generate, sayings, tokenizer, trained, untrained
+from classifiers.tiny_router_model import ROUTES, arch_model, asking, generate, sayings, tokenizer, trained, untrained
 from wissel.classifiers.arch_prompt import PROFILES, read_answer
 from wissel.classifiers.arch_router import ArchRouter, Gatherer, load_model
 from wissel.classifiers.memory import Memory

@@ -18,7 +18,7 @@ CONFIG = """\
 redis: {redis}
 models: [{{name: large, cluster: a}}, {{name: small, cluster: b}}]
 tiers:
-  - {{name: thrifty, strong: large, weak: small, router: {{type: length}}, threshold: 0.5, learn: {{explore: 0.1}}}}
+  - {{name: thrifty, strong: large, weak: small, grader: {{type: length}}, threshold: 0.5, learn: {{explore: 0.1}}}}
 """
 
 
@@ -79,5 +79,5 @@ async def test_people_are_told_what_the_labels_say(redis: Connection, server, tm
     assert code == 0
     assert "400 rows, 0 with a prompt" in said
     assert "the strong end is better by 0.500 (95 %: 0.500 to 0.500)" in said
-    assert "the router that served has APGR 0.5" in said
-    assert "no router learns from rows without a prompt" in said
+    assert "the grader that served has APGR 0.5" in said
+    assert "no grader learns from rows without a prompt" in said

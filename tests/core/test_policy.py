@@ -251,7 +251,7 @@ def test_a_route_may_lead_to_a_tier():
     assert tier_for(config, admitted, NoScores("empty")) == thrifty
 
 
-def test_no_router_is_asked_where_the_target_is_no_tier():
+def test_no_grader_is_asked_where_the_target_is_no_tier():
     config = snapshot(tiers={"thrifty": thrifty})
 
     assert tier_for(config, admit(config, request("large"), ada, now=0)) is None
@@ -263,7 +263,7 @@ def test_access_comes_before_the_tier():
     assert (routed.tier.end, routed.tier.reason, routed.model.name) == ("weak", "only_end", "small")
 
 
-def test_a_router_that_is_late_costs_the_choice_and_never_the_answer():
+def test_a_grader_that_is_late_costs_the_choice_and_never_the_answer():
     routed = tiered(Grading(NoWinRate("late"), 0.5))
 
     assert (routed.model.name, routed.tier.reason, routed.reason) == ("large", "late", "error")

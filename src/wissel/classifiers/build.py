@@ -26,7 +26,7 @@ from wissel.classifiers.margins import learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, Similarity
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.problems import problems
-from wissel.classifiers.remote import Connections, RemoteRouter
+from wissel.classifiers.remote import Connections, RemoteRouterModel
 from wissel.classifiers.static import Immediate, StaticEncoder
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 IN_TIME = 0.9
 """Of the deadline: what answers by itself when this is over is never taken for late."""
 
-ROUTER_MARGIN = 0.5
+ROUTER_MODEL_MARGIN = 0.5
 """How much likelier a router model's answer must be than the next one to need no dearer stage."""
 
 _Weights = tuple[str, str, str]
@@ -147,8 +147,8 @@ class Classifiers:
             lambda: ArchRouter(plan.routes, found, profile=section.profile, budget=section.budget, threshold=plan.doubt)
         )
 
-    def _remote(self, section: model.RemoteClassifier, plan: _Plan) -> RemoteRouter:
-        return RemoteRouter(
+    def _remote(self, section: model.RemoteClassifier, plan: _Plan) -> RemoteRouterModel:
+        return RemoteRouterModel(
             plan.routes,
             section.endpoints,
             section.model,
@@ -201,7 +201,7 @@ def _margin(stage: Classifier, dearer: Classifier | None, written: float | Liter
     if written != "auto":
         return written
     if not isinstance(stage, EmbeddingClassifier):
-        return ROUTER_MARGIN
+        return ROUTER_MODEL_MARGIN
     if isinstance(dearer, EmbeddingClassifier):
         return margin_beside(stage.judged, dearer.judged)
     return learn_margin(stage.judged)

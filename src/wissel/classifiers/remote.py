@@ -90,7 +90,7 @@ class Connections:
             self._session = None
 
 
-class RemoteRouter:
+class RemoteRouterModel:
     """A `Classifier` for one set of routes."""
 
     def __init__(
@@ -108,7 +108,7 @@ class RemoteRouter:
         attempts: int = 2,
         connections: Connections | None = None,
     ) -> None:
-        """`endpoints` are base URLs up to and including `/v1`; `model` is the name that they serve the router under.
+        """`endpoints` are base URLs up to and including `/v1`; they serve the router model under the name `model`.
 
         `timeout` are the seconds for all `attempts` together; each goes to another endpoint and gets an equal share
         of what is left. `connections` given are shared, and closed by whoever gave them; else `close` does it.

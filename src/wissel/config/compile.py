@@ -332,7 +332,7 @@ def _match(each: model.Target) -> Match:
 
 
 _FIRST_STEP = 0.01
-"""Of a threshold whose router nobody calibrated: win rates lie between 0 and 1."""
+"""Of a threshold whose grader nobody calibrated: win rates lie between 0 and 1."""
 
 
 def _tier(each: model.Tier) -> Tier:

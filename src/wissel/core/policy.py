@@ -61,7 +61,7 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
 def tier_for(
     snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | Pinned | None = None
 ) -> Tier | None:
-    """The tier whose router must be asked before `decide` is; None where the target is no tier."""
+    """The tier whose grader must be asked before `decide` is; None where the target is no tier."""
     match admitted:
         case Named(target):
             return snapshot.tiers.get(target)

@@ -1,4 +1,4 @@
-"""Routers that learn nothing; what a learned one must beat is always printed beside it."""
+"""Graders that learn nothing; what a learned one must beat is always printed beside it."""
 
 from typing import ClassVar
 from zlib import crc32

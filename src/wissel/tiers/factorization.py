@@ -8,7 +8,7 @@ features beside its embedding, a tie is half a win instead of thrown away, and
 training stops when held-out battles say so.
 
 For one pair of models the difference is linear in the prompt, so the pair is
-folded into one vector when a router is made, and a win rate costs one dot product.
+folded into one vector when a grader is made, and a win rate costs one dot product.
 """
 
 from collections.abc import Iterable

@@ -2,7 +2,7 @@
 """The mean gain of the topic: what intent routing and cost routing share.
 
 Prompts of one topic (a route, a subject) are about equally hard, so the topic
-is worth nearly as much as the best learned router, and is learned from few
+is worth nearly as much as the best learned grader, and is learned from few
 labels. Topics are told apart by a linear discriminant: Gaussians with one
 common covariance, in closed form. The win rate is the mean over what the
 prompt may be about, so a prompt between two topics is taken for both.
@@ -41,7 +41,7 @@ class Intent:
         del seed  # nothing here is left to chance
         topics = tuple(sorted(set(battles.topics)))
         if len(topics) < 2 or "" in topics:
-            raise ConfigError(['--data: the router "intent" needs the topic of every prompt, as "route" or "subject"'])
+            raise ConfigError(['--data: the grader "intent" needs the topic of every prompt, as "route" or "subject"'])
         index = {topic: at for at, topic in enumerate(topics)}
         labels = np.array([index[topic] for topic in battles.topics])
         vectors = battles.prompts.vectors.astype(np.float64)

@@ -44,7 +44,7 @@ class Neighbours:
         def rank(cosines: Vectors) -> Sequence[Floats]:
             return [nearest_win_rates(cosines, outcomes, weights, count) for count in usable]
 
-        count = best_of(usable, leave_one_out(vectors, battles.graded, rank, seed=seed))
+        count = best_of(usable, leave_one_out(vectors, battles.ends, rank, seed=seed))
         return cls(space, vectors, outcomes, weights, count=count)
 
     def win_rates(self, prompts: Prompts) -> Floats:

@@ -51,7 +51,7 @@ class Similarity:
             columns = np.stack([weights * outcomes, weights], axis=1)
             return [weighted_win_rates(cosines.copy(), columns, gamma) for gamma in GAMMAS]
 
-        gamma = best_of(GAMMAS, leave_one_out(vectors, battles.graded, rank, seed=seed))
+        gamma = best_of(GAMMAS, leave_one_out(vectors, battles.ends, rank, seed=seed))
         return cls(space, vectors, outcomes, weights, gamma=gamma)
 
     def win_rates(self, prompts: Prompts) -> Floats:

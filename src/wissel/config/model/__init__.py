@@ -37,7 +37,7 @@ from wissel.config.model.section import HeaderCondition, Secret
 from wissel.config.model.serving import LOOPBACK_ADMIN, AdminTls, Redis
 from wissel.config.model.splits import Split
 from wissel.config.model.telemetry import Telemetry, Traces
-from wissel.config.model.tiers import QualityRouter, Tier
+from wissel.config.model.tiers import Grader, Tier
 
 __all__ = [
     "LOOPBACK_ADMIN",
@@ -52,6 +52,7 @@ __all__ = [
     "Day",
     "EmbeddingClassifier",
     "EnvoyIdentity",
+    "Grader",
     "HeaderCondition",
     "Intent",
     "Jwt",
@@ -59,7 +60,6 @@ __all__ = [
     "Metric",
     "Model",
     "Pause",
-    "QualityRouter",
     "Redis",
     "RemoteClassifier",
     "Rollout",
