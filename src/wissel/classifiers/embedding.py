@@ -15,7 +15,7 @@ threshold, right turns and wholly right conversations: last turn only 45 and
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from wissel.classifiers.margins import Judged, judge
 from wissel.classifiers.matching import Matcher
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
+from wissel.runtime.bounded import Bounded
 
 TYPE = "embedding"
 
@@ -49,8 +50,8 @@ HISTORY = 8
 """So many questions back the route is followed; older ones changed nothing when measured."""
 
 ANSWERS = 1024
-"""So many conversations' scores are remembered, the oldest forgotten first: 50 MB at most, were all of them long. A new
-configuration remembers none."""
+"""So many conversations' scores are remembered, the longest unused forgotten first: 50 MB at most, were all of them
+long. A new configuration remembers none."""
 
 DETAILS = 1024
 """So many texts' details are remembered, 5 MB; they would take as long as the rest of the scoring."""
@@ -142,8 +143,8 @@ class EmbeddingClassifier:
         self._reader = reader
         self._matcher = matcher
         self._name = name
-        self._answered: dict[tuple[Exchange, ...], Scores] = {}
-        self._details: dict[str, Vectors] = {}
+        self._answered: Bounded[tuple[Exchange, ...], Scores] = Bounded(ANSWERS)
+        self._details: Bounded[str, Vectors] = Bounded(DETAILS)
         self.threshold = matcher.lessons.threshold if threshold == "auto" else threshold
 
     @property
@@ -174,9 +175,7 @@ class EmbeddingClassifier:
         return self._answered.get(exchanges) if exchanges else Scores({}, self.threshold, self._name)
 
     def _remember(self, exchanges: tuple[Exchange, ...], scores: Scores) -> Scores:
-        if len(self._answered) >= ANSWERS:
-            self._answered.pop(next(iter(self._answered)))
-        self._answered[exchanges] = scores
+        self._answered.put(exchanges, scores)
         return scores
 
     def _score(self, exchanges: tuple[Exchange, ...], texts: Sequence[str], vectors: Vectors) -> Scores:
@@ -202,11 +201,11 @@ class EmbeddingClassifier:
 
     def _detailed(self, texts: Sequence[str], wording: Vectors) -> Vectors:
         """What the matcher reads of each text beside its vector."""
-        new = [row for row, text in enumerate(texts) if text not in self._details]
+        known = {text: detail for text in texts if (detail := self._details.get(text)) is not None}
+        new = [row for row, text in enumerate(texts) if text not in known]
         if new:
             details = self._matcher.details([texts[row] for row in new], wording[new])
-            self._details |= {texts[row]: detail.copy() for row, detail in zip(new, details, strict=True)}
-        found = np.array([self._details[text] for text in texts])
-        for text in list(islice(self._details, max(0, len(self._details) - DETAILS))):
-            del self._details[text]
-        return found
+            known |= {texts[row]: detail.copy() for row, detail in zip(new, details, strict=True)}
+            for row in new:
+                self._details.put(texts[row], known[texts[row]])
+        return np.array([known[text] for text in texts])

@@ -23,7 +23,7 @@ import structlog
 
 from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, ReadKind, read_answer
 from wissel.classifiers.breaker import Breaker
-from wissel.classifiers.memory import Memory
+from wissel.classifiers.memory import AnswerMemory
 from wissel.classifiers.odds import Step, spread, with_leader
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
@@ -127,7 +127,7 @@ class RemoteRouterModel:
         logprobs = {"logprobs": True, "top_logprobs": ALTERNATIVES}
         self._extras: list[dict[str, Any]] = [{**guided, **logprobs}, guided, {}] if guided else [logprobs, {}]
         self._connections = connections or Connections()
-        self._memory = Memory()
+        self._memory = AnswerMemory()
         self.readings: ReadCounts = Counter()
         """How often an answer named a route or "other", named no route of ours, or could not be read."""
 
