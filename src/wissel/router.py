@@ -49,7 +49,7 @@ from wissel.tiers.grading import LiveGrader
 log = structlog.get_logger(__name__)
 
 
-class Limiter(Protocol):
+class LimitKeeper(Protocol):
     """Keeps count over all replicas."""
 
     async def draw(
@@ -63,7 +63,7 @@ class Limiter(Protocol):
         ...
 
 
-class Denials(Protocol):
+class RefusalTeller(Protocol):
     """Tells of refusals."""
 
     def denied(self, decision: Denied, request_id: str) -> None:
@@ -87,11 +87,11 @@ class Router:
     """Shared by the routers of one process, so that a reload keeps what the tiers have learned of the traffic."""
     pins: Pins = field(default_factory=Pins)
     """Shared by the routers of one process, so that a reload keeps the routes of sessions."""
-    limiter: Limiter | None = None
+    limiter: LimitKeeper | None = None
     """None where nothing is to be counted."""
     tokens: TokenCheck | None = None
     """None where no issuer of tokens is configured."""
-    denials: Denials | None = None
+    denials: RefusalTeller | None = None
     """None where nobody is told."""
     tracing: Tracing = field(default_factory=Tracing)
     explores: bool = True
@@ -165,7 +165,7 @@ class Router:
 
     async def _decide_within_limits(
         self,
-        limiter: Limiter,
+        limiter: LimitKeeper,
         request: Request,
         caller: Principal,
         admitted: Named | ByIntent,
@@ -194,7 +194,7 @@ class Router:
             return passed
         return self._draw_then_pass(self.limiter, head, passed)
 
-    async def _draw_then_pass(self, limiter: Limiter, head: Head, passed: Passed) -> Decision:
+    async def _draw_then_pass(self, limiter: LimitKeeper, head: Head, passed: Passed) -> Decision:
         holding = _Holding(limiter, self.snapshot, passed.principal, self.telemetry)
         with holding:
             charges = caller_charges(self.snapshot.limits, passed.principal, head.headers, Estimate())
@@ -300,7 +300,7 @@ class Router:
 class _Holding:
     """What one request has drawn so far; at the end of the block it goes back, unless it is kept."""
 
-    def __init__(self, limiter: Limiter, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
+    def __init__(self, limiter: LimitKeeper, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
         self._limiter = limiter
         self._telemetry = telemetry
         self._snapshot = snapshot

@@ -32,7 +32,7 @@ from wissel.core.tier import Budget, Strength, Tier
 from wissel.evaluation.tier_report import play
 from wissel.tiers.artifact import QUANTILES, TORCH_KINDS, Card
 from wissel.tiers.base import Battles, Encode, Progress, Prompts
-from wissel.tiers.baselines import AlwaysStrong, AlwaysWeak, Length, Random
+from wissel.tiers.baselines import AlwaysStrongGrader, AlwaysWeakGrader, LengthGrader, RandomGrader
 from wissel.tiers.data import Source, read
 from wissel.tiers.grading import calibrated
 from wissel.tiers.live import Label, rows_of
@@ -97,7 +97,7 @@ def beside(battles: Battles, *, seed: int, parts: int = FOLDS) -> dict[str, Resu
     """The baselines and the oracle, on the same folds."""
     tests = [battles.take(held) for _, held in folds(len(battles), seed=seed, parts=parts)]
     results: dict[str, Result] = {}
-    for kind in (Random, Length, AlwaysStrong, AlwaysWeak):
+    for kind in (RandomGrader, LengthGrader, AlwaysStrongGrader, AlwaysWeakGrader):
         found = [(kind().win_rates(test.prompts), test.ends) for test in tests]
         results[kind.KIND] = _result(found, seed, perf_counter())
     results["oracle"] = _result([(oracle(test.ends), test.ends) for test in tests], seed, perf_counter())

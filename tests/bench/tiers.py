@@ -47,10 +47,10 @@ from wissel.tiers import artifact
 from wissel.tiers.artifact import Card
 from wissel.tiers.base import STRONG, WEAK, Battles, Grader, Progress, Prompts
 from wissel.tiers.data import Source, read
-from wissel.tiers.factorization import Factorization
-from wissel.tiers.intent import Intent
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.factorization import FactorizationGrader
+from wissel.tiers.intent import IntentGrader
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 from wissel.tiers.train import Recipe, embedder
 
 DIMENSIONS = 384
@@ -100,8 +100,8 @@ def speeds(rows: int, requests: int) -> dict[str, dict[str, float]]:
     many = made_up(rows, rng)
     few = many.take(np.arange(min(FIT_ROWS, rows)))
     asked = made_up(200, rng).prompts
-    fits = {"similarity": (Similarity, many), "neighbours": (Neighbours, many)}
-    fits |= {"factorization": (Factorization, few), "intent": (Intent, few)}
+    fits = {"similarity": (SimilarityGrader, many), "neighbours": (NeighboursGrader, many)}
+    fits |= {"factorization": (FactorizationGrader, few), "intent": (IntentGrader, few)}
     found: dict[str, dict[str, float]] = {}
     for kind, (learned, battles) in fits.items():
         grader = learned.fit(battles)

@@ -15,7 +15,7 @@ from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.imitation import Imitation
 from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.remote import RemoteRouterModel
 from wissel.classifiers.static import Immediate
@@ -123,7 +123,7 @@ async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words
         classifiers, f"{{type: cascade, margin: 0.1, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
     )
 
-    assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, Similarity]
+    assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, SimilarityMatcher]
     assert [stage.budget.share for stage in built._stages] == [1.0, 0.5, 0.5]
 
 
@@ -132,7 +132,7 @@ async def test_a_static_stage_that_no_examples_speak_for_is_not_asked(classifier
     with capture_logs() as logs:
         built = await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
 
-    assert [type(stage.classifier._matcher) for stage in built._stages] == [Similarity]
+    assert [type(stage.classifier._matcher) for stage in built._stages] == [SimilarityMatcher]
     assert [(line["event"], line["stage"]) for line in logs] == [("stage_left_out", "static")]
 
 

@@ -19,7 +19,7 @@ from real import needs_encoder, needs_envoy, until
 from wissel.core.decision import Routed
 from wissel.core.outcome import Outcome, Usage
 from wissel.core.snapshot import Price
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.stage import Stage, running_stage
 from wissel.envoy import EnvoyPlan, UpstreamCluster
 from wissel.extproc.session import PROCESSOR, methods
@@ -60,7 +60,7 @@ Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class Wire:
     """wissel behind a real Envoy, before an upstream that says exactly what the test wants."""
 
-    envoy: Envoy
+    envoy: EnvoyProcess
     telemetry: Listening
     script: list[Script] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)

@@ -10,15 +10,15 @@ from wissel.errors import ConfigError, ModelError
 from wissel.tiers import artifact
 from wissel.tiers.artifact import KINDS, Card, baseline
 from wissel.tiers.base import Prompts, join
-from wissel.tiers.factorization import Factorization
+from wissel.tiers.factorization import FactorizationGrader
 from wissel.tiers.features import NAMES, features
-from wissel.tiers.intent import Intent
+from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import call_performance
-from wissel.tiers.neighbours import Neighbours, nearest_win_rates
-from wissel.tiers.similarity import Similarity, weighted_win_rates
+from wissel.tiers.neighbours import NeighboursGrader, nearest_win_rates
+from wissel.tiers.similarity import SimilarityGrader, weighted_win_rates
 
 known, unseen = battles(400, seed=1), battles(300, seed=2)
-LEARNED = (Similarity, Factorization, Neighbours, Intent)
+LEARNED = (SimilarityGrader, FactorizationGrader, NeighboursGrader, IntentGrader)
 
 
 @pytest.mark.parametrize("learned", LEARNED)
@@ -88,7 +88,7 @@ def test_factorization_learns_a_pair_from_battles_with_others():
     against_weak = replace(
         source, models=("weak", "third"), quality_a=source.quality_b, quality_b=third * source.quality_a
     )
-    grader = Factorization.fit(join([against_strong, against_weak]))
+    grader = FactorizationGrader.fit(join([against_strong, against_weak]))
 
     assert grader.models == ("strong", "third", "weak")
     assert call_performance(grader.win_rates(unseen.prompts), unseen.ends).apgr > 0.65
@@ -96,19 +96,19 @@ def test_factorization_learns_a_pair_from_battles_with_others():
 
 def test_factorization_that_never_saw_a_model_of_the_pair_says_so():
     with pytest.raises(ConfigError, match="no battle"):
-        Factorization.fit(known, strong=("gpt-9",))
+        FactorizationGrader.fit(known, strong=("gpt-9",))
 
 
 def test_factorization_tells_its_progress_and_is_the_same_for_the_same_seed():
     told: list[str] = []
-    one, other = Factorization.fit(known, seed=5, progress=told.append), Factorization.fit(known, seed=5)
+    one, other = FactorizationGrader.fit(known, seed=5, progress=told.append), FactorizationGrader.fit(known, seed=5)
 
     assert "validation loss" in told[0]
     np.testing.assert_array_equal(one.win_rates(unseen.prompts), other.win_rates(unseen.prompts))
 
 
 def test_intent_knows_the_hard_topics():
-    grader = Intent.fit(known)
+    grader = IntentGrader.fit(known)
     hard, easy = (
         grader.win_rates(Prompts.embed([f"please tell about {topic}" for topic in topics], encode))
         for topics in (HARD, EASY)
@@ -119,7 +119,7 @@ def test_intent_knows_the_hard_topics():
 
 def test_intent_without_topics_says_what_is_missing():
     with pytest.raises(ConfigError, match='as "route" or "subject"'):
-        Intent.fit(replace(known, topics=("",) * len(known)))
+        IntentGrader.fit(replace(known, topics=("",) * len(known)))
 
 
 def test_the_longer_prompt_has_the_higher_win_rate_by_length():
@@ -160,7 +160,7 @@ def test_a_folder_without_a_grader_is_refused(tmp_path):
 
 
 def test_a_damaged_grader_is_refused(tmp_path):
-    artifact.save(tmp_path, Intent.fit(known), Card(kind="intent", seed=0))
+    artifact.save(tmp_path, IntentGrader.fit(known), Card(kind="intent", seed=0))
     (tmp_path / "grader.safetensors").write_bytes(b"no tensors")
 
     with pytest.raises(ModelError, match="cannot be read"):

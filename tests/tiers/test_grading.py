@@ -31,9 +31,9 @@ from wissel.telemetry.counting import Telemetry
 from wissel.tiers import artifact
 from wissel.tiers.artifact import Card, baseline
 from wissel.tiers.grading import EmbeddingGrader, Graders, TextGrader, ThreadGrader, calibrated
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.similarity import SimilarityGrader
 
-similarity = Similarity.fit(battles(100))
+similarity = SimilarityGrader.fit(battles(100))
 thrifty = Tier("thrifty", strong="large", weak="small", policy=Budget(0.3, 0.5, 0.01), deadline=0.05)
 
 

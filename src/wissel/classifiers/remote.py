@@ -24,7 +24,7 @@ import structlog
 from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, ReadKind, read_answer
 from wissel.classifiers.breaker import Breaker
 from wissel.classifiers.memory import AnswerMemory
-from wissel.classifiers.odds import Step, spread, with_leader
+from wissel.classifiers.odds import TokenOdds, spread, with_leader
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -238,7 +238,7 @@ class RemoteRouterModel:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     text: str
-    steps: tuple[Step, ...]
+    steps: tuple[TokenOdds, ...]
     """Empty where the server told no log-probabilities."""
 
 
@@ -253,10 +253,10 @@ def _parse(url: str, status: int, data: bytes) -> _Answer:
         raise UpstreamError(f"{url}: not a chat completion: {data[:200].decode(errors='replace')}") from error
 
 
-def _steps(choice: Mapping[str, Any]) -> tuple[Step, ...]:
+def _steps(choice: Mapping[str, Any]) -> tuple[TokenOdds, ...]:
     logprobs = cast("dict[str, Any]", choice.get("logprobs") or {})
     return tuple(
-        Step(str(token["token"]), float(token["logprob"]), _others(token.get("top_logprobs") or ()))
+        TokenOdds(str(token["token"]), float(token["logprob"]), _others(token.get("top_logprobs") or ()))
         for token in cast("list[dict[str, Any]]", logprobs.get("content") or [])
     )
 

@@ -61,7 +61,7 @@ LAME_DUCK_SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class WorkerTerms:
     """What a supervisor arranges for one of its processes, in place of what the file says."""
 
     index: int
@@ -154,7 +154,7 @@ class App:
 
 @asynccontextmanager
 async def running_app(
-    path: Path, *, data: Path, grace: float = 30.0, worker: Worker | None = None
+    path: Path, *, data: Path, grace: float = 30.0, worker: WorkerTerms | None = None
 ) -> AsyncGenerator[App]:
     """Serve the configuration at `path` until the block is left, then drain for up to `grace` seconds.
 
@@ -201,7 +201,7 @@ async def running_app(
         yield app
 
 
-async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None = None) -> None:
+async def serve(path: Path, *, data: Path, grace: float, worker: WorkerTerms | None = None) -> None:
     """Serve until SIGTERM or SIGINT, alone or as one `worker` of a supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from wissel.core.decision import Denied
 from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
 from wissel.store.audit import Audit
-from wissel.store.base import Entry
+from wissel.store.base import AuditEntry
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Denials:
         self._audit = audit
         self._clock = clock
         self._told: Bounded[_Alike, tuple[float, int]] = Bounded(_MOST_KINDS)
-        self._waiting: deque[Entry] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[AuditEntry] = deque(maxlen=_MOST_WAITING)
         self._woken = asyncio.Event()
 
     def denied(self, decision: Denied, request_id: str) -> None:
@@ -63,7 +63,7 @@ class Denials:
         }
         log.info("denied", principal=who, why=decision.message, **detail)
         if self._audit is not None:
-            self._waiting.append(Entry("request", "denied", who, decision.message, detail))
+            self._waiting.append(AuditEntry("request", "denied", who, decision.message, detail))
             self._woken.set()
 
     async def run(self) -> None:

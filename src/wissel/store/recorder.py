@@ -20,7 +20,7 @@ from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
 from wissel.store.base import Answered, Scope, Served
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.tally import PATIENCE, Part, Tally, Ticket
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Recorder:
     def __init__(
         self,
         counters: Counters,
-        feedback: Feedback,
+        feedback: FeedbackStore,
         source: str,
         *,
         flush_interval: float = FLUSH_INTERVAL,

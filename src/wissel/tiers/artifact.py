@@ -19,20 +19,20 @@ from safetensors.numpy import load_file, save_file
 
 from wissel.errors import ModelError
 from wissel.tiers.base import Grader, Settings, Tensors
-from wissel.tiers.baselines import AlwaysStrong, AlwaysWeak, Length, Random
-from wissel.tiers.factorization import Factorization
-from wissel.tiers.intent import Intent
+from wissel.tiers.baselines import AlwaysStrongGrader, AlwaysWeakGrader, LengthGrader, RandomGrader
+from wissel.tiers.factorization import FactorizationGrader
+from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import Floats
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 
 CARD_FILE = "card.json"
 TENSORS_FILE = "grader.safetensors"
 FORMAT = 1
 LIBRARIES = ("wissel", "numpy", "torch", "transformers")
 
-BASELINES = (Random, Length, AlwaysStrong, AlwaysWeak)
-LEARNED = (Similarity, Factorization, Neighbours, Intent)
+BASELINES = (RandomGrader, LengthGrader, AlwaysStrongGrader, AlwaysWeakGrader)
+LEARNED = (SimilarityGrader, FactorizationGrader, NeighboursGrader, IntentGrader)
 TORCH_KINDS = ("encoder", "causal")
 KINDS = (*(each.KIND for each in LEARNED), *TORCH_KINDS, *(each.KIND for each in BASELINES))
 

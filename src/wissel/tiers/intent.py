@@ -23,7 +23,7 @@ PRIOR_BATTLES = 10.0
 """A topic's mean is drawn towards the mean of all as if by so many battles more."""
 
 
-class Intent:
+class IntentGrader:
     """Knows the mean outcome of each topic, and which topic a prompt may have."""
 
     KIND: ClassVar[str] = "intent"
@@ -36,7 +36,7 @@ class Intent:
         self._topics = topics
 
     @classmethod
-    def fit(cls, battles: Battles, *, seed: int = 0) -> "Intent":
+    def fit(cls, battles: Battles, *, seed: int = 0) -> "IntentGrader":
         """From battles with the strong model as a; raises ConfigError if their topics are not told."""
         del seed  # nothing here is left to chance
         topics = tuple(sorted(set(battles.topics)))
@@ -71,7 +71,7 @@ class Intent:
         return {"topics": list(self._topics)}
 
     @classmethod
-    def restore(cls, tensors: Tensors, settings: Settings) -> "Intent":
+    def restore(cls, tensors: Tensors, settings: Settings) -> "IntentGrader":
         topics = settings["topics"]
         assert isinstance(topics, list)
         return cls(tensors["directions"], tensors["offsets"], tensors["means"], tuple(topics))

@@ -18,14 +18,14 @@ from wissel.errors import ConfigError
 from wissel.tiers import artifact
 from wissel.tiers.artifact import TORCH_KINDS, Card
 from wissel.tiers.base import STRONG, WEAK, Battles, Encode, Grader, Progress, Prompts, join
-from wissel.tiers.baselines import Length, Random
+from wissel.tiers.baselines import LengthGrader, RandomGrader
 from wissel.tiers.data import Source, read
-from wissel.tiers.factorization import Factorization
+from wissel.tiers.factorization import FactorizationGrader
 from wissel.tiers.finetune import Plan, finetuned
-from wissel.tiers.intent import Intent
+from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import Ends, Figures, Floats, figures
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 
 HELD_OUT = 0.2
 MIN_ROWS = 20
@@ -65,13 +65,15 @@ class Recipe:
             raise ConfigError([problem])
         match self.kind:
             case "similarity":
-                return Similarity.fit(pair, seed=self.seed)
+                return SimilarityGrader.fit(pair, seed=self.seed)
             case "neighbours":
-                return Neighbours.fit(pair, seed=self.seed)
+                return NeighboursGrader.fit(pair, seed=self.seed)
             case "intent":
-                return Intent.fit(pair)
+                return IntentGrader.fit(pair)
             case "factorization":
-                return Factorization.fit(battles, seed=self.seed, strong=self.strong, weak=self.weak, progress=progress)
+                return FactorizationGrader.fit(
+                    battles, seed=self.seed, strong=self.strong, weak=self.weak, progress=progress
+                )
             case "encoder" | "causal":
                 return self._fit_torch(pair, progress)
             case _:
@@ -130,7 +132,7 @@ def embedder(encode: Encode | None) -> Callable[[Iterable[str]], Prompts]:
 
 def with_baselines(graders: Mapping[str, Floats], prompts: Prompts, ends: Ends, seed: int) -> dict[str, Figures]:
     """The figures of win rates, and of those that every grader must beat."""
-    known = {each.KIND: each().win_rates(prompts) for each in (Length, Random)}
+    known = {each.KIND: each().win_rates(prompts) for each in (LengthGrader, RandomGrader)}
     return {
         name: figures([(win_rates, ends)], seed=seed, resamples=RESAMPLES)
         for name, win_rates in {**graders, **known}.items()

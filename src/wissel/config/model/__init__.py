@@ -36,7 +36,7 @@ from wissel.config.model.root import Config, json_schema
 from wissel.config.model.section import HeaderCondition, Secret
 from wissel.config.model.serving import LOOPBACK_ADMIN, AdminTls, Redis
 from wissel.config.model.splits import Split
-from wissel.config.model.telemetry import Telemetry, Traces
+from wissel.config.model.telemetry import Exports, Traces
 from wissel.config.model.tiers import Grader, Tier
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Day",
     "EmbeddingClassifier",
     "EnvoyIdentity",
+    "Exports",
     "Grader",
     "HeaderCondition",
     "Intent",
@@ -70,7 +71,6 @@ __all__ = [
     "StaticClassifier",
     "Step",
     "Target",
-    "Telemetry",
     "Tier",
     "Traces",
     "Weight",
