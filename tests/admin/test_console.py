@@ -34,7 +34,7 @@ from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 FILES = {each.name for each in files("wissel.admin.console").iterdir() if not each.name.startswith("__")}
@@ -55,7 +55,7 @@ class Process:
     def __init__(self, serving: Snapshot) -> None:
         self.telemetry = Telemetry()
         self.fleet = None
-        self.router = Router(serving, Certain(), 1.0, self.telemetry)
+        self.router = Router(serving, Advisers(classifier=Certain()), SharedParts(telemetry=self.telemetry))
         self.problem: str | None = None
         self.ready = True
 

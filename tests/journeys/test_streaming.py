@@ -24,7 +24,7 @@ from wissel.demo.stage import Stage, running_stage
 from wissel.envoy import EnvoyPlan, UpstreamCluster
 from wissel.extproc.session import PROCESSOR, methods
 from wissel.grpc.server import Server, ServingStatus
-from wissel.router import Router
+from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 pytestmark = [pytest.mark.slow, needs_envoy]
@@ -113,7 +113,9 @@ async def running_wire(home: Path, **plan: Any) -> AsyncGenerator[Wire]:
         telemetry = Listening()
         small = model("small", price=Price(input=100.0, output=200.0))
         known = snapshot(models=(small, model("dead"), model("nowhere")))
-        server = Server(methods(lambda: Router(known, None, 1.0, telemetry), telemetry), services=[PROCESSOR])
+        server = Server(
+            methods(lambda: Router(known, shared=SharedParts(telemetry=telemetry)), telemetry), services=[PROCESSOR]
+        )
         address = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 0.5)
         server.health.set(ServingStatus.SERVING)

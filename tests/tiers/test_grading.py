@@ -26,7 +26,7 @@ from wissel.errors import ModelError, WorldError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.session import Peer, Session
 from wissel.offline.dry import explain
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 from wissel.tiers import artifact
 from wissel.tiers.artifact import Card, baseline
@@ -51,7 +51,11 @@ def telemetry():
 
 def router_with(grader, telemetry: Telemetry, tier: Tier = thrifty) -> Router:
     config = snapshot(tiers={"thrifty": tier})
-    return Router(config, None, 0.15, telemetry, {"thrifty": grader}, Thresholds(config.tiers))
+    return Router(
+        config,
+        Advisers(graders={"thrifty": grader}),
+        SharedParts(telemetry=telemetry, thresholds=Thresholds(config.tiers)),
+    )
 
 
 async def decide(router: Router, text: str = "please tell about proof") -> Routed:
@@ -125,11 +129,11 @@ async def test_a_request_without_text_takes_the_fallback_and_asks_nobody(telemet
 async def test_only_what_was_served_moves_the_threshold(telemetry):
     router = router_with(TextGrader(baseline("always_strong")), telemetry)
     decision = await decide(router)
-    dry = router.thresholds.of(thrifty).threshold
+    dry = router.shared.thresholds.of(thrifty).threshold
     router.served(decision)
 
     assert dry == 0.5
-    assert router.thresholds.of(thrifty).threshold == pytest.approx(0.507)
+    assert router.shared.thresholds.of(thrifty).threshold == pytest.approx(0.507)
 
 
 async def test_tiers_are_counted(telemetry):
@@ -229,7 +233,7 @@ async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(tele
     told = answer.dynamic_metadata["wissel"]
     await asyncio.sleep(0)  # it is counted once the answer is out
 
-    assert router.thresholds.of(thrifty).requests == 1
+    assert router.shared.thresholds.of(thrifty).requests == 1
     assert (told["tier"], told["tier_end"], told["tier_reason"]) == ("thrifty", "strong", "threshold")
     assert (told["win_rate"], told["threshold"]) == (1.0, 0.5)
 
@@ -238,7 +242,7 @@ async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
     router = router_with(TextGrader(baseline("always_strong")), telemetry)
     view = decision_view(await dry_run(router, CALL, BODY, request_id="dry-run"))
 
-    assert router.thresholds.of(thrifty).requests == 0
+    assert router.shared.thresholds.of(thrifty).requests == 0
     assert view["tier"] == {
         "name": "thrifty",
         "end": "strong",

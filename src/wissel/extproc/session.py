@@ -167,7 +167,7 @@ class Session:
                     self._call.send(wire.encode(step))
                     self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
                 case Identify(head):
-                    self._trace = self._router.tracing.begin(head, self._request_id)
+                    self._trace = self._router.shared.tracing.begin(head, self._request_id)
                     self._perform(self._exchange.identified(self._router.identify(head)))
                     if self._exchange.is_reading:
                         self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
