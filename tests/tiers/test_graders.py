@@ -186,6 +186,6 @@ def test_features_are_finite_for_any_text():
 
 def test_text_is_cut_where_the_classifier_cuts_it():
     from wissel.classifiers.encoder import MAX_CHARS  # noqa: PLC0415 - beside its only use
-    from wissel.tiers.base import READ_CHARS  # noqa: PLC0415
+    from wissel.core.request import READ_CHARS  # noqa: PLC0415
 
     assert READ_CHARS == MAX_CHARS

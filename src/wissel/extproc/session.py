@@ -19,7 +19,7 @@ import structlog
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.names import SERVICE
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Ended
 from wissel.extproc import wire
 from wissel.extproc.events import Decide, Fail, Identify, Refuse, Reply, Score, Step
 from wissel.extproc.exchange import Exchange
@@ -29,10 +29,6 @@ from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Trace
 
 log = structlog.get_logger(__name__)
-
-
-Ended = Callable[[Outcome | None], None]
-"""Told once what became of a request: None if it never left, or nothing is known of it."""
 
 
 class Ledger(Protocol):

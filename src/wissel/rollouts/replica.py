@@ -23,7 +23,8 @@ import structlog
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Ended, Outcome
+from wissel.core.request import question
 from wissel.core.rollouts import arms
 from wissel.core.rollouts.evidence import sub_bucket
 from wissel.core.rollouts.measures import FEEDBACK, observe
@@ -33,7 +34,6 @@ from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
-from wissel.extproc.session import Ended
 from wissel.rollouts.controller import Controller
 from wissel.rollouts.experiments import Experiments
 from wissel.runtime.background import beside
@@ -51,7 +51,6 @@ from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
 from wissel.telemetry.gauges import StoreHealth
-from wissel.tiers.base import question
 
 NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 

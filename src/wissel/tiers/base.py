@@ -25,14 +25,6 @@ STRONG = "strong"
 WEAK = "weak"
 """What the two models are called in data that says how both did instead of naming them."""
 
-READ_CHARS = 4096
-"""As much of a prompt is read as the classifier of intents reads, so that one encoding serves both."""
-
-
-def question(text: str) -> str:
-    """The part of a user's turn that is looked at."""
-    return text.strip()[:READ_CHARS]
-
 
 @dataclass(frozen=True)
 class Prompts:

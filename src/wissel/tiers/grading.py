@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 from wissel.config.model import Tier as Section
-from wissel.core.request import Conversation, Turn
+from wissel.core.request import Conversation, Turn, question
 from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Budget, Tier, WinRate
 from wissel.errors import ModelError, WorldError
 from wissel.tiers.artifact import TORCH_KINDS, Card, baseline, load, read_card
-from wissel.tiers.base import Grader, Prompts, Vectors, question
+from wissel.tiers.base import Grader, Prompts, Vectors
 
 STEP_OF_SPREAD = 0.3
 """How far one request moves a threshold, in quartile distances of the win rates: after traffic has changed at once
