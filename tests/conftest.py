@@ -10,7 +10,7 @@ from redis_server import RedisServer, each_redis
 from wissel.classifiers import export
 from wissel.classifiers.encoder import Encoder
 from wissel.errors import ModelError
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 
 
@@ -65,8 +65,8 @@ def mortal(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 @pytest_asyncio.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Connection]:
-    connection = Connection(server.url)
+async def redis(server: RedisServer) -> AsyncIterator[RedisConnection]:
+    connection = RedisConnection(server.url)
     yield connection
     await connection.close()
 

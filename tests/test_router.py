@@ -14,10 +14,9 @@ from wissel.core.outcome import Outcome, Usage
 from wissel.core.pin import PinPolicy
 from wissel.core.request import Head
 from wissel.core.snapshot import Limit, Passthrough, Price, Rate
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter
-from wissel.telemetry.counting import Telemetry
 
 ada = Principal("ada", frozenset({"eng"}))
 ONE = Rate(1, 86_400)
@@ -61,7 +60,7 @@ class Watched(Limiter):
 
 def router(*limits: Limit, **fields) -> Router:
     fields = {"rules": (permit(),), "limits": limits, **fields}
-    return Router(snapshot(**fields), Slow(), 1.0, Telemetry(), limiter=Watched())
+    return Router(snapshot(**fields), Advisers(classifier=Slow(), deadline=1.0), SharedParts(limiter=Watched()))
 
 
 async def ask(router: Router, subject) -> Routed | Passed | Denied:
@@ -75,7 +74,7 @@ async def test_the_caller_is_limited_before_anything_is_classified():
     denied = await ask(one, request("auto"))
 
     assert (denied.status, denied.limit_id) == (429, "key")
-    assert one.classifier.asked == 0
+    assert one.advisers.classifier.asked == 0
 
 
 async def test_a_refusal_of_the_models_limit_gives_the_callers_back():
@@ -87,7 +86,7 @@ async def test_a_refusal_of_the_models_limit_gives_the_callers_back():
 
 async def test_a_route_has_a_limit_of_its_own():
     one = router(Limit("code", "route", requests=ONE))
-    one.classifier.may.set()
+    one.advisers.classifier.may.set()
     first, second = [await ask(one, request("auto")) for _ in range(2)]
 
     assert isinstance(first, Routed)
@@ -106,13 +105,13 @@ async def test_a_request_that_no_model_can_serve_gives_back_what_it_drew():
 async def test_a_caller_that_leaves_before_the_decision_gives_back_what_it_drew():
     one = router(Limit("key", "principal", concurrent=1))
     waiting = asyncio.ensure_future(one.decide(request("auto"), ada, "wr-1"))
-    await until(lambda: one.classifier.asked)
+    await until(lambda: one.advisers.classifier.asked)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
-    assert one.limiter.held == {}
-    assert one.limiter.settled == [None]
+    assert one.shared.limiter.held == {}
+    assert one.shared.limiter.settled == [None]
 
 
 async def test_both_draws_are_settled_with_what_was_used():
@@ -123,8 +122,8 @@ async def test_both_draws_are_settled_with_what_was_used():
     routed = await ask(one, request("small", input_tokens=5))
     one.settle(routed, Outcome(200, 1.0, "chat", usage=Usage(40, 2), complete=True))
 
-    assert one.limiter.settled == [Used(42, 42_000)] * 2
-    assert one.limiter.held == {}
+    assert one.shared.limiter.settled == [Used(42, 42_000)] * 2
+    assert one.shared.limiter.held == {}
 
 
 async def test_a_passthrough_meets_the_callers_limits():
@@ -154,7 +153,7 @@ IN_SESSION = {"x-session-id": "s"}
 
 def pinning() -> Router:
     one = router(pin=PinPolicy("x-session-id", 60.0))
-    one.classifier.may.set()
+    one.advisers.classifier.may.set()
     return one
 
 
@@ -163,7 +162,7 @@ async def test_a_served_session_is_not_classified_again():
     one.served(await ask(one, request("auto", headers=IN_SESSION)))
     again = await ask(one, request("auto", "something else", headers=IN_SESSION))
 
-    assert (again.route, again.intent.reason, one.classifier.asked) == ("code", "pinned", 1)
+    assert (again.route, again.intent.reason, one.advisers.classifier.asked) == ("code", "pinned", 1)
 
 
 async def test_what_was_not_served_pins_nothing():
@@ -171,7 +170,7 @@ async def test_what_was_not_served_pins_nothing():
     await ask(one.uncounted(), request("auto", headers=IN_SESSION))
     again = await ask(one, request("auto", headers=IN_SESSION))
 
-    assert (again.intent.reason, one.classifier.asked) == ("match", 2)
+    assert (again.intent.reason, one.advisers.classifier.asked) == ("match", 2)
 
 
 async def test_a_call_without_text_stays_on_the_route_of_its_session():

@@ -1,7 +1,7 @@
 """The spine: authenticate -> limits of the caller -> classify -> grade -> decide -> limits of the model.
 
-A router is one snapshot with its classifier, and never changes; a reload makes
-another. Most requests need no waiting, so `decide` answers at once where it
+A router is one snapshot with those that it asks, and never changes; a reload
+makes another. Most requests need no waiting, so `decide` answers at once where it
 can, in the same turn of the event loop that read the request, and only a
 classification and limits are awaited, never longer than their deadlines. What
 a request has drawn from limits goes back unless the request goes on.
@@ -34,8 +34,8 @@ from wissel.core.limits import (
     target_charges,
 )
 from wissel.core.outcome import Outcome
-from wissel.core.pin import Pins, pin_of
-from wissel.core.policy import ByIntent, Named, admit, decide, list_models, pass_through, tier_for
+from wissel.core.pin import Pin, Pins
+from wissel.core.policy import ByIntent, Chosen, Named, admit, choose, decide, list_models, pass_through
 from wissel.core.refusals import exceeded, uncounted
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
@@ -44,12 +44,12 @@ from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
-from wissel.tiers.grading import Grader
+from wissel.tiers.grading import LiveGrader
 
 log = structlog.get_logger(__name__)
 
 
-class Limiter(Protocol):
+class LimitKeeper(Protocol):
     """Keeps count over all replicas."""
 
     async def draw(
@@ -63,7 +63,7 @@ class Limiter(Protocol):
         ...
 
 
-class Denials(Protocol):
+class RefusalTeller(Protocol):
     """Tells of refusals."""
 
     def denied(self, decision: Denied, request_id: str) -> None:
@@ -71,39 +71,53 @@ class Denials(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisers:
+    """Who is asked about a request, as one configuration says; a decision needs their answers and never waits long."""
+
+    classifier: Classifier | None = None
+    """None where no route needs one."""
+    deadline: float = 0.15
+    """Seconds that a classification may take."""
+    graders: Mapping[str, LiveGrader] = field(default_factory=dict[str, LiveGrader])
+    """By tier."""
+    tokens: TokenCheck | None = None
+    """None where no issuer of tokens is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedParts:
+    """What the routers of one process have in common, so that a reload loses nothing of it."""
+
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    tracing: Tracing = field(default_factory=Tracing)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Of tiers: what they have learned of the traffic."""
+    pins: Pins = field(default_factory=Pins)
+    """Of sessions: their routes."""
+    limiter: LimitKeeper | None = None
+    """None where nothing is to be counted."""
+    denials: RefusalTeller | None = None
+    """None where nobody is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Router:
     """Decides requests by one snapshot."""
 
     snapshot: Snapshot
-    classifier: Classifier | None
-    """None where no route needs one."""
-    deadline: float
-    """Seconds that a classification may take."""
-    telemetry: Telemetry
-    graders: Mapping[str, Grader] = field(default_factory=dict[str, Grader])
-    """By tier."""
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    """Shared by the routers of one process, so that a reload keeps what the tiers have learned of the traffic."""
-    pins: Pins = field(default_factory=Pins)
-    """Shared by the routers of one process, so that a reload keeps the routes of sessions."""
-    limiter: Limiter | None = None
-    """None where nothing is to be counted."""
-    tokens: TokenCheck | None = None
-    """None where no issuer of tokens is configured."""
-    denials: Denials | None = None
-    """None where nobody is told."""
-    tracing: Tracing = field(default_factory=Tracing)
+    advisers: Advisers = field(default_factory=Advisers)
+    shared: SharedParts = field(default_factory=SharedParts)
     explores: bool = True
     """Whether tiers that learn leave their share of requests to a coin."""
 
     def uncounted(self) -> "Router":
         """The same decisions, drawing nothing from any limit, told to nobody and left to no coin."""
-        return replace(self, limiter=None, denials=None, explores=False)
+        return replace(self, shared=replace(self.shared, limiter=None, denials=None), explores=False)
 
     def identify(self, head: Head) -> Principal | Denied:
         """Who is calling."""
-        return identify(self.snapshot, head, now=time(), tokens=self.tokens)
+        return identify(self.snapshot, head, now=time(), tokens=self.advisers.tokens)
 
     def decide(self, subject: Request | Head, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
         """The decision, or something to await where a classification has to be waited for."""
@@ -121,21 +135,22 @@ class Router:
         if not isinstance(decision, Routed):
             return
         if decision.tier is not None:
-            self.thresholds.served(decision.tier)
+            self.shared.thresholds.served(decision.tier)
         if decision.pin is not None:
-            self.pins.keep(decision.pin, decision.route, self.snapshot.routes, time())
+            self.shared.pins.keep(decision.pin, decision.route, self.snapshot.routes, time())
 
     def refused(self, decision: Denied, request_id: str) -> None:
         """A refusal was sent."""
-        if self.denials is not None:
-            self.denials.denied(decision, request_id)
+        if self.shared.denials is not None:
+            self.shared.denials.denied(decision, request_id)
 
     def settle(self, decision: Decision | None, outcome: Outcome | None) -> None:
         """A decided request is over: put right what was estimated for it."""
-        if self.limiter is not None and isinstance(decision, Routed | Passed) and decision.reserved is not None:
+        limiter = self.shared.limiter
+        if limiter is not None and isinstance(decision, Routed | Passed) and decision.reserved is not None:
             came_to = used(decision.reserved, outcome)
             for drawn in decision.reserved.drawn:
-                self.limiter.settle(drawn, came_to)
+                limiter.settle(drawn, came_to)
 
     def _decide_call(self, request: Request, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
         now = time()
@@ -143,29 +158,26 @@ class Router:
             admitted = admit(self.snapshot, request, caller, now=now)
         if isinstance(admitted, Denied):
             return admitted
-        if self.limiter is None or not self.snapshot.limits:
+        limiter = self.shared.limiter
+        if limiter is None or not self.snapshot.limits:
             return self._decide_admitted(request, caller, admitted, request_id, now)
-        return self._decide_within_limits(self.limiter, request, caller, admitted, request_id, now)
+        return self._decide_within_limits(limiter, request, caller, admitted, request_id, now)
 
     def _decide_admitted(
         self, request: Request, caller: Principal, admitted: Named | ByIntent, request_id: str, now: float
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
-        scores = None
-        if isinstance(admitted, ByIntent):
-            scores = self._pinned(request, caller, now) or self._recall(request.conversation)
-            if scores is None:
-                return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
-        tier = tier_for(self.snapshot, admitted, scores)
+        aim = self._aim(admitted, request.conversation, now)
+        tier = self.snapshot.tiers.get(aim.target) if aim is not None else None
         rate = self._recall_rate(tier, request.conversation) if tier else None
-        if tier is not None and rate is None:
-            return self._wait_then_decide(request, caller, admitted, scores, request_id, now)
+        if aim is None or (tier is not None and rate is None):
+            return self._wait_then_decide(request, caller, aim or admitted, request_id, now)
         grading = self._grading(tier, rate, request_id)
         with step("authorize"):
-            return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
+            return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)
 
     async def _decide_within_limits(
         self,
-        limiter: Limiter,
+        limiter: LimitKeeper,
         request: Request,
         caller: Principal,
         admitted: Named | ByIntent,
@@ -173,7 +185,7 @@ class Router:
         now: float,
     ) -> Decision:
         use = estimate(request)
-        holding = _Holding(limiter, self.snapshot, caller, self.telemetry)
+        holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
         with holding:
             charges = caller_charges(self.snapshot.limits, caller, request.headers, use)
             if denied := await holding.draw(charges):
@@ -190,28 +202,36 @@ class Router:
             return replace(decision, reserved=Reservation(holding.keep(), use, decision.model))
 
     def _pass_within_limits(self, head: Head, passed: Passed) -> Decision | Awaitable[Decision]:
-        if self.limiter is None or not self.snapshot.limits:
+        limiter = self.shared.limiter
+        if limiter is None or not self.snapshot.limits:
             return passed
-        return self._draw_then_pass(self.limiter, head, passed)
+        return self._draw_then_pass(limiter, head, passed)
 
-    async def _draw_then_pass(self, limiter: Limiter, head: Head, passed: Passed) -> Decision:
-        holding = _Holding(limiter, self.snapshot, passed.principal, self.telemetry)
+    async def _draw_then_pass(self, limiter: LimitKeeper, head: Head, passed: Passed) -> Decision:
+        holding = _Holding(limiter, self.snapshot, passed.principal, self.shared.telemetry)
         with holding:
             charges = caller_charges(self.snapshot.limits, passed.principal, head.headers, Estimate())
             if denied := await holding.draw(charges):
                 return denied
             return replace(passed, reserved=Reservation(holding.keep(), Estimate()))
 
-    def _pinned(self, request: Request, caller: Principal, now: float) -> Pinned | None:
-        pin = pin_of(self.snapshot.pin, request, caller)
-        route = self.pins.route(pin, self.snapshot.routes, now) if pin else None
+    def _aim(self, admitted: Named | ByIntent, conversation: Conversation, now: float) -> Named | Chosen | None:
+        """What the request goes to, as far as that is known without waiting."""
+        if isinstance(admitted, Named):
+            return admitted
+        scores = self._pinned(admitted.pin, now) or self._recall(conversation)
+        return None if scores is None else choose(self.snapshot, admitted, scores)
+
+    def _pinned(self, pin: Pin | None, now: float) -> Pinned | None:
+        route = self.shared.pins.route(pin, self.snapshot.routes, now) if pin else None
         return Pinned(route, pin.policy.header) if pin and route else None
 
     def _recall(self, conversation: Conversation) -> Scores | NoScores | None:
-        if self.classifier is None or not conversation.last_user:
+        classifier = self.advisers.classifier
+        if classifier is None or not conversation.last_user:
             return NoScores("empty")
         try:
-            return self.classifier.recall(conversation)
+            return classifier.recall(conversation)
         except Exception:
             log.exception("classifier_failed")
             return NoScores("failed")
@@ -220,7 +240,7 @@ class Router:
         if not conversation.last_user.strip():
             return NoWinRate("empty")
         try:
-            return self.graders[tier.name].recall(conversation)
+            return self.advisers.graders[tier.name].recall(conversation)
         except Exception:
             log.exception("grader_failed", tier=tier.name)
             return NoWinRate("failed")
@@ -228,24 +248,24 @@ class Router:
     def _grading(self, tier: Tier | None, rate: WinRate | NoWinRate | None, request_id: str) -> Grading | None:
         if tier is None or rate is None:
             return None
-        return Grading(rate, self.thresholds.of(tier).threshold, toss(tier, request_id) if self.explores else None)
+        threshold = self.shared.thresholds.of(tier).threshold
+        return Grading(rate, threshold, toss(tier, request_id) if self.explores else None)
 
     async def _wait_then_decide(
         self,
         request: Request,
         caller: Principal,
-        admitted: Named | ByIntent,
-        scores: Scores | NoScores | Pinned | None,
+        aim: Named | ByIntent | Chosen,
         request_id: str,
         now: float,
     ) -> Routed | Denied:
-        if scores is None and isinstance(admitted, ByIntent):
-            scores = await self.classify(request.conversation)
-        tier = tier_for(self.snapshot, admitted, scores)
+        if isinstance(aim, ByIntent):
+            aim = choose(self.snapshot, aim, await self.classify(request.conversation))
+        tier = self.snapshot.tiers.get(aim.target)
         rate = await self._grade(tier, request.conversation) if tier else None
         grading = self._grading(tier, rate, request_id)
         with step("authorize"):
-            return decide(self.snapshot, request, caller, admitted, scores, grading, request_id=request_id, now=now)
+            return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)
 
     async def _grade(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
         """The win rate; or why there is none, which is never an error: the tier has a fallback."""
@@ -256,13 +276,13 @@ class Router:
         with step("grade") as span:
             rate = await self._win_rate(tier, conversation)
             tell_rate(span, tier, rate)
-        self.telemetry.graded(tier.name, rate, perf_counter() - began)
+        self.shared.telemetry.graded(tier.name, rate, perf_counter() - began)
         return rate
 
     async def _win_rate(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
         try:
             async with asyncio.timeout(tier.deadline):
-                return await self.graders[tier.name].win_rate(conversation)
+                return await self.advisers.graders[tier.name].win_rate(conversation)
         except TimeoutError:
             return NoWinRate("late")
         except WorldError as error:
@@ -278,14 +298,15 @@ class Router:
         with step("classify") as span:
             scores = await self._scores(conversation)
             tell_scores(span, scores)
-        self.telemetry.classified(scores, perf_counter() - began)
+        self.shared.telemetry.classified(scores, perf_counter() - began)
         return scores
 
     async def _scores(self, conversation: Conversation) -> Scores | NoScores:
-        assert self.classifier is not None
+        classifier = self.advisers.classifier
+        assert classifier is not None
         try:
-            async with asyncio.timeout(self.deadline):
-                return await self.classifier.classify(conversation)
+            async with asyncio.timeout(self.advisers.deadline):
+                return await classifier.classify(conversation)
         except TimeoutError:
             # A slow classifier costs the caller its intent, never its answer.
             return NoScores("late")
@@ -300,7 +321,7 @@ class Router:
 class _Holding:
     """What one request has drawn so far; at the end of the block it goes back, unless it is kept."""
 
-    def __init__(self, limiter: Limiter, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
+    def __init__(self, limiter: LimitKeeper, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
         self._limiter = limiter
         self._telemetry = telemetry
         self._snapshot = snapshot

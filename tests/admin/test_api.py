@@ -14,7 +14,7 @@ from wissel.admin.guard import Staff
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
@@ -39,7 +39,7 @@ class Process:
 
     @property
     def router(self) -> Router:
-        return Router(self.snapshot, Certain(), 1.0, self.telemetry)
+        return Router(self.snapshot, Advisers(classifier=Certain()), SharedParts(telemetry=self.telemetry))
 
     def readiness(self) -> Readiness:
         return Readiness(self.ready, {"revision": self.snapshot.revision})

@@ -34,7 +34,7 @@ from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 FILES = {each.name for each in files("wissel.admin.console").iterdir() if not each.name.startswith("__")}
@@ -55,7 +55,7 @@ class Process:
     def __init__(self, serving: Snapshot) -> None:
         self.telemetry = Telemetry()
         self.fleet = None
-        self.router = Router(serving, Certain(), 1.0, self.telemetry)
+        self.router = Router(serving, Advisers(classifier=Certain()), SharedParts(telemetry=self.telemetry))
         self.problem: str | None = None
         self.ready = True
 
@@ -318,7 +318,7 @@ DOCUMENT = {
             "variants": [{"model": "old", "weight": 50}, {"model": "good", "weight": 50}],
         }
     ],
-    "tiers": [{"name": "thrifty", "strong": "old", "weak": "good", "router": {"type": "length"}, "strong_share": 0.3}],
+    "tiers": [{"name": "thrifty", "strong": "old", "weak": "good", "grader": {"type": "length"}, "strong_share": 0.3}],
     "access": {
         "keys": [{"id": "visitor", "sha256": sha256(TOKEN.encode()).hexdigest()}],
         "rules": [{"id": "all", "effect": "permit"}],

@@ -4,14 +4,14 @@ from rollout_factories import a_spec, an_analysis, begun, evidence
 from wissel.admin.rollouts import standing_view
 from wissel.core.rollouts.analysis import Analysis, look
 from wissel.core.rollouts.evidence import Missing
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
 from wissel.core.rollouts.spec import Delivery
 from wissel.rollouts.controller import Standing
 
 SPEC = a_spec(
     analysis=an_analysis(
         Guard("error_rate", 0.25),
-        Limit("latency_p95", min=0.5, max=2.0),
+        FixedLimit("latency_p95", min=0.5, max=2.0),
         Comparison("error_rate", allowed=0.02),
         Comparison("feedback", "decrease", 0.1, relative=True),
     )

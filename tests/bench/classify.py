@@ -32,7 +32,7 @@ from wissel.classifiers import export
 from wissel.classifiers.batching import Batcher
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import Encode, Encoder, Vectors
-from wissel.classifiers.matching import Fitted, Similarity
+from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.core.intent import OTHER, Intent, choose_route
 from wissel.core.request import Conversation, Turn
@@ -127,7 +127,7 @@ async def measure_last_turn(read: Encode) -> LastTurn:
     said = iter(lambda: " ".join(rng.choices(SENTENCE.split(), k=9)) + f" {rng.randrange(10**6)}", None)
     routes = [Route(f"route_{number}", "m", examples=tuple(islice(said, 5))) for number in range(10)]
     batcher = Batcher(read, workers=1)
-    classifier = EmbeddingClassifier(batcher, Similarity(Phrases.of(routes), Phrasebook(read)))
+    classifier = EmbeddingClassifier(batcher, SimilarityMatcher(Phrases.of(routes), Phrasebook(read)))
     known: list[float] = []
     fresh: list[float] = []
     for _ in range(REPEATS):
@@ -195,7 +195,7 @@ async def _mean_of_draws(
     for _ in range(DRAWS):
         drawn = rng.sample(sorted(by_route), intents)
         routes = [Route(route, "m", examples=tuple(rng.sample(by_route[route], examples))) for route in drawn]
-        classifier = EmbeddingClassifier(batcher, Similarity(Phrases.of(routes), phrasebook))
+        classifier = EmbeddingClassifier(batcher, SimilarityMatcher(Phrases.of(routes), phrasebook))
         wanted = [message for message in asked if message.route in {*drawn, OTHER}]
         found = await asyncio.gather(*(_intent(classifier, message.text) for message in wanted))
         inside = [

@@ -1,10 +1,10 @@
-"""The quality routers on labels that they never saw: five-fold cross-validation, baselines and oracle beside them.
+"""The graders of tiers on labels that they never saw: five-fold cross-validation, baselines and oracle beside them.
 
     python -m tests.bench.cross_validation DATA.jsonl [--router R ...] [--rows N] [--then OTHER.jsonl] [--json]
 
-Every fold's router learns from the other four alone, its settings chosen
+Every fold's grader learns from the other four alone, its settings chosen
 within them. Figures are means over the folds, for win rates of different
-routers have no common order; intervals come from a bootstrap over the prompts
+graders have no common order; intervals come from a bootstrap over the prompts
 of each fold. `--rows` gives the figure for fewer labels; `--then` shows which
 share of strong calls a budget gets on what was held out, and after the traffic
 has changed at once to the other file.
@@ -29,14 +29,14 @@ from wissel.classifiers.encoder import Encoder, Vectors
 from wissel.classifiers.export import ensure, find_source
 from wissel.core.lesson import Lesson, Taught
 from wissel.core.tier import Budget, Strength, Tier
-from wissel.evaluation.quality_report import play
+from wissel.evaluation.tier_report import play
 from wissel.tiers.artifact import QUANTILES, TORCH_KINDS, Card
 from wissel.tiers.base import Battles, Encode, Progress, Prompts
-from wissel.tiers.baselines import AlwaysStrong, AlwaysWeak, Length, Random
+from wissel.tiers.baselines import AlwaysStrongGrader, AlwaysWeakGrader, LengthGrader, RandomGrader
 from wissel.tiers.data import Source, read
 from wissel.tiers.grading import calibrated
 from wissel.tiers.live import Label, rows_of
-from wissel.tiers.metrics import Figures, Floats, Graded, call_performance, figures, oracle
+from wissel.tiers.metrics import Ends, Figures, Floats, call_performance, figures, oracle
 from wissel.tiers.train import Recipe, embedder
 
 FOLDS = 5
@@ -45,12 +45,12 @@ AFTER_CHANGE = 500
 COIN = 0.5
 SHARES = (0.2, 0.3, 0.5)
 """Budgets that `--then` plays."""
-ROUTERS = ("similarity", "factorization", "neighbours", "intent")
+GRADERS = ("similarity", "factorization", "neighbours", "intent")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One router, cross-validated."""
+    """One grader, cross-validated."""
 
     figures: Figures
     folds: tuple[float, ...]
@@ -77,16 +77,16 @@ def cross_validate(
 ) -> Result:
     """Means over the folds; with `rows`, each learns from so many of the rows that it may see.
 
-    `told` is what a router is told of the labels that it may see; it is always measured on the labels themselves.
+    `told` is what a grader is told of the labels that it may see; it is always measured on the labels themselves.
     """
     began = perf_counter()
-    found: list[tuple[Floats, Graded]] = []
+    found: list[tuple[Floats, Ends]] = []
     for number, (every, held) in enumerate(folds(len(battles), seed=recipe.seed, parts=parts), start=1):
         # The rows that a fold may see begin with those of the first folds, so a part of them is drawn.
         known = every if rows is None else np.random.default_rng((recipe.seed, number)).permutation(every)[:rows]
-        router = recipe.fit(told(battles.take(known)), progress if recipe.kind in TORCH_KINDS else None)
+        grader = recipe.fit(told(battles.take(known)), progress if recipe.kind in TORCH_KINDS else None)
         test = battles.take(held)
-        found.append((router.win_rates(test.prompts), test.graded))
+        found.append((grader.win_rates(test.prompts), test.ends))
         if progress is not None:
             apgr, took = call_performance(*found[-1]).apgr, perf_counter() - began
             progress(f"{recipe.kind}: fold {number} of {parts}, APGR {apgr:.3f}, {took:.0f} s so far")
@@ -97,17 +97,17 @@ def beside(battles: Battles, *, seed: int, parts: int = FOLDS) -> dict[str, Resu
     """The baselines and the oracle, on the same folds."""
     tests = [battles.take(held) for _, held in folds(len(battles), seed=seed, parts=parts)]
     results: dict[str, Result] = {}
-    for kind in (Random, Length, AlwaysStrong, AlwaysWeak):
-        found = [(kind().win_rates(test.prompts), test.graded) for test in tests]
+    for kind in (RandomGrader, LengthGrader, AlwaysStrongGrader, AlwaysWeakGrader):
+        found = [(kind().win_rates(test.prompts), test.ends) for test in tests]
         results[kind.KIND] = _result(found, seed, perf_counter())
-    results["oracle"] = _result([(oracle(test.graded), test.graded) for test in tests], seed, perf_counter())
+    results["oracle"] = _result([(oracle(test.ends), test.ends) for test in tests], seed, perf_counter())
     return results
 
 
 def transferred(recipe: Recipe, battles: Battles, other: Battles) -> Result:
     """Learned from all of the one and measured on the other, which nothing was chosen by."""
     began = perf_counter()
-    return _result([(recipe.fit(battles).win_rates(other.prompts), other.graded)], recipe.seed, began)
+    return _result([(recipe.fit(battles).win_rates(other.prompts), other.ends)], recipe.seed, began)
 
 
 def one_sided(battles: Battles, *, seed: int) -> Battles:
@@ -143,15 +143,15 @@ class Change:
 
 
 def change_of_traffic(recipe: Recipe, battles: Battles, other: Prompts, share: float) -> list[Change]:
-    """One a fold: calibrated on a tenth of what the router may see, then the held-out prompts, then the others."""
+    """One a fold: calibrated on a tenth of what the grader may see, then the held-out prompts, then the others."""
     found: list[Change] = []
     for known, held in folds(len(battles), seed=recipe.seed):
         calibration, rest = np.split(known, [len(known) // 10])
-        router = recipe.fit(battles.take(rest))
-        quantiles = np.quantile(router.win_rates(battles.prompts.take(calibration)), np.linspace(0, 1, QUANTILES))
+        grader = recipe.fit(battles.take(rest))
+        quantiles = np.quantile(grader.win_rates(battles.prompts.take(calibration)), np.linspace(0, 1, QUANTILES))
         card = Card(recipe.kind, recipe.seed, quantiles=tuple(quantiles.tolist()))
         shuffled = np.random.default_rng(recipe.seed).permutation(len(other))[:AFTER_CHANGE]
-        first, second = (router.win_rates(each) for each in (battles.prompts.take(held), other.take(shuffled)))
+        first, second = (grader.win_rates(each) for each in (battles.prompts.take(held), other.take(shuffled)))
         tier = calibrated(Tier("replay", "strong", "weak", Budget(share, 0.5, 0.01)), card)
         ends = np.array(play(tier, np.concatenate([first, second])))
         after = ends[len(first) :]
@@ -169,8 +169,8 @@ def change_of_traffic(recipe: Recipe, battles: Battles, other: Prompts, share: f
     return found
 
 
-def _result(found: list[tuple[Floats, Graded]], seed: int, began: float) -> Result:
-    each = tuple(call_performance(win_rates, graded).apgr for win_rates, graded in found)
+def _result(found: list[tuple[Floats, Ends]], seed: int, began: float) -> Result:
+    each = tuple(call_performance(win_rates, ends).apgr for win_rates, ends in found)
     return Result(figures(found, seed=seed), each, perf_counter() - began)
 
 
@@ -194,23 +194,23 @@ def cached(encode: Encode, folder: Path | None = None) -> Encode:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.cross_validation", description="Cross-validate quality routers."
+        prog="python -m tests.bench.cross_validation", description="Cross-validate the graders of tiers."
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--router", action="append", choices=(*ROUTERS, *TORCH_KINDS))
+    parser.add_argument("--router", dest="graders", action="append", choices=(*GRADERS, *TORCH_KINDS))
     parser.add_argument("--rows", type=int, help="learn from so many rows only")
     parser.add_argument("--then", type=Path, help="other traffic, for the shares of budgets")
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", type=Path, help="the model that `encoder` or `causal` begins with")
-    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of training a fold, torch routers")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of training a fold, torch graders")
     parser.add_argument("--progress", action="store_true", help="say on stderr how far it is")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     encode = cached(Encoder.load(ensure()).encode)
     battles = read(Source(options.data), embedder(encode)).between()
     has_topics = all(battles.topics)
-    kinds = options.router or [kind for kind in ROUTERS if kind != "intent" or has_topics]
+    kinds = options.graders or [kind for kind in GRADERS if kind != "intent" or has_topics]
     if options.then is not None:
         other = read(Source(options.then), embedder(encode)).prompts
         for kind in kinds:

@@ -24,7 +24,7 @@ from wissel.core.access import Principal, Rule, RuleBook
 from wissel.core.decision import Denied, Routed
 from wissel.core.identity import identify
 from wissel.core.intent import Scores
-from wissel.core.policy import admit, decide
+from wissel.core.policy import ByIntent, admit, choose, decide
 from wissel.core.request import Conversation, Head, Request, Turn
 from wissel.core.snapshot import ApiKey, Model, Route, Snapshot
 from wissel.core.split import KeySource, Split, Variant
@@ -82,7 +82,8 @@ def decision(config: Snapshot, caller: int) -> Callable[[], Routed | Denied]:
         admitted = admit(config, asked, who, now=0.0)
         if isinstance(admitted, Denied):
             return admitted
-        return decide(config, asked, who, admitted, scores, request_id="r", now=0.0)
+        aim = choose(config, admitted, scores) if isinstance(admitted, ByIntent) else admitted
+        return decide(config, asked, who, aim, request_id="r", now=0.0)
 
     return decide_once
 

@@ -35,7 +35,7 @@ from rich.table import Table
 from wissel.core.limits import Charge, Drawn, Exceeded, Used
 from wissel.errors import WisselError
 from wissel.store.batch import Batch
-from wissel.store.connection import Connection, Script
+from wissel.store.connection import RedisConnection, Script
 from wissel.store.embedded import embedded_redis
 from wissel.store.keys import Keys
 from wissel.store.limits import running_limiter
@@ -114,7 +114,7 @@ async def load(call: Call, callers: int, seconds: float, *, rate: int | None) ->
 async def calls(url: str) -> AsyncGenerator[dict[str, Call]]:
     """The four kinds of calls, on one Redis."""
     async with AsyncExitStack() as stack:
-        bare = Connection(url, deadline=PATIENCE)
+        bare = RedisConnection(url, deadline=PATIENCE)
         stack.push_async_callback(bare.close)
         floor = Batch(bare, Script("return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}"), deadline=PATIENCE)
         stack.push_async_callback(floor.close)

@@ -21,7 +21,7 @@ import numpy as np
 from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Metric
 from wissel.core.rollouts.sequential import Block, EProcess, Hypothesis, ln_mean, null_point
 from wissel.core.rollouts.spec import Pause, RolloutSpec, SetWeight, Step
-from wissel.evaluation.simulation import Behaviour, Run, Scenario, Sessions, simulate
+from wissel.evaluation.simulation import ModelBehaviour, Run, Scenario, Sessions, simulate
 
 SEED = 20_240_601
 
@@ -121,13 +121,13 @@ def scenario(
     metrics: tuple[Metric, ...] = FOUR,
     *,
     share: int = 10,
-    stable: Behaviour | None = None,
-    canary: Behaviour | None = None,
+    stable: ModelBehaviour | None = None,
+    canary: ModelBehaviour | None = None,
     look: int = 100,
 ) -> Scenario:
     """A canary of `share` percent, `look` canary requests a look; a healthy one unless `canary` says otherwise."""
     steps = (SetWeight(share), Pause())
-    stable = stable or Behaviour()
+    stable = stable or ModelBehaviour()
     return Scenario(spec(*metrics, steps=steps), stable, canary or stable, canary_requests=look)
 
 
@@ -142,7 +142,7 @@ def rows() -> Iterator[Row]:
 
 def _healthy() -> Iterator[Row]:
     for base, share, look in product((0.001, 0.02, 0.1), (1, 10, 50), (25, 100, 1000)):
-        behaviour = Behaviour({"error": base, "refusal": base})
+        behaviour = ModelBehaviour({"error": base, "refusal": base})
         name = f"healthy: base {100 * base:g} %, share {share} %, looks of {look:,}"
         yield Row(name, scenario(share=share, stable=behaviour, look=look), (_FALSE,))
     for share in (1, 10):
@@ -152,8 +152,8 @@ def _healthy() -> Iterator[Row]:
     steps = (SetWeight(1), third, SetWeight(10), third, SetWeight(50), Pause())
     drifting = Scenario(
         spec(*FOUR, steps=steps),
-        Behaviour({"error": 0.01}),
-        Behaviour({"error": 0.01}),
+        ModelBehaviour({"error": 0.01}),
+        ModelBehaviour({"error": 0.01}),
         canary_requests=100,
         error_drift={10: 3.0, 50: 6.0},
     )
@@ -161,21 +161,21 @@ def _healthy() -> Iterator[Row]:
 
 
 def _faulty() -> Iterator[Row]:
-    faulty = Behaviour({"error": 0.04})
+    faulty = ModelBehaviour({"error": 0.04})
     yield Row("4 % errors against 2 %", scenario(canary=faulty), (_found(0.99), _median(1200)))
     yield Row("4 % errors against 2 %, share 50 %", scenario(share=50, canary=faulty), (_found(0.99), _median(2400)))
     lenient = (Comparison("error_rate", allowed=0.01), *FOUR[1:])
     yield Row("4 % errors against 2 %, 1 point allowed", scenario(lenient, canary=faulty), (_found(0.85),))
-    worse = scenario(canary=Behaviour({"error": 0.1}), look=25)
+    worse = scenario(canary=ModelBehaviour({"error": 0.1}), look=25)
     yield Row("10 % errors against 2 %, looks of 25", worse, (_found(0.99), _median(150)))
     for share in (1, 10, 50):
-        broken = scenario(share=share, stable=Behaviour({"error": 0.01}), canary=Behaviour({"error": 0.3}))
+        broken = scenario(share=share, stable=ModelBehaviour({"error": 0.01}), canary=ModelBehaviour({"error": 0.3}))
         yield Row(f"30 % errors against 1 %, share {share} %", broken, (_found(0.999, 250),))
 
 
 def _slow() -> Iterator[Row]:
     lenient = (_ERRORS, _REFUSALS, Comparison("latency_p95", allowed=0.1, relative=True), _TOKENS)
-    slow = scenario(lenient, canary=Behaviour({"latency": 1.3}))
+    slow = scenario(lenient, canary=ModelBehaviour({"latency": 1.3}))
     yield Row("latency 30 % slower, 10 % allowed", slow, (_found(0.95), _median(2500)))
     yield Row("latency equal, none allowed", scenario(), (_FALSE,))
     drifting = replace(scenario(), latency_drift=1.5)
@@ -186,7 +186,7 @@ def _sessions() -> Iterator[Row]:
     healthy = replace(scenario(), canary_requests=None, requests=1000, sessions=Sessions())
     figures = (_FALSE, _at_most("sample-ratio stops", stopped, 0.01))
     yield Row("sessions: 2,000 Zipf keys, ICC 0.1, healthy", healthy, figures)
-    faulty = replace(healthy, canary=Behaviour({"error": 0.1}))
+    faulty = replace(healthy, canary=ModelBehaviour({"error": 0.1}))
     yield Row("sessions: 10 % errors against 2 %", faulty, (_found(0.9),))
 
 

@@ -36,7 +36,7 @@ from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.session import methods
 from wissel.grpc.server import Status
-from wissel.router import Router
+from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Tracing
 
@@ -124,8 +124,8 @@ async def measure(requests: int, rounds: int) -> list[Figure]:
     """Every way in turns."""
     share = Traces().sample
     ways = {
-        "nothing": Router(snapshot(routes=10, callers=10), None, 1.0, Silent()),
-        "metrics": Router(snapshot(routes=10, callers=10), None, 1.0, Telemetry()),
+        "nothing": Router(snapshot(routes=10, callers=10), shared=SharedParts(telemetry=Silent())),
+        "metrics": Router(snapshot(routes=10, callers=10)),
         f"metrics and {share:.0%} of traces (default)": _tracing(share),
         "metrics and every trace": _tracing(1.0),
     }
@@ -140,11 +140,11 @@ async def measure(requests: int, rounds: int) -> list[Figure]:
                 samples[way].append((thread_time() - began) / requests * 1e6)
             # What was started beside the stream is done before the next way's turn.
             await asyncio.sleep(0)
-    served = ways["metrics"].telemetry.traffic()
+    served = ways["metrics"].shared.telemetry.traffic()
     assert sum(way.input_tokens for way in served) > 0, "the bench's own request is not served"
     floor = statistics.median(samples["nothing"])
     for router in ways.values():
-        router.tracing.close()
+        router.shared.tracing.close()
     return [
         Figure(way, round(statistics.median(found), 1), round(statistics.median(found) - floor, 1))
         for way, found in samples.items()
@@ -154,11 +154,11 @@ async def measure(requests: int, rounds: int) -> list[Figure]:
 def _tracing(share: float) -> Router:
     # A queue for every span of a round: dropping some would be another cost.
     tracing = Tracing(BatchSpanProcessor(Dropped(), max_queue_size=1 << 16), sample=share)
-    return Router(snapshot(routes=10, callers=10), None, 1.0, Telemetry(), tracing=tracing)
+    return Router(snapshot(routes=10, callers=10), shared=SharedParts(tracing=tracing))
 
 
 def _stream(router: Router, sent: list[bytes]) -> None:
-    stream = methods(lambda: router, router.telemetry)[wire.METHOD](Deaf())
+    stream = methods(lambda: router, router.shared.telemetry)[wire.METHOD](Deaf())
     for message in sent:
         stream.message(message)
     stream.half_closed()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from classifiers.tiny_router import ROUTES, arch_model, sayings, untrained
+from classifiers.tiny_router_model import ROUTES, arch_model, sayings, untrained
 from wissel.classifiers.arch_model import Prefix, load
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.classifiers.trie import fold

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wissel.classifiers.arch_prompt import MAX_TURNS, PROFILES, Reading, describe, read_answer, trim_middle
+from wissel.classifiers.arch_prompt import MAX_TURNS, PROFILES, AnswerReading, describe, read_answer, trim_middle
 from wissel.core.intent import OTHER
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -135,28 +135,28 @@ def test_a_trimmed_text_keeps_its_bound(text, max_bytes):
     ],
 )
 def test_an_answer_is_read_however_it_is_written(text):
-    assert read_answer(text, NAMES) == Reading("bug_fixing", "route")
+    assert read_answer(text, NAMES) == AnswerReading("bug_fixing", "route")
 
 
 def test_a_bare_name_may_have_spaces():
-    assert read_answer("code generation\n", NAMES) == Reading("code generation", "route")
+    assert read_answer("code generation\n", NAMES) == AnswerReading("code generation", "route")
 
 
 @pytest.mark.parametrize("text", ["", " \n", '{"route": "other"}', '{"route": []}', '{"route": ""}', '{"route": null}'])
 def test_other_is_said_in_words_or_by_silence(text):
-    assert read_answer(text, NAMES) == Reading(OTHER, "other")
+    assert read_answer(text, NAMES) == AnswerReading(OTHER, "other")
 
 
 @pytest.mark.parametrize("text", ['{"route": "poetry"}', '{"route": ["poetry"]}', "poetry", '{"route": "Bug_Fixing"}'])
 def test_a_name_that_is_no_route_counts_as_other(text):
-    assert read_answer(text, NAMES) == Reading(OTHER, "unknown")
+    assert read_answer(text, NAMES) == AnswerReading(OTHER, "unknown")
 
 
 @pytest.mark.parametrize(
     "text", ["I think this is about bugs.", "{}", '{"answer": 1}', "{" * 5000, '{"route": 7}', "[]{"]
 )
 def test_what_cannot_be_read_counts_as_other(text):
-    assert read_answer(text, NAMES) == Reading(OTHER, "unreadable")
+    assert read_answer(text, NAMES) == AnswerReading(OTHER, "unreadable")
 
 
 @given(st.text(alphabet="{}[]\"'`:,routebug_fixng\\\n ") | st.text())

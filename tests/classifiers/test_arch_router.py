@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from classifiers.tiny_router import ROUTES, arch_model, asking, generate, sayings, tokenizer, trained, untrained
+from classifiers.tiny_router_model import ROUTES, arch_model, asking, generate, sayings, tokenizer, trained, untrained
 from wissel.classifiers.arch_prompt import PROFILES, read_answer
 from wissel.classifiers.arch_router import ArchRouter, Gatherer, load_model
-from wissel.classifiers.memory import Memory
+from wissel.classifiers.memory import AnswerMemory
 from wissel.core.intent import OTHER, Scores, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -213,7 +213,7 @@ async def test_a_failed_run_fails_its_own_callers_only():
 
 
 def test_memory_forgets_what_was_not_asked_for_longest():
-    memory = Memory(size=2)
+    memory = AnswerMemory(size=2)
     chats = [(Turn("user", text),) for text in "abc"]
     for chat in chats[:2]:
         memory.keep(chat, Scores({}, 0.0))

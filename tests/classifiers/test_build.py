@@ -5,19 +5,19 @@ import pytest
 from structlog.testing import capture_logs
 from threadpoolctl import threadpool_info
 
-from classifiers.tiny_router import arch_model
+from classifiers.tiny_router_model import arch_model
 from wissel.classifiers import build as building
 from wissel.classifiers.arch_router import ArchRouter
 from wissel.classifiers.batching import Batcher
-from wissel.classifiers.build import IN_TIME, ROUTER_MARGIN, Classifiers
+from wissel.classifiers.build import IN_TIME, ROUTER_MODEL_MARGIN, Classifiers
 from wissel.classifiers.cascade import Cascade
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.imitation import Imitation
 from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook
-from wissel.classifiers.remote import RemoteRouter
+from wissel.classifiers.remote import RemoteRouterModel
 from wissel.classifiers.static import Immediate
 from wissel.config import compile_snapshot, parse
 from wissel.core.request import Conversation, Turn
@@ -30,7 +30,7 @@ entrypoints: [auto]
 routes: [{name: fix, target: m, description: fix bugs}, {name: general, target: m}]
 intent: {fallback: general, threshold: THRESHOLD, deadline_ms: DEADLINE, classifier: CLASSIFIER}
 """
-REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router, api_key: {env: KEY}}"
+REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: arch, api_key: {env: KEY}}"
 ARCH = "{type: arch_router, model: MODEL}"
 
 
@@ -71,7 +71,7 @@ async def test_an_embedding_classifier_gets_the_threshold(classifiers):
 async def test_a_remote_classifier_gets_its_key_and_answers_before_the_deadline(classifiers):
     built = await build(classifiers, REMOTE)
 
-    assert isinstance(built, RemoteRouter)
+    assert isinstance(built, RemoteRouterModel)
     assert built._headers == {"authorization": "Bearer s3cret"}
     assert built._timeout == pytest.approx(IN_TIME * 0.2)
     assert built._threshold == 0
@@ -112,9 +112,9 @@ async def test_a_cascade_is_built_from_its_stages(classifiers):
 
     assert isinstance(built, Cascade)
     kinds = [type(stage.classifier) for stage in built._stages]
-    assert kinds == [EmbeddingClassifier, RemoteRouter, RemoteRouter]
+    assert kinds == [EmbeddingClassifier, RemoteRouterModel, RemoteRouterModel]
     assert [stage.budget.share for stage in built._stages] == [0.25] * 3
-    assert [stage.margin for stage in built._stages[1:]] == [ROUTER_MARGIN] * 2
+    assert [stage.margin for stage in built._stages[1:]] == [ROUTER_MODEL_MARGIN] * 2
 
 
 async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words):
@@ -123,7 +123,7 @@ async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words
         classifiers, f"{{type: cascade, margin: 0.1, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
     )
 
-    assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, Similarity]
+    assert [type(stage.classifier._matcher) for stage in built._stages[:2]] == [Imitation, SimilarityMatcher]
     assert [stage.budget.share for stage in built._stages] == [1.0, 0.5, 0.5]
 
 
@@ -132,7 +132,7 @@ async def test_a_static_stage_that_no_examples_speak_for_is_not_asked(classifier
     with capture_logs() as logs:
         built = await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
 
-    assert [type(stage.classifier._matcher) for stage in built._stages] == [Similarity]
+    assert [type(stage.classifier._matcher) for stage in built._stages] == [SimilarityMatcher]
     assert [(line["event"], line["stage"]) for line in logs] == [("stage_left_out", "static")]
 
 
@@ -168,7 +168,7 @@ async def test_margins_are_learned_beside_the_next_stage_where_it_was_asked_the_
     static, embedding, _ = (await classifiers.build(read.intent, snapshot))._stages
 
     assert static.margin == margin_beside(static.classifier.judged, embedding.classifier.judged) < 1
-    assert embedding.margin == learn_margin(embedding.classifier.judged) not in (MARGIN, ROUTER_MARGIN)
+    assert embedding.margin == learn_margin(embedding.classifier.judged) not in (MARGIN, ROUTER_MODEL_MARGIN)
 
 
 async def test_the_encoder_is_asked_once_for_what_both_stages_compare_with(classifiers, words):
@@ -206,6 +206,6 @@ async def test_a_stage_is_judged_beside_the_next_one_that_is_asked(classifiers, 
     stages = f"[{{type: embedding}}, {{type: static}}, {{type: embedding}}, {REMOTE}]"
     built = await build(classifiers, f"{{type: cascade, stages: {stages}}}")
 
-    # Nothing is known of the first three beside each other; of the last embedding the usual is taken beside a router.
-    assert [type(stage.classifier) for stage in built._stages] == [EmbeddingClassifier, RemoteRouter]
+    # Nothing is known of the first three beside each other; the last embedding has the usual one beside a router model.
+    assert [type(stage.classifier) for stage in built._stages] == [EmbeddingClassifier, RemoteRouterModel]
     assert built._stages[0].margin == MARGIN

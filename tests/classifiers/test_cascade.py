@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from wissel.classifiers.cascade import BURST, Budget, Cascade, Stage, certainty_of
+from wissel.classifiers.cascade import BURST, Cascade, CascadeStage, EscalationBudget, certainty_of
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.errors import ModelError
@@ -31,7 +31,7 @@ class Says:
 
 
 def cascade(first, second, *, share=1.0, timeout=1.0):
-    return Cascade([Stage(first, 0.1, Budget(share)), Stage(second, 0.1)], timeout=timeout)
+    return Cascade([CascadeStage(first, 0.1, EscalationBudget(share)), CascadeStage(second, 0.1)], timeout=timeout)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from wissel.classifiers.embedding import (
     ALONE_WEIGHT,
     HISTORY,
     STAY_MARGIN,
+    DialogueExchange,
     EmbeddingClassifier,
-    Exchange,
     clearness,
     exchanges_of,
     queries_of,
     texts_of,
 )
 from wissel.classifiers.imitation import Imitation
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.core.intent import OTHER, choose_route
 from wissel.core.request import Conversation, Turn
@@ -39,7 +39,7 @@ def said(*texts):
 
 
 def build(encode, routes=ROUTES, threshold="auto"):
-    matcher = Similarity(Phrases.of(routes), Phrasebook(encode))
+    matcher = SimilarityMatcher(Phrases.of(routes), Phrasebook(encode))
     return EmbeddingClassifier(Batcher(encode), matcher, threshold=threshold)
 
 
@@ -120,7 +120,7 @@ async def test_a_conversation_that_goes_on_costs_its_new_turns_only(words):
 async def test_what_is_remembered_of_texts_changes_no_score(words, monkeypatch):
     monkeypatch.setattr(embedding, "DETAILS", 3)
     turns = [f"{word} {n}" for n, word in enumerate(("jazz", "played", "spanish", "sure", "translate", "done", "song"))]
-    student = Imitation(Phrasebook(words), Similarity(Phrases.of(ROUTES), Phrasebook(words)))
+    student = Imitation(Phrasebook(words), SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(words)))
     went_on, fresh = (EmbeddingClassifier(Batcher(words), student) for _ in range(2))
     for so_far in range(1, len(turns) + 1, 2):
         scores = await went_on.classify(said(*turns[:so_far]))
@@ -179,7 +179,7 @@ def test_of_several_answers_before_a_question_the_last_one_counts():
         (Turn("user", "a"), Turn("assistant", "one"), Turn("tool", "{}"), Turn("assistant", "two"), Turn("user", "b"))
     )
 
-    assert exchanges_of(conversation) == (Exchange("a"), Exchange("b", "two"))
+    assert exchanges_of(conversation) == (DialogueExchange("a"), DialogueExchange("b", "two"))
 
 
 def test_only_the_last_questions_are_read():
@@ -192,7 +192,7 @@ def test_only_the_last_questions_are_read():
 
 
 def test_a_query_is_the_question_alone_where_nothing_came_before(words):
-    exchanges = (Exchange("play some jazz"),)
+    exchanges = (DialogueExchange("play some jazz"),)
     vectors = words(["play some jazz"])
 
     np.testing.assert_allclose(queries_of(exchanges, ["play some jazz"], vectors), vectors, atol=1e-6)
@@ -200,7 +200,7 @@ def test_a_query_is_the_question_alone_where_nothing_came_before(words):
 
 def test_a_query_leans_to_the_newest_question(words):
     old, new = "a question that is long enough to have its full weight here", "b words that nobody else uses " * 3
-    exchanges = (Exchange(old), Exchange(new))
+    exchanges = (DialogueExchange(old), DialogueExchange(new))
     vectors = words([old, new])
 
     query = queries_of(exchanges, [old, new], vectors)[-1]

@@ -5,7 +5,7 @@ from sklearn.linear_model import Ridge
 from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.head import WORDS_WEIGHT
 from wissel.classifiers.imitation import PENALTY, Imitation
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.static import StaticEncoder
 from wissel.classifiers.threshold import threshold_from
@@ -30,7 +30,7 @@ def blurred(words):
 
 @pytest.fixture
 def teacher(words):
-    return Similarity(Phrases.of(ROUTES), Phrasebook(words))
+    return SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(words))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_whose_an_example_is_never_shows_in_what_it_is_judged_by(words):
     mislaid = [Route(name, "m", examples=tuple(examples)) for name, examples in told.items()]
     found: list[dict[str, np.ndarray]] = []
     for routes in (ROUTES, mislaid):
-        teacher = Similarity(Phrases.of(routes), Phrasebook(words))
+        teacher = SimilarityMatcher(Phrases.of(routes), Phrasebook(words))
         student = Imitation(Phrasebook(blurred(words)), teacher)
         judged = [teacher.phrases.texts[row] for row in teacher.phrases.judged]
         assert teacher.phrases.parts[judged.index(first)] == teacher.phrases.parts[judged.index(second)]
@@ -99,7 +99,7 @@ def test_the_real_student_answers_as_the_encoder_does(exported, encoder):
         Route("coding", "m", examples=("fix this stack trace", "write a sorting function", "why does the build fail")),
     ]
     table = StaticEncoder.load(exported)
-    teacher = Similarity(Phrases.of(routes), Phrasebook(encoder.read))
+    teacher = SimilarityMatcher(Phrases.of(routes), Phrasebook(encoder.read))
     student = Imitation(Phrasebook(table.encode), teacher)
     asked = ["the invoice shows a wrong payment", "a flight and a hotel in Rome", "the function fails to build"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from wissel.classifiers import matching
 from wissel.classifiers.encoder import DIMENSIONS
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.threshold import threshold_from
 from wissel.core.snapshot import Route
@@ -28,7 +28,7 @@ def mumble(texts):
 
 def similarity(*, examples):
     routes = [Route(name, "m", examples=tuple(f"{name} {n}" for n in range(examples))) for name in NAMES]
-    return Similarity(Phrases.of(routes), Phrasebook(mumble))
+    return SimilarityMatcher(Phrases.of(routes), Phrasebook(mumble))
 
 
 def own_scores(similarity):
@@ -86,7 +86,7 @@ def test_without_a_part_the_others_score_as_if_its_examples_had_never_been_writt
             for lost in [{texts[row] for row in held}]
             for name in NAMES
         ]
-        never = Similarity(Phrases.of(left), Phrasebook(mumble))
+        never = SimilarityMatcher(Phrases.of(left), Phrasebook(mumble))
 
         assert never.phrases.texts == tuple(texts[row] for row in kept)
         np.testing.assert_allclose(scores, never.scores_of_phrases(), atol=1e-5)

@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from wissel.classifiers.odds import Step, spread, with_leader
+from wissel.classifiers.odds import TokenOdds, spread, with_leader
 
 ANSWERS = {name: f'{{"route": "{name}"}}' for name in ("code", "code_review", "travel", "other")}
 
 
 def step(token, probability=1.0, **others):
-    return Step(token, math.log(probability), {name: math.log(odds) for name, odds in others.items()})
+    return TokenOdds(token, math.log(probability), {name: math.log(odds) for name, odds in others.items()})
 
 
 def test_legal_alternatives_keep_their_share_and_illegal_ones_have_none():
@@ -24,7 +24,7 @@ def test_what_an_alternative_could_have_become_is_shared_equally():
 
 
 def test_a_later_branch_splits_what_came_to_it():
-    review = Step("_review", math.log(0.25), {'"}': math.log(0.75)})
+    review = TokenOdds("_review", math.log(0.25), {'"}': math.log(0.75)})
 
     shares = spread(ANSWERS, [step('{"route": "'), step("code", 0.8, travel=0.2), review])
 
@@ -38,7 +38,7 @@ def test_spacing_and_quotes_do_not_matter():
 
 
 def test_a_token_of_white_space_decides_nothing():
-    space = Step(" ", math.log(0.5), {"\n": math.log(0.5)})
+    space = TokenOdds(" ", math.log(0.5), {"\n": math.log(0.5)})
 
     assert spread(ANSWERS, [step('{"route":'), space, step('"'), step("other")])["other"] == 1.0
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wissel.classifiers import phrases as module
-from wissel.classifiers.matching import Similarity
+from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases, phrases_of
 from wissel.core.snapshot import Route
 
@@ -65,7 +65,7 @@ def test_a_changed_config_encodes_only_its_new_phrases(words):
 
 def test_an_unchanged_config_encodes_and_learns_nothing(words):
     phrasebook = Phrasebook(words)
-    first, again = (Similarity(Phrases.of(ROUTES), phrasebook) for _ in range(2))
+    first, again = (SimilarityMatcher(Phrases.of(ROUTES), phrasebook) for _ in range(2))
 
     assert len(words.calls) == 1
     assert again.lessons is first.lessons
@@ -73,6 +73,6 @@ def test_an_unchanged_config_encodes_and_learns_nothing(words):
 
 def test_what_was_learned_of_other_phrases_is_learned_anew(words):
     phrasebook = Phrasebook(words)
-    first, changed = (Similarity(Phrases.of(routes), phrasebook) for routes in (ROUTES, ROUTES[:2]))
+    first, changed = (SimilarityMatcher(Phrases.of(routes), phrasebook) for routes in (ROUTES, ROUTES[:2]))
 
     assert changed.lessons is not first.lessons

@@ -13,7 +13,7 @@ entrypoints: [auto]
 routes: [{name: fix, target: m, description: fix bugs}, {name: general, target: m}]
 intent: {fallback: general, classifier: CLASSIFIER}
 """
-REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router, budget: BUDGET}"
+REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: arch, budget: BUDGET}"
 
 
 def config(classifier):

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from wissel.classifiers.remote import RemoteRouter
+from wissel.classifiers.remote import RemoteRouterModel
 from wissel.core.intent import OTHER, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -61,7 +61,7 @@ class Server:
 
 @asynccontextmanager
 async def served(*servers, **options):
-    """A remote router whose endpoints are `servers`, in their order."""
+    """A remote router model whose endpoints are `servers`, in their order."""
     runners, urls = [], []
     for server in servers:
         app = web.Application()
@@ -71,11 +71,11 @@ async def served(*servers, **options):
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         runners.append(runner)
         urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}/v1/")
-    router = RemoteRouter(ROUTES, urls, "arch", **options)
+    remote = RemoteRouterModel(ROUTES, urls, "arch", **options)
     try:
-        yield router
+        yield remote
     finally:
-        await router.close()
+        await remote.close()
         for runner in runners:
             await runner.cleanup()
 
@@ -84,8 +84,8 @@ CODE = Server.says('{"route": "code"}')
 
 
 async def test_the_answer_is_the_route():
-    async with served(Server(CODE)) as router:
-        scores = await router.classify(HI)
+    async with served(Server(CODE)) as remote:
+        scores = await remote.classify(HI)
 
     assert scores.by_route == {"code": 1.0, "travel": 0.0, OTHER: 0.0}
     assert choose_route(scores, fallback="travel").route == "code"
@@ -93,8 +93,8 @@ async def test_the_answer_is_the_route():
 
 async def test_what_is_sent_is_the_prompt_greedy_and_guided():
     server = Server(CODE)
-    async with served(server, api_key="s3cret") as router:
-        await router.classify(HI)
+    async with served(server, api_key="s3cret") as remote:
+        await remote.classify(HI)
 
     [asked] = server.asked
     [message] = asked.pop("messages")
@@ -121,8 +121,8 @@ async def test_what_is_sent_is_the_prompt_greedy_and_guided():
 )
 async def test_each_kind_of_server_is_guided_in_its_own_way(guide, sent):
     server = Server(CODE)
-    async with served(server, guide=guide) as router:
-        await router.classify(HI)
+    async with served(server, guide=guide) as remote:
+        await remote.classify(HI)
 
     [asked] = server.asked
     assert {
@@ -132,10 +132,10 @@ async def test_each_kind_of_server_is_guided_in_its_own_way(guide, sent):
 
 async def test_a_regex_and_a_grammar_quote_the_answers():
     server = Server(CODE)
-    async with served(server, guide="regex") as router:
-        await router.classify(HI)
-    async with served(server, guide="grammar") as router:
-        await router.classify(HI)
+    async with served(server, guide="regex") as remote:
+        await remote.classify(HI)
+    async with served(server, guide="grammar") as remote:
+        await remote.classify(HI)
 
     assert server.asked[0]["regex"].startswith(r'(\{"route":\ "code"\})|')
     assert server.asked[1]["grammar"].startswith(r'root ::= "{\"route\": \"code\"}" | ')
@@ -143,8 +143,8 @@ async def test_a_regex_and_a_grammar_quote_the_answers():
 
 async def test_the_successors_schema_is_an_array_of_at_most_one():
     server = Server(Server.says('{"route": []}'))
-    async with served(server, profile="plano_orchestrator") as router:
-        scores = await router.classify(HI)
+    async with served(server, profile="plano_orchestrator") as remote:
+        scores = await remote.classify(HI)
 
     schema = server.asked[0]["response_format"]["json_schema"]["schema"]["properties"]["route"]
     assert schema == {"type": "array", "items": {"type": "string", "enum": ["code", "travel"]}, "maxItems": 1}
@@ -160,8 +160,8 @@ async def test_log_probabilities_become_probabilities():
             "top_logprobs": [{"token": "code", "logprob": -0.5}, {"token": "travel", "logprob": -1.5}],
         },
     ]
-    async with served(Server(Server.says('{"route": "code"}', steps))) as router:
-        scores = await router.classify(HI)
+    async with served(Server(Server.says('{"route": "code"}', steps))) as remote:
+        scores = await remote.classify(HI)
 
     assert scores.by_route == pytest.approx({"code": 0.731, "travel": 0.269, OTHER: 0.0}, abs=1e-3)
 
@@ -175,19 +175,19 @@ async def test_log_probabilities_become_probabilities():
     ],
 )
 async def test_an_answer_that_is_no_route_is_other_and_counted_and_told(said, kind, told):
-    async with served(Server(Server.says(said))) as router:
-        scores = await router.classify(HI)
+    async with served(Server(Server.says(said))) as remote:
+        scores = await remote.classify(HI)
 
         assert scores.ranking[0] == (OTHER, 1.0)
-        assert router.readings == {kind: 1}
+        assert remote.readings == {kind: 1}
         assert scores.detail == told
 
 
 async def test_a_server_that_refuses_an_extra_is_asked_without_it_from_then_on():
     server = Server(Server.fails(400, "logprobs"), Server.fails(422, "response_format"), CODE)
-    async with served(server) as router:
-        await router.classify(HI)
-        await router.classify(Conversation((Turn("user", "again"),)))
+    async with served(server) as remote:
+        await remote.classify(HI)
+        await remote.classify(Conversation((Turn("user", "again"),)))
 
     extras = [asked.keys() & {"logprobs", "response_format"} for asked in server.asked]
     assert extras == [{"logprobs", "response_format"}, {"response_format"}, set(), set()]
@@ -195,29 +195,29 @@ async def test_a_server_that_refuses_an_extra_is_asked_without_it_from_then_on()
 
 async def test_a_request_that_is_refused_whatever_is_left_out_costs_no_extras():
     server = Server(*[Server.fails(400, "too long")] * 3, CODE)
-    async with served(server, attempts=1) as router:
+    async with served(server, attempts=1) as remote:
         with pytest.raises(UpstreamError, match="too long"):
-            await router.classify(HI)
+            await remote.classify(HI)
 
-        await router.classify(HI)
+        await remote.classify(HI)
 
     assert server.asked[-1].keys() >= {"logprobs", "response_format"}
 
 
 async def test_what_was_asked_before_is_remembered():
     server = Server(CODE)
-    async with served(server) as router:
-        first = await router.classify(HI)
-        second = await router.classify(HI)
+    async with served(server) as remote:
+        first = await remote.classify(HI)
+        second = await remote.classify(HI)
 
-        assert second is first is router.recall(HI)
+        assert second is first is remote.recall(HI)
     assert len(server.asked) == 1
 
 
 async def test_nothing_said_is_other_without_asking():
     server = Server(CODE)
-    async with served(server) as router:
-        scores = await router.classify(Conversation((Turn("tool", "{}"),)))
+    async with served(server) as remote:
+        scores = await remote.classify(Conversation((Turn("tool", "{}"),)))
 
     assert choose_route(scores, fallback="code").reason == "other"
     assert server.asked == []
@@ -238,8 +238,8 @@ async def test_nothing_said_is_other_without_asking():
 )
 async def test_what_one_endpoint_cannot_do_another_does(bad):
     broken, sound = Server(bad), Server(CODE)
-    async with served(broken, sound, timeout=0.4) as router:
-        scores = await router.classify(HI)
+    async with served(broken, sound, timeout=0.4) as remote:
+        scores = await remote.classify(HI)
 
     assert scores.ranking[0][0] == "code"
     assert broken.asked
@@ -247,23 +247,23 @@ async def test_what_one_endpoint_cannot_do_another_does(bad):
 
 async def test_a_single_endpoint_is_asked_twice_if_it_fails_at_once():
     server = Server(Server.hangs_up, CODE)
-    async with served(server) as router:
-        scores = await router.classify(HI)
+    async with served(server) as remote:
+        scores = await remote.classify(HI)
 
     assert scores.ranking[0][0] == "code"
 
 
 async def test_all_endpoints_failing_is_the_worlds_fault_and_said():
-    async with served(Server(Server.fails(503, "loading")), Server(Server.hangs), timeout=0.2) as router:
+    async with served(Server(Server.fails(503, "loading")), Server(Server.hangs), timeout=0.2) as remote:
         with pytest.raises(UpstreamError, match=r"HTTP 503: loading.*no answer in time"):
-            await router.classify(HI)
+            await remote.classify(HI)
 
 
 async def test_endpoints_share_the_load():
     one, two = Server(CODE), Server(CODE)
-    async with served(one, two) as router:
+    async with served(one, two) as remote:
         for text in "abcd":
-            await router.classify(Conversation((Turn("user", text),)))
+            await remote.classify(Conversation((Turn("user", text),)))
 
     assert (len(one.asked), len(two.asked)) == (2, 2)
 
@@ -271,9 +271,9 @@ async def test_endpoints_share_the_load():
 async def test_an_endpoint_that_keeps_failing_is_left_alone_and_the_log_says_so_once():
     broken, sound = Server(Server.fails(500)), Server(CODE)
     with capture_logs() as logs:
-        async with served(broken, sound) as router:
+        async with served(broken, sound) as remote:
             for number in range(30):
-                await router.classify(Conversation((Turn("user", str(number)),)))
+                await remote.classify(Conversation((Turn("user", str(number)),)))
 
     assert len(broken.asked) == 5
     assert len(sound.asked) == 30
@@ -282,64 +282,64 @@ async def test_an_endpoint_that_keeps_failing_is_left_alone_and_the_log_says_so_
 
 async def test_with_every_endpoint_left_alone_the_answer_is_no_at_once():
     server = Server(Server.fails(500))
-    async with served(server) as router:
+    async with served(server) as remote:
         for _ in range(3):
             with pytest.raises(UpstreamError):
-                await router.classify(HI)
+                await remote.classify(HI)
 
         with pytest.raises(UpstreamError, match="left alone"):
-            await router.classify(HI)
+            await remote.classify(HI)
     assert len(server.asked) == 5
 
 
 async def test_a_caller_that_gives_up_is_not_the_endpoints_failure():
     server = Server(*[Server.hangs] * 6, CODE)
-    async with served(server) as router:
+    async with served(server) as remote:
         for _ in range(6):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.03):
-                    await router.classify(HI)
+                    await remote.classify(HI)
 
-        assert (await router.classify(HI)).ranking[0][0] == "code"
+        assert (await remote.classify(HI)).ranking[0][0] == "code"
 
 
 async def test_a_caller_that_gives_up_late_has_found_the_endpoint_slow():
     server = Server(Server.hangs)
-    async with served(server, timeout=0.06) as router:
+    async with served(server, timeout=0.06) as remote:
         for _ in range(5):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    await router.classify(HI)
+                    await remote.classify(HI)
 
         with pytest.raises(UpstreamError, match="left alone"):
-            await router.classify(HI)
+            await remote.classify(HI)
 
 
 async def test_an_endless_answer_is_cut_off():
     async def floods(request):
         return web.Response(body=b"x" * (2 << 20))
 
-    async with served(Server(floods)) as router:
+    async with served(Server(floods)) as remote:
         with pytest.raises(UpstreamError, match="more than"):
-            await router.classify(HI)
+            await remote.classify(HI)
 
 
 @pytest.mark.slow
 async def test_a_server_process_answers_as_the_model_does_here(tmp_path):
-    from classifiers import tiny_router  # noqa: PLC0415  needs torch, which no other test here does
+    from classifiers import tiny_router_model  # noqa: PLC0415  needs torch, which no other test here does
     from wissel.classifiers.arch_router import ArchRouter  # noqa: PLC0415
 
-    weights = tiny_router.trained()
+    weights = tiny_router_model.trained()
     weights.save_pretrained(tmp_path)
-    tiny_router.tokenizer().save_pretrained(tmp_path)
-    local = ArchRouter(tiny_router.ROUTES, tiny_router.arch_model(weights))
+    tiny_router_model.tokenizer().save_pretrained(tmp_path)
+    local = ArchRouter(tiny_router_model.ROUTES, tiny_router_model.arch_model(weights))
     script = Path(__file__).with_name("openai_server.py")
     process = await asyncio.create_subprocess_exec(sys.executable, script, tmp_path, stdout=asyncio.subprocess.PIPE)
     remote = None
     try:
         port = int(await process.stdout.readline())
-        remote = RemoteRouter(tiny_router.ROUTES, [f"http://127.0.0.1:{port}/v1"], "tiny", timeout=20.0)
-        for chat, _ in tiny_router.sayings(12, seed=11):
+        remote = RemoteRouterModel(tiny_router_model.ROUTES, [f"http://127.0.0.1:{port}/v1"], "tiny", timeout=20.0)
+        for chat, _ in tiny_router_model.sayings(12, seed=11):
             there, here = await remote.classify(chat), await local.classify(chat)
             assert there.ranking[0][0] == here.ranking[0][0]
             assert there.ranking[0][1] == pytest.approx(here.ranking[0][1], abs=0.1)

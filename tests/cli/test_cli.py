@@ -23,7 +23,7 @@ from wissel.core.intent import Scores
 from wissel.core.rollouts.rollout import Move, begin
 from wissel.core.rollouts.rollout import promote as promote_now
 from wissel.demo.parts import free_port
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 from wissel.store.records import Records
 
@@ -261,7 +261,7 @@ def promoted(url: str, config: Path) -> None:
     """As a controller leaves it."""
 
     async def promote() -> None:
-        connection = Connection(url)
+        connection = RedisConnection(url)
         (delivery,) = compile_rollouts(load(config))
         move = promote_now(begin(delivery.spec, 0.0).rollout, delivery.spec, 0.0, by="ada", full=True)
         assert isinstance(move, Move)

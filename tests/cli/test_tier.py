@@ -10,15 +10,15 @@ from real import needs_redis
 from wissel.cli import app
 from wissel.core.lesson import Lesson, Taught
 from wissel.core.tier import Learning
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
-from wissel.store.lessons import Lessons
+from wissel.store.lessons import LessonStore
 
 CONFIG = """\
 redis: {redis}
 models: [{{name: large, cluster: a}}, {{name: small, cluster: b}}]
 tiers:
-  - {{name: thrifty, strong: large, weak: small, router: {{type: length}}, threshold: 0.5, learn: {{explore: 0.1}}}}
+  - {{name: thrifty, strong: large, weak: small, grader: {{type: length}}, threshold: 0.5, learn: {{explore: 0.1}}}}
 """
 
 
@@ -50,7 +50,7 @@ def test_with_nothing_kept_yet_it_says_what_is_needed(tmp_path):
 
 @pytest.mark.slow
 async def test_requests_of_other_ends_are_left_out_and_counted(redis, server, tmp_path):
-    kept = Lessons(redis, Keys("default"))
+    kept = LessonStore(redis, Keys("default"))
     kept.use({"thrifty": Learning(0.1)})
     for number in range(40):
         ends = ("large", "small") if number < 30 else ("large", "tiny")
@@ -66,8 +66,8 @@ async def test_requests_of_other_ends_are_left_out_and_counted(redis, server, tm
 
 
 @pytest.mark.slow
-async def test_people_are_told_what_the_labels_say(redis: Connection, server, tmp_path):
-    kept = Lessons(redis, Keys("default"))
+async def test_people_are_told_what_the_labels_say(redis: RedisConnection, server, tmp_path):
+    kept = LessonStore(redis, Keys("default"))
     kept.use({"thrifty": Learning(0.1)})
     for number in range(400):
         lesson = Lesson("thrifty", ("large", "small"), "strong" if number % 2 else "weak", number / 400)
@@ -79,5 +79,5 @@ async def test_people_are_told_what_the_labels_say(redis: Connection, server, tm
     assert code == 0
     assert "400 rows, 0 with a prompt" in said
     assert "the strong end is better by 0.500 (95 %: 0.500 to 0.500)" in said
-    assert "the router that served has APGR 0.5" in said
-    assert "no router learns from rows without a prompt" in said
+    assert "the grader that served has APGR 0.5" in said
+    assert "no grader learns from rows without a prompt" in said

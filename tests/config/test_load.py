@@ -461,7 +461,7 @@ def test_a_limit_that_limits_nothing_is_a_problem(limit: str, words: str):
     assert words in only_problem(models(f"access: {{limits: [{limit}]}}"))
 
 
-TIERED = BASE + "tiers:\n  - {name: thrifty, strong: large, weak: half, router: {type: length}, strong_share: 0.3}\n"
+TIERED = BASE + "tiers:\n  - {name: thrifty, strong: large, weak: half, grader: {type: length}, strong_share: 0.3}\n"
 
 
 def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
@@ -482,8 +482,9 @@ def test_a_tier_is_a_target_and_its_ends_are_models_or_splits():
         ("strong_share: 0.3", "strong_share: 30", "tiers[0].strong_share"),
         ("strong_share: 0.3", "strong_share: 0.3, learn: {explore: 0.1}", "what it keeps is kept in redis"),
         ("type: length", "type: lenght", 'did you mean "length"?'),
-        ("type: length", "type: similarity", 'the router "similarity" should have path'),
-        ("type: length", "type: length, path: x", 'the router "length" should have no path'),
+        ("grader: {", "router: {", 'tiers[0].router: unknown key "router"; did you mean "grader"?'),
+        ("type: length", "type: similarity", 'the grader "similarity" should have path'),
+        ("type: length", "type: length, path: x", 'the grader "length" should have no path'),
     ],
 )
 def test_what_is_wrong_with_a_tier_is_found(before: str, after: str, said: str):

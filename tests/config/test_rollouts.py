@@ -5,7 +5,7 @@ import pytest
 from wissel.config import compile_rollouts, compile_snapshot, parse
 from wissel.core.access import HeaderMatch
 from wissel.core.rollouts.arms import apply
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
 from wissel.core.rollouts.rollout import Rollout
 from wissel.core.rollouts.spec import AnalysisStep, Pause, SetWeight
 from wissel.core.split import Match, Variant
@@ -52,7 +52,7 @@ def test_a_rollout_compiles_completely():
         Guard("error_rate", 0.25, 50),
         Comparison("error_rate", "increase", 0.01),
         Comparison("latency_p95", "increase", 0.1, relative=True),
-        Limit("ttft_p95", max=1.5, failure_limit=3),
+        FixedLimit("ttft_p95", max=1.5, failure_limit=3),
         Comparison("feedback", "decrease", 0.05, dry_run=True),
     )
     assert spec.analysis.proof

@@ -15,7 +15,6 @@ def decided(learning: Learning | None, *, coin=None) -> Routed:
         request("thrifty", SECRET),
         ANONYMOUS,
         Named("thrifty", Permit(("large", "small"), ())),
-        None,
         Grading(WinRate(0.7), 0.5, coin),
         request_id="wr-1",
         now=0.0,

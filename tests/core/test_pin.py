@@ -5,7 +5,7 @@ from factories import forbid, permit, request, snapshot
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.intent import NoScores, Pinned, Scores
 from wissel.core.pin import Pin, PinPolicy, Pins, pin_of
-from wissel.core.policy import ByIntent, decide
+from wissel.core.policy import admit, choose, decide
 
 POLICY = PinPolicy("x-session-id", 60.0)
 ROUTES = frozenset({"chat", "code"})
@@ -20,7 +20,9 @@ def pin(session: str = "s", caller: Principal = ada) -> Pin:
 
 def verdict(scores, **config):
     asked = request("auto", headers={"x-session-id": "s"})
-    return decide(snapshot(pin=POLICY, **config), asked, ada, ByIntent(), scores, request_id="r", now=0)
+    config = snapshot(pin=POLICY, **config)
+    left = admit(config, asked, ada, now=0)
+    return decide(config, asked, ada, choose(config, left, scores), request_id="r", now=0)
 
 
 def test_a_session_is_known_by_its_header_and_its_caller():

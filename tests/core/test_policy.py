@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from factories import forbid, model, permit, request, snapshot, split
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
-from wissel.core.intent import NoScores, Scores
-from wissel.core.policy import ByIntent, admit, decide, list_models, pass_through, tier_for
+from wissel.core.intent import Intent, NoScores, Scores
+from wissel.core.policy import ByIntent, Chosen, admit, choose, decide, list_models, pass_through
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
 from wissel.core.tier import Grading, NoWinRate, Tier, WinRate
@@ -18,13 +18,16 @@ code = Scores({"chat": 0.2, "code": 0.9}, threshold=0.5)
 unsure = Scores({"chat": 0.2, "code": 0.4}, threshold=0.5)
 
 
-def verdict(config: Snapshot, asked: Request, caller: Principal = ANONYMOUS, scores=code) -> Routed | Denied:
-    admitted = admit(config, asked, caller, now=0)
-    return (
-        admitted
-        if isinstance(admitted, Denied)
-        else decide(config, asked, caller, admitted, scores, request_id="r", now=0)
-    )
+def verdict(
+    config: Snapshot, asked: Request, caller: Principal = ANONYMOUS, scores=code, grading: Grading | None = None
+) -> Routed | Denied:
+    match admit(config, asked, caller, now=0):
+        case Denied() as denied:
+            return denied
+        case ByIntent() as left:
+            return decide(config, asked, caller, choose(config, left, scores), grading, request_id="r", now=0)
+        case named:
+            return decide(config, asked, caller, named, grading, request_id="r", now=0)
 
 
 def test_an_entrypoint_goes_where_the_intent_leads():
@@ -47,7 +50,7 @@ def test_a_classifier_that_gives_no_answer_costs_the_intent_only(reason):
 
 
 def test_a_named_model_needs_no_intent():
-    routed = verdict(snapshot(), request("large"), scores=None)
+    routed = verdict(snapshot(), request("large"))
 
     assert (routed.route, routed.model.name, routed.reason) == ("", "large", "static")
 
@@ -167,8 +170,7 @@ def test_a_passthrough_meets_the_same_rules():
 
 names = st.sampled_from(["auto", "small", "large", "pixel", "ab", "nope"])
 scores = st.one_of(
-    st.none(),
-    st.sampled_from([NoScores("late"), NoScores("failed")]),
+    st.sampled_from([NoScores("late"), NoScores("failed"), NoScores("empty")]),
     st.builds(
         Scores, st.fixed_dictionaries({"chat": st.floats(0, 1), "code": st.floats(0, 1)}), threshold=st.floats(0, 1)
     ),
@@ -223,13 +225,7 @@ easy = Grading(WinRate(0.2, "length"), 0.5)
 
 def tiered(grading: Grading | None, asked: Request | None = None, **fields) -> Routed | Denied:
     config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),), **fields)
-    asked = asked or request("thrifty", headers={"x-session-id": "s"})
-    admitted = admit(config, asked, ada, now=0)
-    return (
-        admitted
-        if isinstance(admitted, Denied)
-        else decide(config, asked, ada, admitted, code, grading, request_id="r", now=0)
-    )
+    return verdict(config, asked or request("thrifty", headers={"x-session-id": "s"}), ada, grading=grading)
 
 
 def test_a_hard_request_goes_to_the_strong_end_of_a_tier():
@@ -246,15 +242,15 @@ def test_an_easy_request_goes_to_the_weak_end_whose_split_assigns_it():
 
 def test_a_route_may_lead_to_a_tier():
     config = snapshot(tiers={"thrifty": thrifty}, routes=(Route("chat", "thrifty"),))
-    admitted = admit(config, request("auto"), ada, now=0)
 
-    assert tier_for(config, admitted, NoScores("empty")) == thrifty
+    assert choose(config, ByIntent(), NoScores("empty")) == Chosen("thrifty", Intent("chat", "empty"))
+    assert verdict(config, request("auto"), scores=NoScores("empty"), grading=hard).tier.end == "strong"
 
 
-def test_no_router_is_asked_where_the_target_is_no_tier():
+def test_what_was_graded_changes_nothing_where_the_target_is_no_tier():
     config = snapshot(tiers={"thrifty": thrifty})
 
-    assert tier_for(config, admit(config, request("large"), ada, now=0)) is None
+    assert verdict(config, request("large"), ada, grading=easy) == verdict(config, request("large"), ada)
 
 
 def test_access_comes_before_the_tier():
@@ -263,7 +259,7 @@ def test_access_comes_before_the_tier():
     assert (routed.tier.end, routed.tier.reason, routed.model.name) == ("weak", "only_end", "small")
 
 
-def test_a_router_that_is_late_costs_the_choice_and_never_the_answer():
+def test_a_grader_that_is_late_costs_the_choice_and_never_the_answer():
     routed = tiered(Grading(NoWinRate("late"), 0.5))
 
     assert (routed.model.name, routed.tier.reason, routed.reason) == ("large", "late", "error")

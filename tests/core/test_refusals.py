@@ -13,7 +13,7 @@ from wissel.core import refusals
 from wissel.core.access import Forbid, Principal
 from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
-from wissel.core.limits import Charge, Exceeded, Reading
+from wissel.core.limits import Charge, Exceeded, MeterReading
 from wissel.core.refusals import MOST_QUOTED, TABLE, VARIES, Refusal, duration, exceeded, quoted
 from wissel.errors import UnreadableError
 
@@ -47,8 +47,8 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.forbidden(Forbid(("no-code",)), request(written), caller, None, "r1"),
         refusals.forbidden_path(Forbid(), written, written, caller, "r1"),
         refusals.no_able_model(written, (Unable("small", "does not accept image"),), caller, None, "r1"),
-        exceeded(Exceeded((requests,), (Reading(0, MINUTE, 1),)), caller, "r1"),
-        exceeded(Exceeded((spend,), (Reading(0, DAY, 1),)), caller, "r1"),
+        exceeded(Exceeded((requests,), (MeterReading(0, MINUTE, 1),)), caller, "r1"),
+        exceeded(Exceeded((spend,), (MeterReading(0, DAY, 1),)), caller, "r1"),
         refusals.uncounted(caller, "r1"),
         *(denied for denied in unscored if denied is not None),
     ]
@@ -123,7 +123,9 @@ def test_the_guide_has_the_table():
 def test_a_refusal_says_which_limit_and_when_there_is_more():
     requests = Charge("per-key", "requests", "principal", "ada", 600, MINUTE, 1)
     tokens = Charge("per-key", "tokens", "principal", "ada", 5000, MINUTE, 70)
-    denied = exceeded(Exceeded((requests, tokens), (Reading(3, 59_700_000), Reading(20, MINUTE, 1_200_001))), ada, "r1")
+    denied = exceeded(
+        Exceeded((requests, tokens), (MeterReading(3, 59_700_000), MeterReading(20, MINUTE, 1_200_001))), ada, "r1"
+    )
 
     assert (denied.status, denied.code, denied.limit_id) == (429, "rate_limit_exceeded", "per-key")
     assert denied.message == (
@@ -142,7 +144,7 @@ def test_a_refusal_says_which_limit_and_when_there_is_more():
 
 def test_a_budget_is_told_in_dollars():
     spend = Charge("team", "usd", "group", "eng", 500_000_000_000, DAY, 1)
-    denied = exceeded(Exceeded((spend,), (Reading(0, DAY, 5_400_000_000),)), ada, "r1")
+    denied = exceeded(Exceeded((spend,), (MeterReading(0, DAY, 5_400_000_000),)), ada, "r1")
 
     assert (denied.status, denied.code) == (429, "budget_exceeded")
     assert denied.message == (

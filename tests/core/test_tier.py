@@ -41,7 +41,7 @@ def play(played: Tier, rates: list[float]) -> list[bool]:
 def test_at_or_above_the_threshold_the_strong_end_is_asked(rate, end):
     graded = grade(tier(0.5), Grading(WinRate(rate, "length"), 0.5), BOTH)
 
-    assert (graded.end, graded.reason, graded.win_rate, graded.router) == (end, "threshold", rate, "length")
+    assert (graded.end, graded.reason, graded.win_rate, graded.grader) == (end, "threshold", rate, "length")
 
 
 def test_where_one_end_cannot_serve_the_other_does_and_the_budget_does_not_count_it():

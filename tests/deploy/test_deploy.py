@@ -150,7 +150,7 @@ def test_every_service_but_the_gpus_is_read_only_and_without_capabilities(compos
         if not (service.get("read_only") and service.get("cap_drop") == ["ALL"])
     }
 
-    assert loose == {"vllm", "router"}
+    assert loose == {"vllm", "router-model"}
 
 
 def test_the_configuration_names_services_of_compose(compose: dict[str, Any]):

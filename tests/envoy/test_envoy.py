@@ -19,7 +19,7 @@ from authority import Authority
 from processor import Processor, running_processor
 from real import needs_envoy, until
 from wissel.config import load, parse
-from wissel.demo.parts import Envoy, envoy_binary, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, plan, render
 from wissel.envoy.listener import anything_but
@@ -190,14 +190,14 @@ async def processor(stack: AsyncExitStack) -> Processor:
     return await stack.enter_async_context(running_processor(Processor("qwen")))
 
 
-Start = Callable[..., Awaitable[Envoy]]
+Start = Callable[..., Awaitable[EnvoyProcess]]
 
 
 @pytest.fixture
 def start(stack: AsyncExitStack, upstream: Upstream, processor: Processor, tmp_path: Path) -> Start:
     """Envoy before the one processor and the one upstream, unless the test says otherwise."""
 
-    async def start(**changes: Any) -> Envoy:
+    async def start(**changes: Any) -> EnvoyProcess:
         around = sample(
             listen=f"127.0.0.1:{free_port()}",
             admin=f"127.0.0.1:{free_port()}",
@@ -210,14 +210,14 @@ def start(stack: AsyncExitStack, upstream: Upstream, processor: Processor, tmp_p
 
 
 async def ask(
-    envoy: Envoy, body: Any = CHAT, *, path: str = "/v1/chat/completions", headers: dict[str, str] | None = None
+    envoy: EnvoyProcess, body: Any = CHAT, *, path: str = "/v1/chat/completions", headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
     raw = BytesIO(json.dumps(body).encode())  # aiohttp warns of long bytes
     async with aiohttp.ClientSession() as session, session.post(envoy.url + path, data=raw, headers=headers) as answer:
         return answer.status, await answer.json()
 
 
-async def logged(envoy: Envoy) -> dict[str, Any]:
+async def logged(envoy: EnvoyProcess) -> dict[str, Any]:
     """The first line of the access log, once it is there."""
     await until(envoy.accesses)
     return envoy.accesses()[0]

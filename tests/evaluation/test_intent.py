@@ -161,8 +161,8 @@ def test_warnings_are_printed_beside_the_json(config, data, monkeypatch):
     assert "stage_left_out" in result.stderr
 
 
-AWAY = "fallback: general, classifier: {type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router}"
-DEARER = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: router}"
+AWAY = "fallback: general, classifier: {type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: arch}"
+DEARER = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: arch}"
 
 
 def test_a_run_without_any_answer_says_why_and_exits_with_one(config, data):

@@ -8,10 +8,10 @@ from rollout_factories import a_spec, an_analysis
 from wissel.core.rollouts.evidence import design_effect
 from wissel.core.rollouts.metrics import Comparison
 from wissel.core.rollouts.spec import Pause, SetWeight
-from wissel.evaluation.simulation import Behaviour, Scenario, Sessions, simulate, traffic_of
+from wissel.evaluation.simulation import ModelBehaviour, Scenario, Sessions, simulate, traffic_of
 
 SPEC = a_spec(steps=(SetWeight(10), Pause(60), SetWeight(50)), analysis=an_analysis(display=False))
-HEALTHY = Scenario(SPEC, Behaviour(), Behaviour(), requests=1000)
+HEALTHY = Scenario(SPEC, ModelBehaviour(), ModelBehaviour(), requests=1000)
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -25,7 +25,7 @@ def test_a_good_canary_is_promoted_once_its_steps_are_done():
 
 
 def test_a_bad_canary_is_rolled_back():
-    run = simulate(replace(HEALTHY, canary=Behaviour({"error": 0.3})), rng())
+    run = simulate(replace(HEALTHY, canary=ModelBehaviour({"error": 0.3})), rng())
 
     assert (run.end, run.looks) == ("rolled_back", 1)
     assert run.canary_requests < 200
@@ -38,14 +38,14 @@ def test_a_share_that_is_off_stops_the_rollout():
 
 
 def test_the_same_seed_plays_the_same_rollout():
-    faulty = replace(HEALTHY, canary=Behaviour({"error": 0.05}), sessions=Sessions(keys=500))
+    faulty = replace(HEALTHY, canary=ModelBehaviour({"error": 0.05}), sessions=Sessions(keys=500))
 
     assert simulate(faulty, rng(7)) == simulate(faulty, rng(7))
 
 
 @pytest.mark.parametrize("sessions", [None, Sessions(keys=20_000, exponent=0.0, icc=0.01)])
 def test_traffic_has_the_rates_that_were_asked_for(sessions: Sessions | None):
-    behaviour = Behaviour({"error": 0.1, "latency": 2.0, "tokens_out": 100}, {"latency": 0.5, "tokens_out": 0.5})
+    behaviour = ModelBehaviour({"error": 0.1, "latency": 2.0, "tokens_out": 100}, {"latency": 0.5, "tokens_out": 0.5})
     metrics = an_analysis(*(Comparison(name) for name in ("error_rate", "latency_p50", "tokens_out")))
     spec = replace(SPEC, analysis=metrics)
     scenario = Scenario(spec, behaviour, behaviour, requests=20_000, sessions=sessions)
@@ -61,7 +61,7 @@ def test_traffic_has_the_rates_that_were_asked_for(sessions: Sessions | None):
 
 
 def test_callers_share_their_fate():
-    behaviour = Behaviour({"error": 0.1})
+    behaviour = ModelBehaviour({"error": 0.1})
     sessions = Sessions(keys=1000, exponent=0.0, icc=0.1)
     scenario = Scenario(SPEC, behaviour, behaviour, requests=1000, sessions=sessions)
     traffic = traffic_of(scenario, rng())

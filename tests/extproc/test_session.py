@@ -11,7 +11,7 @@ from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.session import methods
 from wissel.grpc.server import Receiver, Status
-from wissel.router import Router
+from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 
@@ -56,7 +56,7 @@ def forwarded() -> tuple[Receiver, Written, Listening]:
     """A stream whose request is on its way to a model."""
     telemetry = Listening()
     call = Written()
-    router = Router(snapshot(models=(model("small"),)), None, 1.0, telemetry)
+    router = Router(snapshot(models=(model("small"),)), shared=SharedParts(telemetry=telemetry))
     stream = methods(lambda: router, telemetry)[wire.METHOD](call)
     asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
     modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}

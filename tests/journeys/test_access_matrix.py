@@ -29,7 +29,7 @@ from real import needs_encoder, needs_envoy, needs_redis
 from wissel.admin.listener import listening
 from wissel.core.access import Principal
 from wissel.demo.stage import Stage, running_stage
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.embedded import joined_redis
 from wissel.store.keys import Keys
 from wissel.store.managed_keys import ManagedKeys
@@ -224,7 +224,7 @@ async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
         running_stage(document(str(home / "jwks.json"), f"http://{address}"), home) as stage,
         joined_redis(home / "redis") as url,
     ):
-        connection = Connection(url)
+        connection = RedisConnection(url)
         keys, staff = ManagedKeys(connection, Keys(stage.config.namespace)), frozenset({"staff"})
         made = {
             name: await keys.create(Principal(name, staff), by="test", now=time.time(), expires=ends)

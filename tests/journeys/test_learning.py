@@ -1,4 +1,4 @@
-"""Live traffic teaches a router, on real parts: Envoy, Redis, callers' scores, the export, training, serving again."""
+"""Live traffic teaches a grader, on real parts: Envoy, Redis, callers' scores, the export, training, serving again."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_
 
 REQUESTS = 240
 LEARN = {"explore": 0.5, "prompts": True, "keep": "1h"}
-ENDS = {"strong": "large", "weak": "small", "router": {"type": "length"}, "threshold": 0.2}
+ENDS = {"strong": "large", "weak": "small", "grader": {"type": "length"}, "threshold": 0.2}
 DOCUMENT: dict[str, Any] = {
     "redis": "embedded",
     "models": [{"name": "large", "cluster": "a"}, {"name": "small", "cluster": "b"}],
@@ -127,11 +127,11 @@ async def test_only_the_owner_may_read_what_was_exported(stage, spoken, tmp_path
     assert (tmp_path / "live.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_router_is_trained_from_it_and_knows_hard_prompts(stage, spoken, tmp_path):
+async def test_a_grader_is_trained_from_it_and_knows_hard_prompts(stage, spoken, tmp_path):
     await all_exported(stage, "thrifty", tmp_path / "live.jsonl")
     write(tmp_path / "unseen.jsonl", rows(300, seed=12))
     trained, _ = await wissel(
-        stage, "tier", "train", "--data", str(tmp_path / "live.jsonl"), "--out", str(tmp_path / "router")
+        stage, "tier", "train", "--data", str(tmp_path / "live.jsonl"), "--out", str(tmp_path / "grader")
     )
     measured, found = await wissel(
         stage, "tier", "eval", "--router", str(tmp_path / "router"), "--data", str(tmp_path / "unseen.jsonl")

@@ -16,7 +16,7 @@ import pytest_asyncio
 from real import needs_envoy, needs_redis
 from wissel.demo.stage import Stage, running_stage
 from wissel.demo.upstream import Behaviour
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.embedded import joined_redis
 from wissel.store.keys import Keys
 
@@ -46,7 +46,7 @@ DOCUMENT: dict[str, Any] = {
 @dataclass
 class Scene:
     stage: Stage
-    redis: Connection
+    redis: RedisConnection
 
     async def tokens(self, who: str) -> int:
         """What this caller has paid; a million a day melt by one in 86 milliseconds."""
@@ -59,7 +59,7 @@ class Scene:
 async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
     home = tmp_path_factory.mktemp("limits")
     async with running_stage(DOCUMENT, home) as stage, joined_redis(home / "redis") as url:
-        connection = Connection(url)
+        connection = RedisConnection(url)
         yield Scene(stage, connection)
         await connection.close()
 

@@ -19,7 +19,7 @@ from wissel.apis.simulated import Answer, event
 from wissel.apis.table import APIS, PATHS
 from wissel.config import load
 from wissel.core.decision import Denied
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import plan
 from wissel.errors import ConfigError
@@ -89,7 +89,7 @@ def _table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_asyncio.fixture
-async def talk(tmp_path) -> AsyncIterator[tuple[App, Envoy, Upstream]]:
+async def talk(tmp_path) -> AsyncIterator[tuple[App, EnvoyProcess, Upstream]]:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(running_upstream(Upstream("t")))
         document = {
@@ -112,7 +112,7 @@ async def talk(tmp_path) -> AsyncIterator[tuple[App, Envoy, Upstream]]:
         yield app, envoy, upstream
 
 
-async def ask(envoy: Envoy, path: str, model: str = "talker", **more: Any) -> tuple[int, str]:
+async def ask(envoy: EnvoyProcess, path: str, model: str = "talker", **more: Any) -> tuple[int, str]:
     body = {"model": model, "say": "hello there", **more}
     async with aiohttp.ClientSession() as session, session.post(f"{envoy.url}{path}", json=body) as response:
         return response.status, await response.text()

@@ -19,12 +19,12 @@ from real import needs_encoder, needs_envoy, until
 from wissel.core.decision import Routed
 from wissel.core.outcome import Outcome, Usage
 from wissel.core.snapshot import Price
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.stage import Stage, running_stage
 from wissel.envoy import EnvoyPlan, UpstreamCluster
 from wissel.extproc.session import PROCESSOR, methods
 from wissel.grpc.server import Server, ServingStatus
-from wissel.router import Router
+from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 pytestmark = [pytest.mark.slow, needs_envoy]
@@ -60,7 +60,7 @@ Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class Wire:
     """wissel behind a real Envoy, before an upstream that says exactly what the test wants."""
 
-    envoy: Envoy
+    envoy: EnvoyProcess
     telemetry: Listening
     script: list[Script] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
@@ -113,7 +113,9 @@ async def running_wire(home: Path, **plan: Any) -> AsyncGenerator[Wire]:
         telemetry = Listening()
         small = model("small", price=Price(input=100.0, output=200.0))
         known = snapshot(models=(small, model("dead"), model("nowhere")))
-        server = Server(methods(lambda: Router(known, None, 1.0, telemetry), telemetry), services=[PROCESSOR])
+        server = Server(
+            methods(lambda: Router(known, shared=SharedParts(telemetry=telemetry)), telemetry), services=[PROCESSOR]
+        )
         address = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 0.5)
         server.health.set(ServingStatus.SERVING)

@@ -20,7 +20,7 @@ from wissel.demo.stage import Stage, running_stage
 from wissel.runtime.child import running
 from wissel.store.audit import Audit
 from wissel.store.base import Record, Scope
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
 from wissel.store.keys import Keys
 from wissel.store.records import Records
@@ -73,7 +73,7 @@ async def test_with_redis_killed_for_ten_seconds_requests_flow_and_every_one_is_
         mortal.start()
         await load(1.0)
         served = {name: upstream.served for name, upstream in stage.upstreams.items()}
-        connection, keys = Connection(mortal.url), Keys(stage.config.namespace)
+        connection, keys = RedisConnection(mortal.url), Keys(stage.config.namespace)
         counted = await settled(Counters(connection, keys), await scope_of(connection), sum(served.values()))
         await connection.close()
 
@@ -84,7 +84,7 @@ async def test_with_redis_killed_for_ten_seconds_requests_flow_and_every_one_is_
     assert sum(counted.values()) == len(statuses)
 
 
-async def scope_of(connection: Connection) -> Scope:
+async def scope_of(connection: RedisConnection) -> Scope:
     """The only one that anything was counted in: `wissel:{NS/ab}:REVISION:ATTEMPT:STEP:sources`."""
     async with asyncio.timeout(15):
         while not (found := await connection.run("KEYS", "wissel:*/ab}:*:sources")):  # noqa: ASYNC110  # it flushes when it can
@@ -150,7 +150,7 @@ async def until(ready: Callable[[], Awaitable[bool]]) -> None:
 async def test_a_replica_killed_in_the_middle_of_a_step_is_followed_by_another_from_the_same_state(
     mortal: RedisServer, tmp_path: Path
 ):
-    connection, keys = Connection(mortal.url), Keys("default")
+    connection, keys = RedisConnection(mortal.url), Keys("default")
     records = Records(connection, keys)
 
     async def rollout() -> Rollout | None:

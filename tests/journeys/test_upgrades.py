@@ -15,7 +15,7 @@ from yarl import URL
 
 from real import needs_envoy
 from wissel.config import load
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.envoy import plan
 from wissel.serving.app import running_app
 
@@ -60,7 +60,7 @@ def document(cluster: str) -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture
-async def envoy(tmp_path: Path) -> AsyncIterator[Envoy]:
+async def envoy(tmp_path: Path) -> AsyncIterator[EnvoyProcess]:
     app = web.Application()
     app.router.add_get("/{path:.*}", talk)
     async with TestServer(app, host="127.0.0.1") as upstream:
@@ -76,7 +76,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_a_websocket_lives_where_a_passthrough_lists_it(envoy: Envoy, client: aiohttp.ClientSession):
+async def test_a_websocket_lives_where_a_passthrough_lists_it(envoy: EnvoyProcess, client: aiohttp.ClientSession):
     async with client.ws_connect(f"{envoy.url}/v1/realtime", headers=KEY) as socket:
         shown = await socket.receive_str()
         await socket.send_str("both ways")
@@ -97,7 +97,7 @@ async def test_a_websocket_lives_where_a_passthrough_lists_it(envoy: Envoy, clie
     ],
 )
 async def test_no_websocket_walks_around_the_rules(
-    envoy: Envoy, client: aiohttp.ClientSession, path: str, headers: dict[str, str], status: int
+    envoy: EnvoyProcess, client: aiohttp.ClientSession, path: str, headers: dict[str, str], status: int
 ):
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await client.ws_connect(URL(f"{envoy.url}{path}", encoded=True), headers=headers)

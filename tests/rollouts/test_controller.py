@@ -13,19 +13,19 @@ import pytest_asyncio
 from aiohttp import web
 
 from rollout_factories import a_spec, an_analysis
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
 from wissel.core.rollouts.rollout import Refused, Rollout
 from wissel.core.rollouts.spec import Delivery, Pause, SetWeight
 from wissel.errors import StoreError
 from wissel.rollouts.controller import Controller, UnknownRolloutError, Verb
 from wissel.store.audit import Audit
 from wissel.store.base import Record, Scope
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
-from wissel.store.memory import Memory
+from wissel.store.memory import ReplicaMemory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Records
 
@@ -40,18 +40,18 @@ LEASE_SECONDS = 0.3
 class World:
     """One Redis, any number of controllers, and time that passes when the test says so."""
 
-    connection: Connection
+    connection: RedisConnection
     session: aiohttp.ClientSession
     now: float = 1_700_000_000.0
     keys: Keys = field(default_factory=lambda: Keys("test"))
     recorder: Recorder = field(init=False)
-    memories: dict[str, Memory] = field(default_factory=dict[str, Memory])
+    memories: dict[str, ReplicaMemory] = field(default_factory=dict[str, ReplicaMemory])
     """By controller: what each replica knew last."""
     served: int = 0
 
     def __post_init__(self) -> None:
         counters = Counters(self.connection, self.keys)
-        self.recorder = Recorder(counters, Feedback(self.connection, self.keys), "r.1", clock=lambda: self.now)
+        self.recorder = Recorder(counters, FeedbackStore(self.connection, self.keys), "r.1", clock=lambda: self.now)
 
     @property
     def records(self) -> Records:
@@ -63,7 +63,7 @@ class World:
             Counters(self.connection, self.keys),
             Audit(self.connection, self.keys),
             Lease(self.connection, self.keys, name, seconds=LEASE_SECONDS),
-            self.memories.setdefault(name, Memory()),
+            self.memories.setdefault(name, ReplicaMemory()),
             self.session,
             now=lambda: self.now,
         )
@@ -112,7 +112,7 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(redis: Connection) -> AsyncIterator[World]:
+async def world(redis: RedisConnection) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as session:
         yield World(redis, session)
 
@@ -449,7 +449,7 @@ async def test_another_revision_begins_as_new_whatever_was_known_of_the_last(wor
 
 
 async def test_with_redis_away_nothing_moves_and_nothing_is_skipped(mortal):
-    connection = Connection(mortal.url, deadline=0.5)
+    connection = RedisConnection(mortal.url, deadline=0.5)
     async with aiohttp.ClientSession() as session:
         world = World(connection, session)
         controller = await world.begin()
@@ -532,7 +532,7 @@ async def test_a_promotion_waits_until_the_webhook_agrees(world: World, listenin
 
 
 async def test_a_prometheus_that_is_not_there_is_no_verdict(world: World):
-    analysis = an_analysis(Limit("queue", max=10), interval=5.0)
+    analysis = an_analysis(FixedLimit("queue", max=10), interval=5.0)
     delivery = Delivery(
         replace(SPEC, analysis=analysis), prometheus="http://127.0.0.1:1", queries={"queue": "avg(queue)"}
     )

@@ -7,13 +7,13 @@ import pytest
 import pytest_asyncio
 
 from wissel.core.rollouts.analysis import Analysis
-from wissel.core.rollouts.comparison import Memory
+from wissel.core.rollouts.comparison import ComparisonMemory
 from wissel.core.split import KeySource, Split, Variant
 from wissel.rollouts.experiments import Experiment, Experiments, UnknownExperimentError, difference
 from wissel.store.base import Scope
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.keys import Keys
 from wissel.store.looks import Looks
 from wissel.store.recorder import Recorder
@@ -29,14 +29,14 @@ SPLIT = Split(
 
 @dataclass
 class World:
-    connection: Connection
+    connection: RedisConnection
     keys: Keys = field(default_factory=lambda: Keys("test"))
     now: float = 1000.0
     recorder: Recorder = field(init=False)
     served: int = 0
 
     def __post_init__(self) -> None:
-        requests = Feedback(self.connection, self.keys)
+        requests = FeedbackStore(self.connection, self.keys)
         self.recorder = Recorder(self.counters, requests, "r.1", clock=lambda: self.now)
 
     @property
@@ -59,7 +59,7 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(redis: Connection) -> AsyncIterator[World]:
+async def world(redis: RedisConnection) -> AsyncIterator[World]:
     return World(redis)
 
 
@@ -141,9 +141,9 @@ async def test_an_unknown_split_is_told(world: World):
 
 
 async def test_what_was_seen_is_kept_by_metric_when_a_new_one_is_looked_at(world: World):
-    seen = Analysis(metrics=(Memory(spent=1.0), Memory(spent=2.0)), step=0)
+    seen = Analysis(metrics=(ComparisonMemory(spent=1.0), ComparisonMemory(spent=2.0)), step=0)
     looks = Looks(world.connection, world.keys)
     await looks.put("ab", "r1", {"new": seen}, ("error_rate", "refusal"))
     recalled = await looks.get("ab", "r1", ("refusal", "feedback"))
 
-    assert recalled["new"] == replace(seen, metrics=(Memory(spent=2.0), Memory()))
+    assert recalled["new"] == replace(seen, metrics=(ComparisonMemory(spent=2.0), ComparisonMemory()))

@@ -21,12 +21,12 @@ from real import needs_envoy, needs_redis, until
 from wissel.admin.front import session
 from wissel.admin.pages import Pages
 from wissel.config import load, parse, worker_address
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import plan
 from wissel.errors import ConfigError
 from wissel.runtime.child import running
-from wissel.serving.supervisor import Worker, _check_addresses, _Supervisor, wait_before_start
+from wissel.serving.supervisor import WorkerPlace, _check_addresses, _Supervisor, wait_before_start
 
 WORKERS = 2
 
@@ -45,7 +45,7 @@ def is_gone(pid: int) -> bool:
 
 @dataclass
 class Fleet:
-    envoy: Envoy
+    envoy: EnvoyProcess
     upstream: Upstream
     admin: str
     supervisor: asyncio.subprocess.Process
@@ -261,7 +261,7 @@ async def test_they_share_the_supervisors_redis(tmp_path: Path):
 async def test_a_crash_loop_is_told_and_slows_down(tmp_path: Path):
     stopping = asyncio.Event()
     async with session(tmp_path / "none.sock") as admin:
-        worker = Worker(0, [sys.executable, "-ISc", "raise SystemExit(3)"], admin)
+        worker = WorkerPlace(0, [sys.executable, "-ISc", "raise SystemExit(3)"], admin)
         supervising = asyncio.create_task(_Supervisor([worker], Pages(), stopping, 1.0).run())
         await until(lambda: worker.early_ends == 3)
         told = worker.problem

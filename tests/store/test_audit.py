@@ -6,20 +6,20 @@ import pytest
 from wissel.core.rollouts.analysis import Reading, Verdict
 from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.store.audit import Audit, entry_of, subject_of, words_of
-from wissel.store.base import Entry
-from wissel.store.connection import Connection
+from wissel.store.base import AuditEntry
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import AUDIT_LENGTH, Keys
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def audit(redis: Connection, keys: Keys) -> Audit:
+def audit(redis: RedisConnection, keys: Keys) -> Audit:
     return Audit(redis, keys)
 
 
-def entry(number: int, subject: str = "rollout/chat") -> Entry:
-    return Entry(subject, "weight_set", "ada", f"weight {number}", {"weight": number})
+def entry(number: int, subject: str = "rollout/chat") -> AuditEntry:
+    return AuditEntry(subject, "weight_set", "ada", f"weight {number}", {"weight": number})
 
 
 async def test_a_line_says_who_when_why_and_on_what_evidence(audit: Audit):
@@ -85,7 +85,7 @@ async def test_following_may_begin_with_the_oldest(audit: Audit):
     assert line.detail["weight"] == 1
 
 
-async def test_the_trail_does_not_grow_for_ever(audit: Audit, redis: Connection, keys: Keys):
+async def test_the_trail_does_not_grow_for_ever(audit: Audit, redis: RedisConnection, keys: Keys):
     filler = ("XADD", keys.audit, "*", *words_of(entry(0)))
     await redis.run_all([filler] * (AUDIT_LENGTH + 1000))
     await audit.add(entry(1))
@@ -94,6 +94,6 @@ async def test_the_trail_does_not_grow_for_ever(audit: Audit, redis: Connection,
 
 
 def test_bytes_that_are_no_text_are_written_as_what_they_are():
-    words = words_of(Entry("access", "denied", "ada", 'no model is named "\ud800"', {}))
+    words = words_of(AuditEntry("access", "denied", "ada", 'no model is named "\ud800"', {}))
 
     assert 'no model is named "\\ud800"' in words

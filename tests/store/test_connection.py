@@ -5,16 +5,16 @@ import pytest
 
 from redis_server import RedisServer
 from wissel.errors import StoreError
-from wissel.store.connection import Connection, Script
+from wissel.store.connection import RedisConnection, Script
 
 
 def test_a_url_that_is_none_is_told():
     with pytest.raises(StoreError, match="redis"):
-        Connection("http://localhost")
+        RedisConnection("http://localhost")
 
 
 async def test_a_refused_connection_is_told_without_the_password():
-    connection = Connection("redis://:hunter2@127.0.0.1:1/0")
+    connection = RedisConnection("redis://:hunter2@127.0.0.1:1/0")
 
     with pytest.raises(StoreError, match="PING") as raised:
         await connection.run("PING")
@@ -22,14 +22,14 @@ async def test_a_refused_connection_is_told_without_the_password():
 
 
 @pytest.mark.slow
-async def test_many_calls_at_once_share_the_connections(redis: Connection):
+async def test_many_calls_at_once_share_the_connections(redis: RedisConnection):
     answers = await asyncio.gather(*(redis.run("INCR", "calls") for _ in range(1000)))
 
     assert sorted(answers) == list(range(1, 1001))
 
 
 @pytest.mark.slow
-async def test_redis_refusing_a_command_is_told(redis: Connection):
+async def test_redis_refusing_a_command_is_told(redis: RedisConnection):
     await redis.run("SET", "text", "x")
 
     with pytest.raises(StoreError, match="WRONGTYPE"):
@@ -38,7 +38,7 @@ async def test_redis_refusing_a_command_is_told(redis: Connection):
 
 @pytest.mark.slow
 async def test_a_call_ends_at_its_deadline(mortal: RedisServer):
-    connection = Connection(mortal.url, deadline=0.2)
+    connection = RedisConnection(mortal.url, deadline=0.2)
     mortal.freeze(seconds=5)
     began = time.monotonic()
 
@@ -50,7 +50,7 @@ async def test_a_call_ends_at_its_deadline(mortal: RedisServer):
 
 @pytest.mark.slow
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(mortal: RedisServer):
-    connection = Connection(mortal.url, deadline=0.2)
+    connection = RedisConnection(mortal.url, deadline=0.2)
     mortal.freeze(seconds=0.5)
     with pytest.raises(StoreError):
         await connection.run("INCR", "late")
@@ -62,7 +62,7 @@ async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(morta
 
 
 @pytest.mark.slow
-async def test_a_script_runs_also_after_redis_forgot_it(redis: Connection):
+async def test_a_script_runs_also_after_redis_forgot_it(redis: RedisConnection):
     script = Script("return ARGV[1]")
     await redis.call(script, [], ["before"])
     await redis.run("SCRIPT FLUSH")

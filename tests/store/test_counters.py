@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from wissel.store.base import Scope, Tallied
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import _FOLD, Counters
 from wissel.store.keys import COUNTERS_TTL, Keys
 
@@ -13,7 +13,7 @@ SCOPE = Scope("chat", "r1", attempt=1, step=2)
 
 
 @pytest.fixture
-def counters(redis: Connection, keys: Keys) -> Counters:
+def counters(redis: RedisConnection, keys: Keys) -> Counters:
     return Counters(redis, keys, gone_after=0.0)
 
 
@@ -111,7 +111,7 @@ async def test_a_source_is_folded_once(counters: Counters):
     assert (sum(folded), await count(counters)) == (1, 10)
 
 
-async def test_of_two_who_fold_the_same_source_only_one_does(counters: Counters, redis: Connection, keys: Keys):
+async def test_of_two_who_fold_the_same_source_only_one_does(counters: Counters, redis: RedisConnection, keys: Keys):
     await write(counters, "a.1.0", 1, 10)
     names = keys.scope(SCOPE)
     folding = [names.sources, names.total, names.source("a.1.0")]
@@ -120,7 +120,7 @@ async def test_of_two_who_fold_the_same_source_only_one_does(counters: Counters,
     assert (folded, await count(counters)) == ([1, 0], 10)
 
 
-async def test_a_source_that_nobody_knows_is_not_folded(counters: Counters, redis: Connection, keys: Keys):
+async def test_a_source_that_nobody_knows_is_not_folded(counters: Counters, redis: RedisConnection, keys: Keys):
     names = keys.scope(SCOPE)
 
     assert await redis.call(_FOLD, [names.sources, names.total, names.source("x")], ["x", 0, COUNTERS_TTL]) == 0
@@ -150,7 +150,7 @@ async def test_a_source_may_be_folded_and_return_again_and_again(counters: Count
     assert await count(counters) == 51
 
 
-async def test_a_folded_source_may_expire(counters: Counters, redis: Connection, keys: Keys):
+async def test_a_folded_source_may_expire(counters: Counters, redis: RedisConnection, keys: Keys):
     await write(counters, "a.1.0", 1, 10)
     await counters.fold(SCOPE)
     await redis.run("DEL", keys.scope(SCOPE).source("a.1.0"))
@@ -159,7 +159,7 @@ async def test_a_folded_source_may_expire(counters: Counters, redis: Connection,
 
 
 async def test_a_source_that_returns_after_that_must_go_on_as_another(
-    counters: Counters, redis: Connection, keys: Keys
+    counters: Counters, redis: RedisConnection, keys: Keys
 ):
     await write(counters, "a.1.0", 1, 10)
     await counters.fold(SCOPE)
@@ -169,7 +169,7 @@ async def test_a_source_that_returns_after_that_must_go_on_as_another(
     assert (answer, await count(counters)) == ("forgotten", 10)
 
 
-async def test_a_source_that_is_heard_of_is_not_folded(redis: Connection, keys: Keys):
+async def test_a_source_that_is_heard_of_is_not_folded(redis: RedisConnection, keys: Keys):
     counters = Counters(redis, keys, gone_after=60.0)
     await write(counters, "a.1.0", 1, 10)
 
@@ -218,7 +218,7 @@ async def test_reading_while_sources_are_folded_sees_the_same_sum(counters: Coun
     assert one | other == {20}
 
 
-async def test_counters_expire(counters: Counters, redis: Connection, keys: Keys):
+async def test_counters_expire(counters: Counters, redis: RedisConnection, keys: Keys):
     await write(counters, "a.1.0", 1, 10)
     await counters.meet(SCOPE, [("canary", b"ada")])
     await counters.fold(SCOPE)

@@ -10,9 +10,9 @@ from wissel.core.lesson import Lesson, Taught
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
 from wissel.store import lessons as module
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
-from wissel.store.lessons import Lessons
+from wissel.store.lessons import LessonStore
 
 pytestmark = pytest.mark.slow
 
@@ -27,19 +27,19 @@ def taught(request_id: str = "wr-1", prompt: str = "why?") -> Taught:
     return Taught(request_id, lesson(prompt), ok=True, model="m-7b", route="code")
 
 
-def opened(connection: Connection, learning: Learning = KEPT) -> Lessons:
-    made = Lessons(connection, Keys("test"))
+def opened(connection: RedisConnection, learning: Learning = KEPT) -> LessonStore:
+    made = LessonStore(connection, Keys("test"))
     made.use({"thrifty": learning})
     return made
 
 
 @pytest.fixture
-def kept(redis: Connection) -> Lessons:
+def kept(redis: RedisConnection) -> LessonStore:
     return opened(redis)
 
 
 @contextlib.asynccontextmanager
-async def running(lessons: Lessons) -> AsyncIterator[None]:
+async def running(lessons: LessonStore) -> AsyncIterator[None]:
     task = asyncio.create_task(lessons.run())
     try:
         yield
@@ -48,11 +48,11 @@ async def running(lessons: Lessons) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def ids(lessons: Lessons) -> list[str]:
+async def ids(lessons: LessonStore) -> list[str]:
     return [each.request_id for each in await lessons.read("thrifty")]
 
 
-async def test_a_score_that_comes_later_is_joined_by_the_requests_id(redis: Connection, kept: Lessons):
+async def test_a_score_that_comes_later_is_joined_by_the_requests_id(redis: RedisConnection, kept: LessonStore):
     kept.add(taught("wr-1"))
     kept.add(taught("wr-2"))
     await kept.flush()
@@ -66,7 +66,7 @@ async def test_a_score_that_comes_later_is_joined_by_the_requests_id(redis: Conn
     assert two.at > 1e9
 
 
-async def test_any_text_comes_back_as_it_was(kept: Lessons):
+async def test_any_text_comes_back_as_it_was(kept: LessonStore):
     text = "é\ud800 \u2028 \x00 {}"
     kept.add(taught(prompt=text))
     await kept.flush()
@@ -74,7 +74,7 @@ async def test_any_text_comes_back_as_it_was(kept: Lessons):
     assert [each.lesson.prompt for each in await kept.read("thrifty")] == [text]
 
 
-async def test_what_was_written_twice_counts_once(kept: Lessons):
+async def test_what_was_written_twice_counts_once(kept: LessonStore):
     for _ in range(2):
         kept.add(taught())
         kept.scored("thrifty", "wr-1", 1.0)
@@ -83,7 +83,7 @@ async def test_what_was_written_twice_counts_once(kept: Lessons):
     assert [each.score for each in await kept.read("thrifty")] == [1.0]
 
 
-async def test_more_pages_than_one_are_read(kept: Lessons, monkeypatch: pytest.MonkeyPatch):
+async def test_more_pages_than_one_are_read(kept: LessonStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PAGE", 3)
     for number in range(10):
         kept.add(taught(f"wr-{number}"))
@@ -92,7 +92,7 @@ async def test_more_pages_than_one_are_read(kept: Lessons, monkeypatch: pytest.M
     assert await ids(kept) == [f"wr-{number}" for number in range(10)]
 
 
-async def test_no_more_than_so_many_are_kept_and_the_oldest_go_first(redis: Connection):
+async def test_no_more_than_so_many_are_kept_and_the_oldest_go_first(redis: RedisConnection):
     kept = opened(redis, Learning(0.1, most=500))
     for number in range(3000):
         kept.add(taught(f"wr-{number}"))
@@ -104,7 +104,7 @@ async def test_no_more_than_so_many_are_kept_and_the_oldest_go_first(redis: Conn
     assert found[-1] == "wr-2999"
 
 
-async def test_what_is_too_old_goes_though_nothing_new_comes(redis: Connection, keys: Keys):
+async def test_what_is_too_old_goes_though_nothing_new_comes(redis: RedisConnection, keys: Keys):
     kept = opened(redis, Learning(0.1, keep=3600))
     kept.add(taught("wr-new"))
     seconds, _ = await redis.run("TIME")
@@ -116,7 +116,7 @@ async def test_what_is_too_old_goes_though_nothing_new_comes(redis: Connection, 
     assert await redis.run("XLEN", keys.lessons("old")) == 1
 
 
-async def test_with_nobody_left_to_cut_the_stream_expires(redis: Connection, keys: Keys):
+async def test_with_nobody_left_to_cut_the_stream_expires(redis: RedisConnection, keys: Keys):
     kept = opened(redis, Learning(0.1, keep=7200))
     kept.add(taught())
     await kept.flush()
@@ -124,7 +124,7 @@ async def test_with_nobody_left_to_cut_the_stream_expires(redis: Connection, key
     assert 7100 < await redis.run("TTL", keys.lessons("thrifty")) <= 7200
 
 
-async def test_a_tier_that_stopped_learning_keeps_nothing_more(kept: Lessons):
+async def test_a_tier_that_stopped_learning_keeps_nothing_more(kept: LessonStore):
     kept.add(taught())
     kept.use({})
     await kept.flush()
@@ -133,7 +133,7 @@ async def test_a_tier_that_stopped_learning_keeps_nothing_more(kept: Lessons):
 
 
 async def test_lessons_wait_while_redis_is_away(mortal: RedisServer):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     kept = opened(connection)
     mortal.kill()
     kept.add(taught())
@@ -149,7 +149,9 @@ async def test_lessons_wait_while_redis_is_away(mortal: RedisServer):
     await connection.close()
 
 
-async def test_what_does_not_fit_while_redis_is_away_is_lost_and_said(kept: Lessons, monkeypatch: pytest.MonkeyPatch):
+async def test_what_does_not_fit_while_redis_is_away_is_lost_and_said(
+    kept: LessonStore, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(module, "MOST_WAITING", 3)
     for number in range(5):
         kept.add(taught(f"wr-{number}", prompt="a secret"))
@@ -162,7 +164,7 @@ async def test_what_does_not_fit_while_redis_is_away_is_lost_and_said(kept: Less
 
 
 async def test_what_comes_while_lines_are_written_is_neither_lost_nor_written_twice(
-    kept: Lessons, monkeypatch: pytest.MonkeyPatch
+    kept: LessonStore, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "MOST_WAITING", 3)
     write = kept._connection.run_all
@@ -181,7 +183,7 @@ async def test_what_comes_while_lines_are_written_is_neither_lost_nor_written_tw
     assert await ids(kept) == [f"wr-{number}" for number in range(6)]
 
 
-async def test_the_writer_survives_what_nobody_thought_of(kept: Lessons, monkeypatch: pytest.MonkeyPatch):
+async def test_the_writer_survives_what_nobody_thought_of(kept: LessonStore, monkeypatch: pytest.MonkeyPatch):
     whole = kept.flush
     failures = iter([RuntimeError("a bug")])
 
@@ -201,7 +203,7 @@ async def test_the_writer_survives_what_nobody_thought_of(kept: Lessons, monkeyp
     assert await ids(kept) == ["wr-1"]
 
 
-async def test_a_line_that_cannot_be_read_is_named(redis: Connection, keys: Keys, kept: Lessons):
+async def test_a_line_that_cannot_be_read_is_named(redis: RedisConnection, keys: Keys, kept: LessonStore):
     line = await redis.run("XADD", keys.lessons("thrifty"), "*", "lesson", '{"id": "wr-1"}')
 
     with pytest.raises(StoreError, match=f'line "{line}" of the lessons of "thrifty" cannot be read'):

@@ -14,14 +14,14 @@ from wissel.core.limits import (
     Charge,
     Drawn,
     Exceeded,
-    Reading,
+    MeterReading,
     Unchecked,
     Used,
     draw,
     settle,
     settlement,
 )
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 from wissel.store.limits import DEADLINE, SCRIPT, Limiter, spelled
 
@@ -42,7 +42,7 @@ def usd(cost: int) -> Charge:
 
 @pytest_asyncio.fixture
 async def replicas(server: RedisServer) -> AsyncIterator[list[Limiter]]:
-    connections = [Connection(server.url, deadline=DEADLINE) for _ in range(3)]
+    connections = [RedisConnection(server.url, deadline=DEADLINE) for _ in range(3)]
     limiters = [Limiter(each, Keys("test"), f"replica-{at}") for at, each in enumerate(connections)]
     yield limiters
     for limiter, connection in zip(limiters, connections, strict=True):
@@ -99,7 +99,7 @@ async def test_the_script_is_the_definition(redis, keys):
         names = [*(keys.meter(each.key) for each in charges), keys.replicas]
         drawing = spelled("draw", str(number), "-", charges, [each.cost for each in charges])
         now, _, *told = await redis.call(SCRIPT, names, [drawing])
-        readings = tuple(Reading(*told[at : at + 3]) for at in range(0, len(told), 3))
+        readings = tuple(MeterReading(*told[at : at + 3]) for at in range(0, len(told), 3))
         found = draw(meters, charges, id=str(number), now_us=now)
         if isinstance(found, Drawn):
             open_ones.append(found)
@@ -196,14 +196,14 @@ async def test_a_smaller_charge_than_the_refused_one_is_asked_about(replicas):
     assert isinstance(await replicas[0].draw((tokens(50),), otherwise="forbid"), Drawn)
 
 
-async def calls(redis: Connection) -> int:
+async def calls(redis: RedisConnection) -> int:
     page = await redis.run("INFO", "commandstats")
     return int(page["cmdstat_evalsha"]["calls"])
 
 
 @pytest.mark.parametrize(("otherwise", "answer"), [("local", Drawn), ("permit", type(None)), ("forbid", Unchecked)])
 async def test_with_redis_frozen_no_request_waits_longer_than_its_deadline(mortal, otherwise, answer):
-    connection = Connection(mortal.url, deadline=DEADLINE)
+    connection = RedisConnection(mortal.url, deadline=DEADLINE)
     limiter = Limiter(connection, Keys("test"), "r")
     await limiter.draw((REQUESTS,), otherwise=otherwise)
     mortal.freeze(seconds=1.5)
@@ -225,7 +225,7 @@ async def test_with_redis_frozen_no_request_waits_longer_than_its_deadline(morta
 
 
 async def test_without_redis_each_replica_gives_out_its_part(mortal):
-    connections = [Connection(mortal.url, deadline=DEADLINE) for _ in range(3)]
+    connections = [RedisConnection(mortal.url, deadline=DEADLINE) for _ in range(3)]
     limiters = [Limiter(each, Keys("test"), f"r{at}") for at, each in enumerate(connections)]
     for _ in range(2):
         for limiter in limiters:
@@ -242,7 +242,7 @@ async def test_without_redis_each_replica_gives_out_its_part(mortal):
 
 async def test_settlements_wait_for_redis_to_come_back(mortal, monkeypatch):
     monkeypatch.setattr(wissel.store.limits, "RETRY_SECONDS", 0.05)
-    connection = Connection(mortal.url, deadline=1)
+    connection = RedisConnection(mortal.url, deadline=1)
     limiter = Limiter(connection, Keys("test"), "r")
     drawn = await limiter.draw((tokens(100),), otherwise="local")
     mortal.kill()

@@ -8,7 +8,7 @@ import pytest
 import wissel.store.managed_keys
 from wissel.core.access import Principal
 from wissel.store.audit import Audit
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.managed_keys import ManagedKeys
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ async def test_a_change_reaches_who_follows(managed, monkeypatch):
 async def test_who_follows_survives_a_lost_redis_and_sees_an_empty_one(mortal, keys, monkeypatch):
 
     monkeypatch.setattr(wissel.store.managed_keys, "POLL_SECONDS", 0.01)
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     managed = ManagedKeys(connection, keys)
     record, _ = await managed.create(TEAM, by="ada", now=10.0)
     seen: list[set[str]] = []

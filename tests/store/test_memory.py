@@ -8,7 +8,7 @@ import pytest
 from rollout_factories import a_spec, begun, evidence
 from wissel.core.rollouts.rollout import Rollout, advance
 from wissel.store import memory as memory_module
-from wissel.store.memory import Memory
+from wissel.store.memory import ReplicaMemory
 
 CHAT = begun(a_spec())
 
@@ -19,7 +19,7 @@ def only_file(folder: Path) -> Path:
 
 
 async def noted(data: Path, *rollouts: Rollout, namespace: str = "test") -> None:
-    memory = Memory(namespace, data)
+    memory = ReplicaMemory(namespace, data)
     for rollout in rollouts:
         memory.saw(rollout)
     await memory.flush()
@@ -27,7 +27,7 @@ async def noted(data: Path, *rollouts: Rollout, namespace: str = "test") -> None
 
 async def test_where_a_rollout_stood_is_known_after_a_restart(tmp_path: Path):
     await noted(tmp_path / "new", replace(CHAT, weight=100, is_promoted=True, attempt=3))
-    known = Memory("test", tmp_path / "new").recall(CHAT.name)
+    known = ReplicaMemory("test", tmp_path / "new").recall(CHAT.name)
 
     assert known is not None
     assert (known.revision, known.attempt, known.weight, known.phase) == (CHAT.revision, 3, 100, "healthy")
@@ -35,7 +35,7 @@ async def test_where_a_rollout_stood_is_known_after_a_restart(tmp_path: Path):
 
 async def test_the_latest_counts(tmp_path: Path):
     await noted(tmp_path, CHAT, replace(CHAT, weight=50))
-    known = Memory("test", tmp_path).recall(CHAT.name)
+    known = ReplicaMemory("test", tmp_path).recall(CHAT.name)
 
     assert known is not None
     assert known.weight == 50
@@ -45,7 +45,7 @@ async def test_time_that_passes_and_looks_are_not_written(tmp_path: Path):
     await noted(tmp_path, CHAT)
     written = only_file(tmp_path)
     written.unlink()
-    memory = Memory("test", tmp_path)
+    memory = ReplicaMemory("test", tmp_path)
     memory.saw(CHAT)
     await memory.flush()
     written.unlink()
@@ -58,14 +58,14 @@ async def test_time_that_passes_and_looks_are_not_written(tmp_path: Path):
 async def test_namespaces_are_kept_apart(tmp_path: Path):
     await noted(tmp_path, CHAT, namespace="../a")
 
-    assert Memory("../a", tmp_path).recall(CHAT.name) is not None
-    assert Memory("b", tmp_path).recall(CHAT.name) is None
+    assert ReplicaMemory("../a", tmp_path).recall(CHAT.name) is not None
+    assert ReplicaMemory("b", tmp_path).recall(CHAT.name) is None
 
 
 async def test_what_another_process_noted_is_kept(tmp_path: Path):
     await noted(tmp_path, CHAT)
     await noted(tmp_path, replace(CHAT, name="code"))
-    memory = Memory("test", tmp_path)
+    memory = ReplicaMemory("test", tmp_path)
 
     assert memory.recall(CHAT.name) is not None
     assert memory.recall("code") is not None
@@ -77,12 +77,12 @@ async def test_a_file_that_cannot_be_read_is_as_good_as_none(tmp_path: Path, tex
     written = only_file(tmp_path)
     written.write_text(text)
 
-    assert Memory("test", tmp_path).recall(CHAT.name) is None
+    assert ReplicaMemory("test", tmp_path).recall(CHAT.name) is None
 
 
 async def test_a_disk_that_takes_nothing_costs_only_the_note(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    memory = Memory("test", tmp_path / "file")
+    memory = ReplicaMemory("test", tmp_path / "file")
     memory.saw(CHAT)
     await memory.flush()
 
@@ -90,11 +90,11 @@ async def test_a_disk_that_takes_nothing_costs_only_the_note(tmp_path: Path):
 
 
 async def test_what_is_seen_is_written_beside_everything_else(tmp_path: Path):
-    memory = Memory("test", tmp_path)
+    memory = ReplicaMemory("test", tmp_path)
     writing = asyncio.create_task(memory.run())
     memory.saw(CHAT)
     async with asyncio.timeout(5):
-        while Memory("test", tmp_path).recall(CHAT.name) is None:  # noqa: ASYNC110  # nobody announces it
+        while ReplicaMemory("test", tmp_path).recall(CHAT.name) is None:  # noqa: ASYNC110  # nobody announces it
             await asyncio.sleep(0.01)
     writing.cancel()
     await asyncio.wait([writing])
@@ -110,7 +110,7 @@ async def test_a_write_that_was_cancelled_on_its_way_is_waited_for(tmp_path: Pat
         write(path, text)
 
     monkeypatch.setattr(memory_module, "_write", slowly)
-    memory = Memory("test", tmp_path)
+    memory = ReplicaMemory("test", tmp_path)
     memory.saw(CHAT)
     running = asyncio.create_task(memory.run())
     await asyncio.sleep(0.05)
@@ -118,4 +118,4 @@ async def test_a_write_that_was_cancelled_on_its_way_is_waited_for(tmp_path: Pat
     await asyncio.wait([running])
     await memory.flush()
 
-    assert Memory("test", tmp_path).recall(CHAT.name) is not None
+    assert ReplicaMemory("test", tmp_path).recall(CHAT.name) is not None

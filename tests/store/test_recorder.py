@@ -11,9 +11,9 @@ from real import until
 from redis_server import RedisServer
 from wissel.errors import StoreError
 from wissel.store.base import Answered, Scope
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.keys import Keys
 from wissel.store.recorder import FOLD_INTERVAL, IDLE_AFTER, Recorder
 
@@ -25,7 +25,7 @@ _boots = itertools.count()
 
 
 def recorder(
-    connection: Connection,
+    connection: RedisConnection,
     replica: str = "a",
     *,
     gone_after: float = 60.0,
@@ -34,7 +34,7 @@ def recorder(
     keys = Keys("test")
     counters = Counters(connection, keys, gone_after=gone_after)
     boot = f"{replica}.{next(_boots)}"
-    return Recorder(counters, Feedback(connection, keys), boot, flush_interval=0.1, clock=clock)
+    return Recorder(counters, FeedbackStore(connection, keys), boot, flush_interval=0.1, clock=clock)
 
 
 def serve(by: Recorder, requests: int = 1, *, arm: str = "canary", error: int = 0) -> None:
@@ -44,12 +44,12 @@ def serve(by: Recorder, requests: int = 1, *, arm: str = "canary", error: int = 
         ticket.ended()
 
 
-async def known(connection: Connection) -> int:
+async def known(connection: RedisConnection) -> int:
     tallied = await Counters(connection, Keys("test")).read(SCOPE, closed=False)
     return sum(arm.served for arm in tallied.arms.values())
 
 
-async def until_known(connection: Connection, requests: int) -> None:
+async def until_known(connection: RedisConnection, requests: int) -> None:
     async with asyncio.timeout(10):
         while await known(connection) < requests:  # noqa: ASYNC110  # Redis announces nothing
             await asyncio.sleep(0.05)
@@ -65,7 +65,7 @@ async def running(recorder: Recorder) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def test_two_replicas_add_up(redis: Connection):
+async def test_two_replicas_add_up(redis: RedisConnection):
     one, two = recorder(redis, "a"), recorder(redis, "b")
     serve(one, 10)
     serve(two, 5, error=1)
@@ -76,7 +76,7 @@ async def test_two_replicas_add_up(redis: Connection):
     assert (arm.served, arm.failed, arm.keys, arm.sample("tokens_out").total) == (15, 5, 10, 105)
 
 
-async def test_a_replica_that_starts_again_overwrites_nothing(redis: Connection):
+async def test_a_replica_that_starts_again_overwrites_nothing(redis: RedisConnection):
     for _ in range(3):
         replica = recorder(redis, "a")
         serve(replica, 10)
@@ -85,7 +85,7 @@ async def test_a_replica_that_starts_again_overwrites_nothing(redis: Connection)
     assert await known(redis) == 30
 
 
-async def test_mixed_requests_are_told_before_and_after_a_fold(redis: Connection, keys: Keys):
+async def test_mixed_requests_are_told_before_and_after_a_fold(redis: RedisConnection, keys: Keys):
     replica = recorder(redis)
     replica.began(SCOPE, "canary", "ada").mixed()
     await replica.flush()
@@ -96,7 +96,7 @@ async def test_mixed_requests_are_told_before_and_after_a_fold(redis: Connection
     assert (before.mixed, (await counters.read(SCOPE)).mixed, before.arm("canary").served) == (1, 1, 0)
 
 
-async def test_flushing_again_counts_nothing_again(redis: Connection):
+async def test_flushing_again_counts_nothing_again(redis: RedisConnection):
     replica = recorder(redis)
     serve(replica, 10)
     for _ in range(3):
@@ -105,7 +105,7 @@ async def test_flushing_again_counts_nothing_again(redis: Connection):
     assert await known(redis) == 10
 
 
-async def test_outcomes_are_in_redis_after_one_flush_though_their_window_is_open(redis: Connection):
+async def test_outcomes_are_in_redis_after_one_flush_though_their_window_is_open(redis: RedisConnection):
     replica = recorder(redis)
     replica.began(SCOPE, "stable", "slow")
     serve(replica, 10)
@@ -114,7 +114,7 @@ async def test_outcomes_are_in_redis_after_one_flush_though_their_window_is_open
     assert await known(redis) == 10
 
 
-async def test_a_replica_that_was_folded_while_it_was_cut_off_is_not_counted_twice(redis: Connection):
+async def test_a_replica_that_was_folded_while_it_was_cut_off_is_not_counted_twice(redis: RedisConnection):
     replica = recorder(redis)
     serve(replica, 10)
     await replica.flush()
@@ -125,7 +125,7 @@ async def test_a_replica_that_was_folded_while_it_was_cut_off_is_not_counted_twi
     assert await known(redis) == 15
 
 
-async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: Connection, keys: Keys):
+async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: RedisConnection, keys: Keys):
     replica = recorder(redis)
     serve(replica, 10)
     await replica.flush()
@@ -139,7 +139,7 @@ async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: Connection,
     assert await known(redis) == 15
 
 
-async def test_replicas_that_are_gone_are_folded_by_one_that_is_not(redis: Connection, keys: Keys):
+async def test_replicas_that_are_gone_are_folded_by_one_that_is_not(redis: RedisConnection, keys: Keys):
     gone, now = recorder(redis, "a"), [1000.0]
     serve(gone, 10)
     await gone.close()
@@ -152,7 +152,7 @@ async def test_replicas_that_are_gone_are_folded_by_one_that_is_not(redis: Conne
     assert ("folded" in states, await known(redis)) == (True, 15)
 
 
-async def test_a_scope_that_was_let_go_and_comes_back_loses_nothing(redis: Connection, keys: Keys):
+async def test_a_scope_that_was_let_go_and_comes_back_loses_nothing(redis: RedisConnection, keys: Keys):
     now = [1000.0]
     replica = recorder(redis, clock=lambda: now[0])
     serve(replica, 10)
@@ -165,7 +165,7 @@ async def test_a_scope_that_was_let_go_and_comes_back_loses_nothing(redis: Conne
     assert (len(await redis.run("HKEYS", keys.scope(SCOPE).sources)), await known(redis)) == (2, 15)
 
 
-async def test_a_scope_with_a_request_under_way_is_not_let_go(redis: Connection):
+async def test_a_scope_with_a_request_under_way_is_not_let_go(redis: RedisConnection):
     now = [1000.0]
     replica = recorder(redis, clock=lambda: now[0])
     ticket = replica.began(SCOPE, "canary", "ada")
@@ -177,7 +177,7 @@ async def test_a_scope_with_a_request_under_way_is_not_let_go(redis: Connection)
     assert await known(redis) == 1
 
 
-async def test_redis_coming_back_empty_gets_everything_again(server: RedisServer, redis: Connection):
+async def test_redis_coming_back_empty_gets_everything_again(server: RedisServer, redis: RedisConnection):
     replica = recorder(redis)
     serve(replica, 10)
     await replica.close()
@@ -189,7 +189,7 @@ async def test_redis_coming_back_empty_gets_everything_again(server: RedisServer
 
 
 async def test_redis_killed_under_load_costs_nothing_and_counts_nothing_twice(mortal: RedisServer):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     replicas = [recorder(connection, "a"), recorder(connection, "b")]
     sent = 0
 
@@ -219,7 +219,7 @@ async def test_redis_killed_under_load_costs_nothing_and_counts_nothing_twice(mo
 
 
 async def test_redis_that_answers_too_late_counts_nothing_twice(mortal: RedisServer):
-    connection = Connection(mortal.url, deadline=0.2)
+    connection = RedisConnection(mortal.url, deadline=0.2)
     replica = recorder(connection)
     serve(replica, 10)
     await replica.flush()
@@ -238,7 +238,7 @@ async def test_redis_that_answers_too_late_counts_nothing_twice(mortal: RedisSer
 
 async def test_recording_goes_on_while_redis_is_away(mortal: RedisServer):
     mortal.kill()
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     replica = recorder(connection)
     async with running(replica):
         serve(replica, 10)
@@ -250,7 +250,7 @@ async def test_recording_goes_on_while_redis_is_away(mortal: RedisServer):
 
 
 async def test_the_last_flush_gives_up_in_time(mortal: RedisServer):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     replica = recorder(connection)
     serve(replica, 10)
     mortal.freeze(seconds=20)
@@ -289,7 +289,7 @@ asyncio.run(main())
 
 
 async def test_a_replica_killed_with_sigkill_loses_at_most_what_came_since_its_last_flush(
-    server: RedisServer, redis: Connection
+    server: RedisServer, redis: RedisConnection
 ):
     command = [sys.executable, "-c", CHILD, server.url]
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -305,8 +305,8 @@ async def test_a_replica_killed_with_sigkill_loses_at_most_what_came_since_its_l
     assert served[-1] - 40 <= evidence <= served[-1]
 
 
-async def test_two_scores_for_one_request_are_one(redis: Connection, keys: Keys):
-    replica, feedback = recorder(redis), Feedback(redis, keys)
+async def test_two_scores_for_one_request_are_one(redis: RedisConnection, keys: Keys):
+    replica, feedback = recorder(redis), FeedbackStore(redis, keys)
     ticket = replica.began(SCOPE, "canary", "ada")
     replica.remember("wr-1", Answered(ticket.served))
     ticket.ended()
@@ -321,7 +321,7 @@ async def test_two_scores_for_one_request_are_one(redis: Connection, keys: Keys)
     assert (sample.count, sample.total) == (1, 0.5)
 
 
-async def test_a_score_for_a_request_that_is_no_evidence_is_none_either(redis: Connection, keys: Keys):
+async def test_a_score_for_a_request_that_is_no_evidence_is_none_either(redis: RedisConnection, keys: Keys):
     replica = recorder(redis)
     tickets = [replica.began(SCOPE, "canary", "ada") for _ in range(4)]
     for ticket in tickets:
@@ -334,7 +334,7 @@ async def test_a_score_for_a_request_that_is_no_evidence_is_none_either(redis: C
 
 
 async def test_requests_are_remembered_once_redis_is_back(mortal: RedisServer, keys: Keys):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     replica = recorder(connection)
     mortal.kill()
     ticket = replica.began(SCOPE, "canary", "ada")
@@ -345,12 +345,12 @@ async def test_requests_are_remembered_once_redis_is_back(mortal: RedisServer, k
     mortal.start()
     await replica.flush()
 
-    accepted = await Feedback(connection, keys).accept("wr-1", 1.0)
+    accepted = await FeedbackStore(connection, keys).accept("wr-1", 1.0)
     await connection.close()
     assert accepted == Answered(ticket.served)
 
 
-async def test_the_flusher_survives_what_nobody_thought_of(redis: Connection, monkeypatch: pytest.MonkeyPatch):
+async def test_the_flusher_survives_what_nobody_thought_of(redis: RedisConnection, monkeypatch: pytest.MonkeyPatch):
     replica = recorder(redis)
     failures = 0
 
@@ -367,7 +367,7 @@ async def test_the_flusher_survives_what_nobody_thought_of(redis: Connection, mo
         await until_known(redis, 10)
 
 
-async def test_the_lag_is_the_time_since_redis_took_everything(redis: Connection):
+async def test_the_lag_is_the_time_since_redis_took_everything(redis: RedisConnection):
     now = 0.0
     counting = recorder(redis, clock=lambda: now)
     now = 5.0

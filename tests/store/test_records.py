@@ -9,7 +9,7 @@ from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.errors import StoreError
 from wissel.store.audit import Audit, entry_of
 from wissel.store.base import Absent, Conflict, Fenced, NotRead, Record
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.records import Follower, Records
@@ -21,7 +21,7 @@ STARTED = Event("started", "begins", "wissel", step=0, weight=10)
 
 
 @pytest.fixture
-def records(redis: Connection, keys: Keys) -> Records:
+def records(redis: RedisConnection, keys: Keys) -> Records:
     return Records(redis, keys)
 
 
@@ -45,7 +45,7 @@ async def test_of_many_changes_from_one_version_one_is_made(records: Records):
     assert sum(isinstance(outcome, Record) for outcome in outcomes) == 1
 
 
-async def test_a_change_that_is_refused_is_not_in_the_trail(records: Records, redis: Connection, keys: Keys):
+async def test_a_change_that_is_refused_is_not_in_the_trail(records: Records, redis: RedisConnection, keys: Keys):
     await records.put(CHAT, version=0, entries=[entry_of(CHAT, STARTED)])
     await records.put(CHAT, version=0, entries=[entry_of(CHAT, STARTED)])
 
@@ -63,7 +63,7 @@ async def test_beside_other_records_a_missing_one_was_never_begun(records: Recor
 
 
 async def test_a_record_that_was_evicted_leaves_its_version_from_which_another_may_be_made(
-    records: Records, redis: Connection, keys: Keys
+    records: Records, redis: RedisConnection, keys: Keys
 ):
     await records.put(CHAT, version=0)
     await redis.run("DEL", keys.record("chat"))
@@ -73,7 +73,7 @@ async def test_a_record_that_was_evicted_leaves_its_version_from_which_another_m
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"layout": 99}'])
-async def test_a_record_that_cannot_be_read_is_told(records: Records, redis: Connection, keys: Keys, text: str):
+async def test_a_record_that_cannot_be_read_is_told(records: Records, redis: RedisConnection, keys: Keys, text: str):
     await records.put(CHAT, version=0)
     await redis.run("SET", keys.record("chat"), text)
 
@@ -82,7 +82,7 @@ async def test_a_record_that_cannot_be_read_is_told(records: Records, redis: Con
 
 
 async def test_redis_away_is_told(mortal: RedisServer, keys: Keys):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     mortal.kill()
 
     with pytest.raises(StoreError):
@@ -90,19 +90,19 @@ async def test_redis_away_is_told(mortal: RedisServer, keys: Keys):
     await connection.close()
 
 
-async def test_one_holds_the_lease(redis: Connection, keys: Keys):
+async def test_one_holds_the_lease(redis: RedisConnection, keys: Keys):
     tokens = await asyncio.gather(*(Lease(redis, keys, holder).take() for holder in "abcde"))
 
     assert sorted(tokens, key=bool) == [None, None, None, None, 1]
 
 
-async def test_a_lease_is_renewed_under_the_same_token(redis: Connection, keys: Keys):
+async def test_a_lease_is_renewed_under_the_same_token(redis: RedisConnection, keys: Keys):
     lease = Lease(redis, keys, "a")
 
     assert (await lease.take(), await lease.take()) == (1, 1)
 
 
-async def test_a_lease_that_ran_out_is_another_s_under_the_next_token(redis: Connection, keys: Keys):
+async def test_a_lease_that_ran_out_is_another_s_under_the_next_token(redis: RedisConnection, keys: Keys):
     frozen = Lease(redis, keys, "a", seconds=0.05)
     await frozen.take()
     await asyncio.sleep(0.1)
@@ -110,7 +110,7 @@ async def test_a_lease_that_ran_out_is_another_s_under_the_next_token(redis: Con
     assert (await Lease(redis, keys, "b").take(), await frozen.take()) == (2, None)
 
 
-async def test_a_lease_let_go_is_free_at_once(redis: Connection, keys: Keys):
+async def test_a_lease_let_go_is_free_at_once(redis: RedisConnection, keys: Keys):
     first = Lease(redis, keys, "a")
     await first.take()
     await first.release()
@@ -118,7 +118,7 @@ async def test_a_lease_let_go_is_free_at_once(redis: Connection, keys: Keys):
     assert await Lease(redis, keys, "b").take() == 2
 
 
-async def test_nobody_lets_go_of_another_s_lease(redis: Connection, keys: Keys):
+async def test_nobody_lets_go_of_another_s_lease(redis: RedisConnection, keys: Keys):
     await Lease(redis, keys, "a").take()
     await Lease(redis, keys, "b").release()
 
@@ -126,7 +126,7 @@ async def test_nobody_lets_go_of_another_s_lease(redis: Connection, keys: Keys):
 
 
 async def test_a_controller_that_was_frozen_changes_nothing_when_it_wakes(
-    records: Records, redis: Connection, keys: Keys
+    records: Records, redis: RedisConnection, keys: Keys
 ):
     frozen = await Lease(redis, keys, "a", seconds=0.05).take()
     await asyncio.sleep(0.1)
@@ -138,7 +138,7 @@ async def test_a_controller_that_was_frozen_changes_nothing_when_it_wakes(
 
 
 async def test_a_token_of_before_redis_came_back_empty_is_refused(
-    server: RedisServer, records: Records, redis: Connection, keys: Keys
+    server: RedisServer, records: Records, redis: RedisConnection, keys: Keys
 ):
     token = await Lease(redis, keys, "a").take()
     server.empty()
@@ -181,7 +181,7 @@ async def test_without_a_change_there_is_none_to_see(records: Records):
 
 
 async def test_what_was_read_is_kept_while_redis_is_away(mortal: RedisServer, keys: Keys):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     records = Records(connection, keys)
     follower = Follower(records)
     await records.put(CHAT, version=0)
@@ -195,7 +195,7 @@ async def test_what_was_read_is_kept_while_redis_is_away(mortal: RedisServer, ke
 
 
 async def test_changes_go_on_once_redis_is_back(mortal: RedisServer, keys: Keys):
-    connection = Connection(mortal.url)
+    connection = RedisConnection(mortal.url)
     records = Records(connection, keys)
     follower = Follower(records, interval=0.05)
     await records.put(CHAT, version=0)
@@ -215,7 +215,7 @@ async def test_changes_go_on_once_redis_is_back(mortal: RedisServer, keys: Keys)
 
 
 async def test_one_record_that_cannot_be_read_keeps_no_other_from_its_rollback(
-    records: Records, redis: Connection, keys: Keys
+    records: Records, redis: RedisConnection, keys: Keys
 ):
     follower = Follower(records)
     await records.put(CHAT, version=0)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from real import needs_envoy, until
 from wissel.admin.listener import listening
-from wissel.config.model import Telemetry as Settings
+from wissel.config.model import Exports as Settings
 from wissel.config.model import Traces
 from wissel.core.request import Head
 from wissel.demo.stage import running_stage

@@ -22,10 +22,9 @@ from wissel.core.snapshot import Limit, Rate
 from wissel.extproc import wire
 from wissel.extproc.session import methods
 from wissel.grpc.server import Status
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter
-from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import EVALUATION, Tracing, add_trace_ids
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -64,10 +63,10 @@ class Traced:
     def __init__(self, *, sample: float = 1.0, **fields: Any) -> None:
         self.exporter = InMemorySpanExporter()
         tracing = Tracing(SimpleSpanProcessor(self.exporter), sample=sample)
-        self.router = Router(snapshot(**fields), Guess(), 1.0, Telemetry(), tracing=tracing)
+        self.router = Router(snapshot(**fields), Advisers(classifier=Guess()), SharedParts(tracing=tracing))
 
     async def send(self, model: str = "ab", *, key: str = "", traceparent: str = "", status: int = 200) -> None:
-        stream = methods(lambda: self.router, self.router.telemetry)[wire.METHOD](Quiet())
+        stream = methods(lambda: self.router, self.router.shared.telemetry)[wire.METHOD](Quiet())
         told = {":method": "POST", ":path": "/v1/chat/completions", "x-session-id": SESSION}
         told |= {"authorization": f"Bearer {key}"} if key else {}
         told |= {"traceparent": traceparent} if traceparent else {}
@@ -114,7 +113,8 @@ async def test_a_request_is_one_trace_that_joins_the_callers():
 async def test_limits_are_steps_that_say_what_was_asked_and_what_came_of_it():
     limits = (Limit("per-key", "principal", requests=Rate(1, 86_400)),)
     traced = Traced(keys=(api_key(SECRET),), rules=(permit(),), limits=limits)
-    traced.router = replace(traced.router, limiter=Limiter(None, Keys("t"), "r"))
+    shared = replace(traced.router.shared, limiter=Limiter(None, Keys("t"), "r"))
+    traced.router = replace(traced.router, shared=shared)
     await traced.send("small", key=SECRET)
     await traced.send("small", key=SECRET)
     told = [dict(span.attributes or {}) for span in traced.exporter.get_finished_spans() if span.name == "limit"]

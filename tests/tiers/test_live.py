@@ -1,4 +1,4 @@
-"""One-sided answers as labels: what they say of both ends, and that routers learn from them."""
+"""One-sided answers as labels: what they say of both ends, and that graders learn from them."""
 
 from itertools import pairwise
 
@@ -53,13 +53,13 @@ def test_both_ends_weigh_the_same_however_often_each_is_rated():
     assert weight == pytest.approx({STRONG: 20, WEAK: 20}, abs=1e-4)
 
 
-def test_a_router_learns_from_one_sided_answers_what_it_learns_from_both(tmp_path):
+def test_a_grader_learns_from_one_sided_answers_what_it_learns_from_both(tmp_path):
     """Four times as many, for each says less."""
     source = Source(write(tmp_path / "live.jsonl", rows_of(labels_of(explored(rows(1600), seed=1), "feedback"))))
     live = read(source, lambda texts: Prompts.embed(texts, encode))
     unseen = battles(400, seed=7)
     found = {
-        name: call_performance(Recipe("similarity").fit(known).win_rates(unseen.prompts), unseen.graded).apgr
+        name: call_performance(Recipe("similarity").fit(known).win_rates(unseen.prompts), unseen.ends).apgr
         for name, known in {"live": live, "both": battles(400)}.items()
     }
 
@@ -67,7 +67,7 @@ def test_a_router_learns_from_one_sided_answers_what_it_learns_from_both(tmp_pat
     assert found["live"] == pytest.approx(found["both"], abs=0.03)
 
 
-def test_the_router_that_served_is_measured_without_a_prompt():
+def test_the_grader_that_served_is_measured_without_a_prompt():
     """The estimate against what both answers would have said, for win rates that know the topic."""
     known = battles(4000, seed=3)
     rates = Recipe("intent").fit(battles(400)).win_rates(known.prompts)
@@ -76,8 +76,8 @@ def test_the_router_that_served_is_measured_without_a_prompt():
     found = summarize(lessons, labels_of(lessons, "feedback"))
     low, high = found.apgr_interval or (1.0, 0.0)
 
-    assert low < call_performance(rates, known.graded).apgr < high
-    assert found.gain == pytest.approx(known.graded.gap, abs=0.05)
+    assert low < call_performance(rates, known.ends).apgr < high
+    assert found.gain == pytest.approx(known.ends.gap, abs=0.05)
 
 
 def test_an_unrated_answer_is_no_label_and_a_failed_one_is_by_its_outcome():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wissel.tiers.metrics import (
-    Graded,
+    Ends,
     bootstrap_apgr,
     call_performance,
     figures,
@@ -15,14 +15,14 @@ from wissel.tiers.metrics import (
 )
 
 
-def graded(*, strong_only: int, weak_only: int, both: int) -> Graded:
+def ends(*, strong_only: int, weak_only: int, both: int) -> Ends:
     """So many prompts that only one model, or both, answered right."""
     strong = [1.0] * strong_only + [0.0] * weak_only + [1.0] * both
     weak = [0.0] * strong_only + [1.0] * weak_only + [1.0] * both
-    return Graded(np.array(strong), np.array(weak))
+    return Ends(np.array(strong), np.array(weak))
 
 
-mmlu = graded(strong_only=178, weak_only=53, both=769)
+mmlu = ends(strong_only=178, weak_only=53, both=769)
 """The shares of the whole MMLU: 17.8 % only GPT-4 answered right, 5.3 % only Mixtral."""
 
 
@@ -51,24 +51,24 @@ def test_the_oracle_row():
 
 
 def test_the_curve_goes_from_the_weak_model_to_the_strong_one():
-    curve = call_performance(np.array([0.9, 0.1, 0.5, 0.4]), Graded(np.array([1.0, 1, 0, 1]), np.array([0.0, 1, 1, 0])))
+    curve = call_performance(np.array([0.9, 0.1, 0.5, 0.4]), Ends(np.array([1.0, 1, 0, 1]), np.array([0.0, 1, 1, 0])))
 
     assert curve.shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert curve.quality.tolist() == [0.5, 0.75, 0.5, 0.75, 0.75]
 
 
 def test_pgr_is_read_between_the_knots():
-    curve = call_performance(np.array([0.9, 0.1]), Graded(np.array([1.0, 1.0]), np.array([0.0, 0.5])))
+    curve = call_performance(np.array([0.9, 0.1]), Ends(np.array([1.0, 1.0]), np.array([0.0, 0.5])))
 
     assert curve.recovered_at(0.25) == pytest.approx(1 / 3)
     assert curve.cpt(1 / 3) == pytest.approx(0.25)
 
 
 def test_what_no_call_reaches_needs_none():
-    assert call_performance(np.array([0.9, 0.1]), Graded(np.ones(2), np.zeros(2))).cpt(0.0) == 0.0
+    assert call_performance(np.array([0.9, 0.1]), Ends(np.ones(2), np.zeros(2))).cpt(0.0) == 0.0
 
 
-def test_saving_is_in_times_the_calls_of_a_random_router():
+def test_saving_is_in_times_the_calls_of_a_random_grader():
     """Table 6's ratio: MMLU's best CPT(50) of 35.4 % is 1.41 times less than random's 50.07 %."""
     curve = call_performance(oracle(mmlu), mmlu)
 
@@ -81,18 +81,18 @@ def test_cost_is_a_part_of_that_of_the_strong_model_alone():
 
 def test_models_that_are_equally_good_leave_no_gap():
     with pytest.raises(ValueError, match="no gap to recover"):
-        _ = call_performance(np.arange(3.0), Graded(np.ones(3), np.ones(3))).apgr
+        _ = call_performance(np.arange(3.0), Ends(np.ones(3), np.ones(3))).apgr
 
 
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="equally long"):
-        Graded(np.ones(3), np.ones(2))
+        Ends(np.ones(3), np.ones(2))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_only_the_order_of_win_rates_matters(found):
     win_rates, strong, weak = (np.array(column, float) for column in zip(*found, strict=True))
-    known = Graded(strong, weak)
+    known = Ends(strong, weak)
     if known.gap == 0:
         return
     once, again = call_performance(win_rates, known), call_performance(np.exp(3 * win_rates) - 7, known)
@@ -107,9 +107,9 @@ def test_ties_are_taken_in_no_order(found, shuffle):
     both = []
     for each in (found, shuffled):
         win_rates, strong, weak = (np.array(column, float) for column in zip(*each, strict=True))
-        if Graded(strong, weak).gap == 0:
+        if Ends(strong, weak).gap == 0:
             return
-        both.append(call_performance(win_rates, Graded(strong, weak)).apgr)
+        both.append(call_performance(win_rates, Ends(strong, weak)).apgr)
 
     assert both[0] == pytest.approx(both[1])
 

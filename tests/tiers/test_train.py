@@ -1,4 +1,4 @@
-"""Files of labels to routers on disk."""
+"""Files of labels to graders on disk."""
 
 import json
 from pathlib import Path
@@ -81,24 +81,24 @@ def test_a_weight_of_nothing_is_refused():
         Source.parse("a.jsonl:0")
 
 
-def test_training_leaves_a_router_and_a_card_that_says_what_it_knows(tmp_path):
+def test_training_leaves_a_grader_and_a_card_that_says_what_it_knows(tmp_path):
     source = Source(write(tmp_path / "labels.jsonl", rows(300)))
     train(Recipe("similarity"), [source], tmp_path / "out", encode=encode)
-    router, card = artifact.load(tmp_path / "out")
+    grader, card = artifact.load(tmp_path / "out")
 
     assert card.data[0] == {"file": "labels.jsonl", "sha256": source.digest(), "rows": 300, "weight": 1.0}
-    assert card.validation["labels.jsonl"]["router"]["apgr"] > card.validation["labels.jsonl"]["random"]["apgr"]
+    assert card.validation["labels.jsonl"]["grader"]["apgr"] > card.validation["labels.jsonl"]["random"]["apgr"]
     assert "numpy" in card.versions
-    assert 0 < router.win_rates(Prompts.embed(["please tell about proof"], encode))[0] < 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["card.json", "router.safetensors"]
+    assert 0 < grader.win_rates(Prompts.embed(["please tell about proof"], encode))[0] < 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["card.json", "grader.safetensors"]
 
 
-def test_the_same_seed_makes_the_same_router(tmp_path):
+def test_the_same_seed_makes_the_same_grader(tmp_path):
     source = Source(write(tmp_path / "labels.jsonl", rows(200)))
     for out in ("one", "two"):
         train(Recipe("factorization", seed=3), [source], tmp_path / out, encode=encode)
 
-    assert (tmp_path / "one/router.safetensors").read_bytes() == (tmp_path / "two/router.safetensors").read_bytes()
+    assert (tmp_path / "one/grader.safetensors").read_bytes() == (tmp_path / "two/grader.safetensors").read_bytes()
     assert json.loads((tmp_path / "one/card.json").read_text()) == json.loads((tmp_path / "two/card.json").read_text())
 
 
@@ -112,15 +112,15 @@ def test_augmentation_shows_what_it_adds(tmp_path):
     card = train(Recipe("similarity"), sources, tmp_path / "out", encode=encode)
     gold = card.validation["gold.jsonl"]
 
-    assert gold["router"]["apgr"] > gold["first_file_only"]["apgr"]
+    assert gold["grader"]["apgr"] > gold["first_file_only"]["apgr"]
 
 
 def test_a_card_calibrates_a_threshold_for_a_share(tmp_path):
     source = Source(write(tmp_path / "labels.jsonl", rows(400)))
     card = train(Recipe("similarity"), [source], tmp_path / "out", encode=encode)
-    router, _ = artifact.load(tmp_path / "out")
+    grader, _ = artifact.load(tmp_path / "out")
     fresh = Prompts.embed([row["prompt"] for row in rows(400, seed=9)], encode)
-    share = np.mean(router.win_rates(fresh) >= card.threshold(0.3))
+    share = np.mean(grader.win_rates(fresh) >= card.threshold(0.3))
 
     assert share == pytest.approx(0.3, abs=0.12)
 

@@ -1,4 +1,4 @@
-"""A small world in which some topics are hard: labels that a router can learn from, and an encoder of words."""
+"""A small world in which some topics are hard: labels that a grader can learn from, and an encoder of words."""
 
 import json
 from collections.abc import Sequence

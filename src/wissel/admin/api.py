@@ -80,7 +80,7 @@ class _Api:
 
     async def activity(self, _: web.Request) -> web.Response:
         router = self._host.router
-        tiers = tiers_view(router.snapshot.tiers, router.thresholds)
+        tiers = tiers_view(router.snapshot.tiers, router.shared.thresholds)
         return web.json_response({**activity_view(self._host.telemetry), "tiers": tiers})
 
     async def config(self, _: web.Request) -> web.Response:

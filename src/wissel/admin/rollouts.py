@@ -11,13 +11,13 @@ from wissel.core.refusals import unscored
 from wissel.core.rollouts.analysis import Reading
 from wissel.core.rollouts.evidence import Arm
 from wissel.core.rollouts.measures import unit_of
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard, Metric
 from wissel.core.rollouts.rollout import Refused
 from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Pause, SetWeight, Step
 from wissel.errors import StoreError, UnreadableError
 from wissel.rollouts.controller import Standing, UnknownRolloutError, Verb
 from wissel.rollouts.replica import Fleet
-from wissel.store.base import Entry
+from wissel.store.base import AuditEntry
 
 View = dict[str, Any]
 
@@ -184,7 +184,7 @@ def _limit_view(metric: Metric) -> View:
     match metric:
         case Guard():
             return {"of": "canary", "min": None, "max": metric.max}
-        case Limit():
+        case FixedLimit():
             return {"of": "canary", "min": metric.min, "max": metric.max}
         case Comparison(direction="increase"):
             return {"of": "change", "min": None, "max": metric.allowed}
@@ -192,6 +192,6 @@ def _limit_view(metric: Metric) -> View:
             return {"of": "change", "min": -metric.allowed, "max": None}
 
 
-def entry_view(entry: Entry) -> View:
+def entry_view(entry: AuditEntry) -> View:
     """One line of the audit trail."""
     return asdict(entry)

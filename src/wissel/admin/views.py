@@ -111,7 +111,7 @@ def _tier_view(graded: Graded | None) -> View | None:
         "reason": graded.reason,
         "win_rate": _rounded(graded.win_rate),
         "threshold": _rounded(graded.threshold),
-        "router": graded.router or None,
+        "grader": graded.grader or None,
         "detail": graded.detail or None,
     }
 

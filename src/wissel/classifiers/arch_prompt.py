@@ -200,7 +200,7 @@ ReadKind = Literal["route", "other", "unknown", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AnswerReading:
     """What an answer says."""
 
     route: str
@@ -216,7 +216,7 @@ _LONGEST_ANSWER = 4096
 _ROUTE_PAIR = re.compile(r"""["']?route["']?\s*:\s*\[?\s*["']([^"'\n]+)""")
 
 
-def read_answer(text: str, names: Collection[str]) -> Reading:
+def read_answer(text: str, names: Collection[str]) -> AnswerReading:
     """The route that `text` names, whichever way it was written down.
 
     Deployed models also answer with single quotes, code fences, line breaks
@@ -225,14 +225,14 @@ def read_answer(text: str, names: Collection[str]) -> Reading:
     """
     text = text[:_LONGEST_ANSWER].strip("`\"' \n")
     if not text:
-        return Reading(OTHER, "other")
+        return AnswerReading(OTHER, "other")
     said = [text] if text in names else _names_in(text)
     if said is None:
-        return Reading(OTHER, "unreadable")
+        return AnswerReading(OTHER, "unreadable")
     known = next((name for name in said if name in names), None)
     if known is not None and known != OTHER:
-        return Reading(known, "route")
-    return Reading(OTHER, "unknown" if any(name and name != OTHER for name in said) else "other")
+        return AnswerReading(known, "route")
+    return AnswerReading(OTHER, "unknown" if any(name and name != OTHER for name in said) else "other")
 
 
 def _names_in(text: str) -> list[str] | None:

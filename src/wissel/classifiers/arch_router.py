@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from wissel.classifiers.arch_prompt import PROFILES, Profile, ProfileName
-from wissel.classifiers.memory import Memory
+from wissel.classifiers.memory import AnswerMemory
 from wissel.classifiers.odds import with_leader
 from wissel.classifiers.trie import fold
 from wissel.core.intent import OTHER, Scores
@@ -65,7 +65,7 @@ class ArchRouter:
             raise ModelError(f"the model cannot tell the routes {', '.join(self._names)} apart: {error}") from error
         self.prefix = model.read_prefix(_common_prefix(*(self._encode((probe,)) for probe in _PROBES)))
         """What every prompt begins with, computed."""
-        self._memory = Memory()
+        self._memory = AnswerMemory()
         self._queue = Gatherer(self._judge, weigh=self._weigh, limit=model.tokens_per_pass, waiting=WAITING)
         self.outcomes: Counter[Outcome] = Counter()
         """How often a route, or "other", was chosen; and how often a free model would have written something else."""

@@ -7,7 +7,6 @@ was encoded lately is remembered.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Encode, Vectors
 from wissel.errors import WorldError
+from wissel.runtime.bounded import Bounded
 
 Vector = NDArray[np.float32]
 
@@ -49,9 +49,8 @@ class Batcher:
         self._encode = encode
         self._workers = workers
         self._queue_limit = queue_limit
-        self._memory_limit = memory
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-        self._memory: OrderedDict[str, Vector] = OrderedDict()
+        self._memory: Bounded[str, Vector] = Bounded(memory)
         self._jobs: dict[str, _Job] = {}
         """Queued and running, by text."""
         self._queue: dict[str, _Job] = {}
@@ -67,8 +66,6 @@ class Batcher:
             if vector is None:
                 return None
             found.append(vector)
-        for text in texts:
-            self._memory.move_to_end(text)
         return np.stack(found) if found else None
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
@@ -76,7 +73,7 @@ class Batcher:
 
         Raises OverloadError at once if the queue is full or closed, and whatever `encode` raised.
         """
-        known = {text: self._memory[text] for text in texts if text in self._memory}
+        known = {text: vector for text in texts if (vector := self._memory.get(text)) is not None}
         jobs = self._enlist(dict.fromkeys(text for text in texts if text not in known))
         if jobs:
             self._start()
@@ -145,11 +142,6 @@ class Batcher:
                 job.done.exception()  # so that asyncio does not complain where every caller has left
         else:
             for job, vector in zip(batch, running.result(), strict=True):
-                self._remember(job.text, vector)
+                self._memory.put(job.text, vector.copy())  # a row would keep its whole batch alive
                 job.done.set_result(vector)
         self._start()
-
-    def _remember(self, text: str, vector: Vector) -> None:
-        self._memory[text] = vector.copy()  # a row would keep its whole batch alive
-        if len(self._memory) > self._memory_limit:
-            self._memory.popitem(last=False)

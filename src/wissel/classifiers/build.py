@@ -17,16 +17,16 @@ from threadpoolctl import threadpool_limits
 from wissel.classifiers.arch_router import ArchRouter, load_model
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.batching import Batcher
-from wissel.classifiers.cascade import Budget, Cascade, Stage
+from wissel.classifiers.cascade import Cascade, CascadeStage, EscalationBudget
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
 from wissel.classifiers.export import ensure
 from wissel.classifiers.imitation import Imitation, Taught
 from wissel.classifiers.margins import learn_margin, margin_beside
-from wissel.classifiers.matching import Fitted, Similarity
+from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.problems import problems
-from wissel.classifiers.remote import Connections, RemoteRouter
+from wissel.classifiers.remote import Connections, RemoteRouterModel
 from wissel.classifiers.static import Immediate, StaticEncoder
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 IN_TIME = 0.9
 """Of the deadline: what answers by itself when this is over is never taken for late."""
 
-ROUTER_MARGIN = 0.5
+ROUTER_MODEL_MARGIN = 0.5
 """How much likelier a router model's answer must be than the next one to need no dearer stage."""
 
 _Weights = tuple[str, str, str]
@@ -126,7 +126,7 @@ class Classifiers:
 
     async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
         batcher, phrasebook = await self._encoder()
-        matcher = await asyncio.to_thread(lambda: Similarity(Phrases.of(plan.routes), phrasebook))
+        matcher = await asyncio.to_thread(lambda: SimilarityMatcher(Phrases.of(plan.routes), phrasebook))
         return EmbeddingClassifier(batcher, matcher, threshold=plan.threshold)
 
     async def _static_embedding(self, plan: _Plan) -> EmbeddingClassifier:
@@ -135,7 +135,9 @@ class Classifiers:
             self._static = Immediate(encoder), Phrasebook(encoder.encode)
         reader, phrasebook = self._static
         _, teachers = await self._encoder()
-        matcher = await asyncio.to_thread(lambda: Imitation(phrasebook, Similarity(Phrases.of(plan.routes), teachers)))
+        matcher = await asyncio.to_thread(
+            lambda: Imitation(phrasebook, SimilarityMatcher(Phrases.of(plan.routes), teachers))
+        )
         return EmbeddingClassifier(reader, matcher, threshold=plan.threshold, name="static")
 
     async def _arch_router(self, section: model.ArchRouterClassifier, plan: _Plan) -> ArchRouter:
@@ -147,8 +149,8 @@ class Classifiers:
             lambda: ArchRouter(plan.routes, found, profile=section.profile, budget=section.budget, threshold=plan.doubt)
         )
 
-    def _remote(self, section: model.RemoteClassifier, plan: _Plan) -> RemoteRouter:
-        return RemoteRouter(
+    def _remote(self, section: model.RemoteClassifier, plan: _Plan) -> RemoteRouterModel:
+        return RemoteRouterModel(
             plan.routes,
             section.endpoints,
             section.model,
@@ -164,7 +166,7 @@ class Classifiers:
 
     async def _cascade(self, section: model.CascadeClassifier, plan: _Plan) -> Cascade:
         classifiers = [await self._build(each, plan) for each in section.stages]
-        stages: list[Stage] = []
+        stages: list[CascadeStage] = []
         dearer: Classifier | None = None
         for each, classifier in zip(reversed(section.stages), reversed(classifiers), strict=True):
             margin = _margin(classifier, dearer, section.margin)
@@ -173,7 +175,7 @@ class Classifiers:
                 continue
             # A static stage is there to spare milliseconds, not to shield what comes after it.
             share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
-            stages.append(Stage(classifier, margin, Budget(share)))
+            stages.append(CascadeStage(classifier, margin, EscalationBudget(share)))
             dearer = classifier
         stages.reverse()
         return Cascade(stages, timeout=plan.seconds)
@@ -201,7 +203,7 @@ def _margin(stage: Classifier, dearer: Classifier | None, written: float | Liter
     if written != "auto":
         return written
     if not isinstance(stage, EmbeddingClassifier):
-        return ROUTER_MARGIN
+        return ROUTER_MODEL_MARGIN
     if isinstance(dearer, EmbeddingClassifier):
         return margin_beside(stage.judged, dearer.judged)
     return learn_margin(stage.judged)

@@ -25,7 +25,7 @@ BURST = 16.0
 
 
 @dataclass(slots=True)
-class Budget:
+class EscalationBudget:
     """A share of requests, spent one by one; what is not spent is kept up to `BURST`."""
 
     share: float
@@ -44,12 +44,12 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class CascadeStage:
     """A classifier whose answer counts if it is sure by `margin`; of the last stage that does not matter."""
 
     classifier: Classifier
     margin: float
-    budget: Budget = field(default_factory=lambda: Budget(1.0))
+    budget: EscalationBudget = field(default_factory=lambda: EscalationBudget(1.0))
 
 
 def certainty_of(scores: Scores) -> float:
@@ -67,7 +67,7 @@ def certainty_of(scores: Scores) -> float:
 class Cascade:
     """A `Classifier` out of others."""
 
-    def __init__(self, stages: Sequence[Stage], *, timeout: float) -> None:
+    def __init__(self, stages: Sequence[CascadeStage], *, timeout: float) -> None:
         """`timeout` are the seconds for all stages together; what is reached by then is the answer."""
         self._stages = tuple(stages)
         self._timeout = timeout

@@ -15,7 +15,7 @@ threshold, right turns and wholly right conversations: last turn only 45 and
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from wissel.classifiers.margins import Judged, judge
 from wissel.classifiers.matching import Matcher
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
+from wissel.runtime.bounded import Bounded
 
 TYPE = "embedding"
 
@@ -49,8 +50,8 @@ HISTORY = 8
 """So many questions back the route is followed; older ones changed nothing when measured."""
 
 ANSWERS = 1024
-"""So many conversations' scores are remembered, the oldest forgotten first: 50 MB at most, were all of them long. A new
-configuration remembers none."""
+"""So many conversations' scores are remembered, the longest unused forgotten first: 50 MB at most, were all of them
+long. A new configuration remembers none."""
 
 DETAILS = 1024
 """So many texts' details are remembered, 5 MB; they would take as long as the rest of the scoring."""
@@ -66,34 +67,34 @@ ALONE_LEAD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class DialogueExchange:
     """A question, and the answer that came before it."""
 
     question: str
     answer: str = ""
 
 
-def exchanges_of(conversation: Conversation) -> tuple[Exchange, ...]:
+def exchanges_of(conversation: Conversation) -> tuple[DialogueExchange, ...]:
     """The last questions with text, oldest first; of several answers before a question the last one counts."""
-    exchanges: list[Exchange] = []
+    exchanges: list[DialogueExchange] = []
     answer = ""
     for turn in conversation.turns:
         text = turn.text.strip()
         if turn.role == "assistant" and text:
             answer = text[:ANSWER_CHARS]
         elif turn.role == "user" and text:
-            exchanges.append(Exchange(text[:MAX_CHARS], answer))
+            exchanges.append(DialogueExchange(text[:MAX_CHARS], answer))
             answer = ""
     return tuple(exchanges[-HISTORY:])
 
 
-def texts_of(exchanges: Iterable[Exchange]) -> list[str]:
+def texts_of(exchanges: Iterable[DialogueExchange]) -> list[str]:
     """All that must be encoded, the newest first."""
     texts = [text for exchange in exchanges for text in (exchange.answer, exchange.question) if text]
     return list(dict.fromkeys(reversed(texts)))
 
 
-def queries_of(exchanges: Sequence[Exchange], texts: Sequence[str], vectors: Vectors) -> Vectors:
+def queries_of(exchanges: Sequence[DialogueExchange], texts: Sequence[str], vectors: Vectors) -> Vectors:
     """What was asked at each question, given what came before it: one unit vector a row, oldest first."""
     if len(texts) == 1 == len(exchanges):
         return vectors
@@ -109,7 +110,7 @@ def queries_of(exchanges: Sequence[Exchange], texts: Sequence[str], vectors: Vec
     return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
 
-class Reader(Protocol):
+class TextReader(Protocol):
     """An encoder as the event loop meets it: unit vectors, and after `DIMENSIONS` numbers the wording, if it tells."""
 
     def recall(self, texts: Sequence[str]) -> Vectors | None:
@@ -136,14 +137,14 @@ class EmbeddingClassifier:
     """
 
     def __init__(
-        self, reader: Reader, matcher: Matcher, *, threshold: float | Literal["auto"] = "auto", name: str = TYPE
+        self, reader: TextReader, matcher: Matcher, *, threshold: float | Literal["auto"] = "auto", name: str = TYPE
     ) -> None:
         """`name` is what its scores are signed with."""
         self._reader = reader
         self._matcher = matcher
         self._name = name
-        self._answered: dict[tuple[Exchange, ...], Scores] = {}
-        self._details: dict[str, Vectors] = {}
+        self._answered: Bounded[tuple[DialogueExchange, ...], Scores] = Bounded(ANSWERS)
+        self._details: Bounded[str, Vectors] = Bounded(DETAILS)
         self.threshold = matcher.lessons.threshold if threshold == "auto" else threshold
 
     @property
@@ -169,17 +170,15 @@ class EmbeddingClassifier:
         vectors = await self._reader.encode(texts)
         return self._remember(exchanges, self._score(exchanges, texts, vectors))
 
-    def _known(self, exchanges: tuple[Exchange, ...]) -> Scores | None:
+    def _known(self, exchanges: tuple[DialogueExchange, ...]) -> Scores | None:
         """The scores that need no vectors."""
         return self._answered.get(exchanges) if exchanges else Scores({}, self.threshold, self._name)
 
-    def _remember(self, exchanges: tuple[Exchange, ...], scores: Scores) -> Scores:
-        if len(self._answered) >= ANSWERS:
-            self._answered.pop(next(iter(self._answered)))
-        self._answered[exchanges] = scores
+    def _remember(self, exchanges: tuple[DialogueExchange, ...], scores: Scores) -> Scores:
+        self._answered.put(exchanges, scores)
         return scores
 
-    def _score(self, exchanges: tuple[Exchange, ...], texts: Sequence[str], vectors: Vectors) -> Scores:
+    def _score(self, exchanges: tuple[DialogueExchange, ...], texts: Sequence[str], vectors: Vectors) -> Scores:
         """The scores of the last query, after the route was followed through those before it."""
         spoken = self._detailed(texts, vectors[:, DIMENSIONS:])
         vectors = vectors[:, :DIMENSIONS]
@@ -202,11 +201,11 @@ class EmbeddingClassifier:
 
     def _detailed(self, texts: Sequence[str], wording: Vectors) -> Vectors:
         """What the matcher reads of each text beside its vector."""
-        new = [row for row, text in enumerate(texts) if text not in self._details]
+        known = {text: detail for text in texts if (detail := self._details.get(text)) is not None}
+        new = [row for row, text in enumerate(texts) if text not in known]
         if new:
             details = self._matcher.details([texts[row] for row in new], wording[new])
-            self._details |= {texts[row]: detail.copy() for row, detail in zip(new, details, strict=True)}
-        found = np.array([self._details[text] for text in texts])
-        for text in list(islice(self._details, max(0, len(self._details) - DETAILS))):
-            del self._details[text]
-        return found
+            known |= {texts[row]: detail.copy() for row, detail in zip(new, details, strict=True)}
+            for row in new:
+                self._details.put(texts[row], known[texts[row]])
+        return np.array([known[text] for text in texts])

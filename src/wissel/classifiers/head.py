@@ -67,7 +67,7 @@ class Details:
 
 
 @dataclass(frozen=True)
-class Head:
+class CosineHead:
     """What turns cosines and a query into scores."""
 
     details: Details
@@ -93,10 +93,10 @@ def join(vectors: Vectors, details: Vectors, weight: np.float32) -> Vectors:
 class HeadFit:
     """A head, and what it was judged by."""
 
-    head: Head
+    head: CosineHead
     scores: Floats
     """Of the rows that were judged, (n, routes), each by a head that was fitted without it."""
-    folds: tuple[Head, ...]
+    folds: tuple[CosineHead, ...]
     """Those heads: each was fitted without one of the parts."""
 
 
@@ -140,9 +140,9 @@ def fit_head(
     shift = float(cosines.mean() - scale * mixed.mean())
     towards = _towards(vectors, owners, routes)
 
-    def head(weights: Floats, bias: Floats) -> Head:
+    def head(weights: Floats, bias: Floats) -> CosineHead:
         gain = scale * GAINS[best]
-        return Head(details, (gain * weights).astype(np.float32), (gain * bias + shift).astype(np.float32), scale)
+        return CosineHead(details, (gain * weights).astype(np.float32), (gain * bias + shift).astype(np.float32), scale)
 
     last = _unpack(towards, _fit(vectors, owners, towards, start))
     return HeadFit(head(*last), scale * mixed + shift, tuple(head(*fold) for fold in folds))

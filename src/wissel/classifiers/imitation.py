@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.encoder import Vectors
 from wissel.classifiers.head import WORDS_WEIGHT
-from wissel.classifiers.matching import Lessons, Similarity
+from wissel.classifiers.matching import ExampleLessons, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.words import Words
 
@@ -41,14 +41,14 @@ class Student:
     """(routes,)"""
 
 
-Taught = tuple[Student, Lessons]
+Taught = tuple[Student, ExampleLessons]
 """What an imitation learns."""
 
 
 class Imitation:
     """The `Matcher` that answers as `teacher` would."""
 
-    def __init__(self, phrasebook: Phrasebook[Taught], teacher: Similarity) -> None:
+    def __init__(self, phrasebook: Phrasebook[Taught], teacher: SimilarityMatcher) -> None:
         """`phrasebook` reads with the table. Blocks: where phrases are new, for a second or two; six for 15,000."""
         self.phrases = teacher.phrases
         vectors = phrasebook.look_up(self.phrases.texts)
@@ -61,7 +61,7 @@ class Imitation:
         return queries @ self._student.of_query + details @ self._student.of_words + self._student.bias
 
 
-def _learn(vectors: Vectors, teacher: Similarity) -> Taught:
+def _learn(vectors: Vectors, teacher: SimilarityMatcher) -> Taught:
     phrases = teacher.phrases
     words = Words(phrases.texts)
     known = np.hstack([vectors, WORDS_WEIGHT * words.vectors(phrases.texts), np.ones((len(vectors), 1), np.float32)])
@@ -70,7 +70,7 @@ def _learn(vectors: Vectors, teacher: Similarity) -> Taught:
     scores = np.empty((len(vectors), len(phrases.names)), np.float32)
     for held, kept, wanted in teacher.without_parts():
         scores[held] = known[held] @ _fit(known[kept], wanted)
-    lessons = Lessons.of(scores[phrases.judged], phrases.owners[phrases.judged])
+    lessons = ExampleLessons.of(scores[phrases.judged], phrases.owners[phrases.judged])
     return Student(words, of_query, WORDS_WEIGHT * of_words, bias[0]), lessons
 
 

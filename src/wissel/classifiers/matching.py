@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wissel.classifiers.calibration import learn_temperature
 from wissel.classifiers.encoder import DIMENSIONS, Vectors
-from wissel.classifiers.head import Head, HeadFit, fit_head
+from wissel.classifiers.head import CosineHead, HeadFit, fit_head
 from wissel.classifiers.phrases import Ints, Phrasebook, Phrases, partings
 from wissel.classifiers.threshold import blend, centroid_of, threshold_from, without_themselves
 
@@ -24,7 +24,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Lessons:
+class ExampleLessons:
     """What the examples teach about the scores."""
 
     threshold: float
@@ -36,12 +36,12 @@ class Lessons:
     """Whose each of them is."""
 
     @staticmethod
-    def of(scores: Floats, truth: Ints) -> "Lessons":
+    def of(scores: Floats, truth: Ints) -> "ExampleLessons":
         threshold = threshold_from(scores[np.arange(len(truth)), truth])
-        return Lessons(threshold, learn_temperature(scores, truth, threshold), scores, truth)
+        return ExampleLessons(threshold, learn_temperature(scores, truth, threshold), scores, truth)
 
 
-Fitted = tuple[HeadFit | None, Lessons]
+Fitted = tuple[HeadFit | None, ExampleLessons]
 """What a similarity learns."""
 
 
@@ -52,7 +52,7 @@ class Matcher(Protocol):
     def phrases(self) -> Phrases: ...
 
     @property
-    def lessons(self) -> Lessons: ...
+    def lessons(self) -> ExampleLessons: ...
 
     def details(self, texts: Sequence[str], wording: Vectors) -> Vectors:
         """What it reads of each text beside its vector, (n, any number), from the text and its wording."""
@@ -63,7 +63,7 @@ class Matcher(Protocol):
         ...
 
 
-class Similarity:
+class SimilarityMatcher:
     """The `Matcher` by cosines, and a head where that is clearly better."""
 
     def __init__(self, phrases: Phrases, phrasebook: Phrasebook[Fitted]) -> None:
@@ -74,7 +74,7 @@ class Similarity:
         vectors = np.ascontiguousarray(read[:, :DIMENSIONS])
         fit, self.lessons = phrasebook.learn(phrases, lambda: _learn(phrases, vectors, read[:, DIMENSIONS:]))
         self.head = fit.head if fit else None
-        self._folds: tuple[Head, ...] = fit.folds if fit else ()
+        self._folds: tuple[CosineHead, ...] = fit.folds if fit else ()
         self._comparison = _Comparison(vectors, phrases.owners, self.head)
 
     def details(self, texts: Sequence[str], wording: Vectors) -> Vectors:
@@ -103,7 +103,7 @@ class Similarity:
 class _Comparison:
     """With some of the phrases."""
 
-    def __init__(self, vectors: Vectors, owners: Ints, head: Head | None) -> None:
+    def __init__(self, vectors: Vectors, owners: Ints, head: CosineHead | None) -> None:
         """Every route has a phrase, and they come route by route."""
         self.vectors = vectors
         self._head = head
@@ -126,4 +126,4 @@ def _learn(phrases: Phrases, vectors: Vectors, wording: Vectors) -> Fitted:
     owners, judged = phrases.owners, phrases.judged
     cosines = without_themselves(vectors, phrases.starts, owners, judged)
     fit = fit_head(phrases.texts, vectors, wording, owners, judged, phrases.parts, cosines)
-    return fit, Lessons.of(fit.scores if fit else cosines, owners[judged])
+    return fit, ExampleLessons.of(fit.scores if fit else cosines, owners[judged])

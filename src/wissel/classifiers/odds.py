@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TokenOdds:
     """One token that the server wrote."""
 
     token: str
@@ -23,7 +23,7 @@ class Step:
     """The likeliest tokens at this place, which may include the one that was written, with their log-probabilities."""
 
 
-def spread(answers: Mapping[str, str], steps: Sequence[Step]) -> dict[str, float] | None:
+def spread(answers: Mapping[str, str], steps: Sequence[TokenOdds]) -> dict[str, float] | None:
     """The probability of each of `answers` (name to text), adding up to one; None where `steps` write none of them.
 
     White space and the kind of quotes do not matter.
@@ -65,7 +65,7 @@ def with_leader(probabilities: Mapping[str, float], answer: str) -> dict[str, fl
     return {name: top if name == answer else min(odds, below) for name, odds in probabilities.items()}
 
 
-def _leads(step: Step, written: str, texts: Mapping[str, str]) -> dict[str, set[str]]:
+def _leads(step: TokenOdds, written: str, texts: Mapping[str, str]) -> dict[str, set[str]]:
     """The tokens at this place that lead to a legal answer, and to which ones."""
     leads: dict[str, set[str]] = {}
     for token in {step.token, *step.others}:
@@ -76,7 +76,7 @@ def _leads(step: Step, written: str, texts: Mapping[str, str]) -> dict[str, set[
     return leads
 
 
-def _logprob(step: Step, token: str) -> float:
+def _logprob(step: TokenOdds, token: str) -> float:
     return step.logprob if token == step.token else step.others[token]
 
 

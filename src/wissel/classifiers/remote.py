@@ -23,8 +23,8 @@ import structlog
 
 from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, ReadKind, read_answer
 from wissel.classifiers.breaker import Breaker
-from wissel.classifiers.memory import Memory
-from wissel.classifiers.odds import Step, spread, with_leader
+from wissel.classifiers.memory import AnswerMemory
+from wissel.classifiers.odds import TokenOdds, spread, with_leader
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -90,7 +90,7 @@ class Connections:
             self._session = None
 
 
-class RemoteRouter:
+class RemoteRouterModel:
     """A `Classifier` for one set of routes."""
 
     def __init__(
@@ -108,7 +108,7 @@ class RemoteRouter:
         attempts: int = 2,
         connections: Connections | None = None,
     ) -> None:
-        """`endpoints` are base URLs up to and including `/v1`; `model` is the name that they serve the router under.
+        """`endpoints` are base URLs up to and including `/v1`; they serve the router model under the name `model`.
 
         `timeout` are the seconds for all `attempts` together; each goes to another endpoint and gets an equal share
         of what is left. `connections` given are shared, and closed by whoever gave them; else `close` does it.
@@ -127,7 +127,7 @@ class RemoteRouter:
         logprobs = {"logprobs": True, "top_logprobs": ALTERNATIVES}
         self._extras: list[dict[str, Any]] = [{**guided, **logprobs}, guided, {}] if guided else [logprobs, {}]
         self._connections = connections or Connections()
-        self._memory = Memory()
+        self._memory = AnswerMemory()
         self.readings: ReadCounts = Counter()
         """How often an answer named a route or "other", named no route of ours, or could not be read."""
 
@@ -238,7 +238,7 @@ class RemoteRouter:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     text: str
-    steps: tuple[Step, ...]
+    steps: tuple[TokenOdds, ...]
     """Empty where the server told no log-probabilities."""
 
 
@@ -253,10 +253,10 @@ def _parse(url: str, status: int, data: bytes) -> _Answer:
         raise UpstreamError(f"{url}: not a chat completion: {data[:200].decode(errors='replace')}") from error
 
 
-def _steps(choice: Mapping[str, Any]) -> tuple[Step, ...]:
+def _steps(choice: Mapping[str, Any]) -> tuple[TokenOdds, ...]:
     logprobs = cast("dict[str, Any]", choice.get("logprobs") or {})
     return tuple(
-        Step(str(token["token"]), float(token["logprob"]), _others(token.get("top_logprobs") or ()))
+        TokenOdds(str(token["token"]), float(token["logprob"]), _others(token.get("top_logprobs") or ()))
         for token in cast("list[dict[str, Any]]", logprobs.get("content") or [])
     )
 

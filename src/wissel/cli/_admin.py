@@ -30,7 +30,7 @@ AdminOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedByAdmin:
     """The API understood, and will not."""
 
     code: str
@@ -51,15 +51,15 @@ class AdminClient:
     def get(self, *path: str) -> Any:
         """The answer to GET /v1/PATH; a refusal is a WorldError here."""
         answer = self._ask("GET", path, None)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, RefusedByAdmin):
             raise WorldError(answer.message)
         return answer
 
-    def act(self, *path: str, **asked: Any) -> Any | Refusal:
+    def act(self, *path: str, **asked: Any) -> Any | RefusedByAdmin:
         """The answer to POST /v1/PATH, done by the current user."""
         return self._ask("POST", path, {"by": getpass.getuser(), **asked})
 
-    def _ask(self, method: str, path: tuple[str, ...], body: dict[str, Any] | None) -> Any | Refusal:
+    def _ask(self, method: str, path: tuple[str, ...], body: dict[str, Any] | None) -> Any | RefusedByAdmin:
         url = "/".join([self._url, "v1", *(quote(part, safe="") for part in path)])
         headers = {"content-type": "application/json"}
         if token := os.environ.get("WISSEL_ADMIN_TOKEN"):
@@ -95,7 +95,7 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _refusal(url: str, error: HTTPError) -> Refusal:
+def _refusal(url: str, error: HTTPError) -> RefusedByAdmin:
     try:
         told = json.load(error)["error"]
         code, message = str(told["code"]), str(told["message"])
@@ -105,4 +105,4 @@ def _refusal(url: str, error: HTTPError) -> Refusal:
         raise ConfigError([message]) from error
     if error.code != 409:
         raise WorldError(message) from error
-    return Refusal(code, message)
+    return RefusedByAdmin(code, message)

@@ -175,9 +175,9 @@ def audit(
     """Show who changed what and who was refused, when and why."""
     from wissel.config import load
     from wissel.offline.store import opened_store
-    from wissel.store.base import Entry
+    from wissel.store.base import AuditEntry
 
-    def show(entry: Entry) -> None:
+    def show(entry: AuditEntry) -> None:
         if as_json:
             line = {"at": _time(entry.at), "subject": entry.subject, "kind": entry.kind, "by": entry.by}
             typer.echo(json.dumps({**line, "reason": entry.reason, "detail": entry.detail}, ensure_ascii=False))
@@ -207,12 +207,12 @@ def access_test(
     as_json: JsonOption = False,
 ) -> None:
     """Decide every case of a table and compare; exit 0 if all are as expected, else 1."""
-    from wissel.offline.cases import Verdict, check_cases
+    from wissel.offline.cases import CaseVerdict, check_cases
 
     with honest_exits():
         verdicts = asyncio.run(check_cases(config, cases))
 
-    def line(verdict: Verdict) -> dict[str, Any]:
+    def line(verdict: CaseVerdict) -> dict[str, Any]:
         case = verdict.case
         return {"as": case.who, "model": case.model, "path": case.path, "ok": not verdict.wrong, "wrong": verdict.wrong}
 

@@ -46,11 +46,11 @@ def check(
 def _checked(path: Path) -> "tuple[Config, Snapshot]":
     from wissel.classifiers.problems import problems as classifier_problems
     from wissel.config import compile_snapshot, load
-    from wissel.tiers.grading import router_problems
+    from wissel.tiers.grading import grader_problems
 
     config = load(path)
     snapshot = compile_snapshot(config)
-    if problems := [*classifier_problems(config.intent), *router_problems(config.tiers)]:
+    if problems := [*classifier_problems(config.intent), *grader_problems(config.tiers)]:
         raise ConfigError(problems)
     return config, snapshot
 

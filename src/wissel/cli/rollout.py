@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.live import Live
 
-from wissel.cli._admin import DEFAULT_ADMIN, AdminClient, AdminOption, Refusal
+from wissel.cli._admin import DEFAULT_ADMIN, AdminClient, AdminOption, RefusedByAdmin
 from wissel.cli._output import ConfigOption, JsonOption, err, honest_exits, out, print_json
 from wissel.errors import ConfigError
 
@@ -114,7 +114,7 @@ _verb("undo", "Take a finished promotion back.")
 def _act(name: str, verb: str, admin: str, as_json: bool, **asked: Any) -> None:
     with honest_exits():
         answer = AdminClient(admin).act("rollouts", name, verb, **asked)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, RefusedByAdmin):
         err.print(answer.message, markup=False)
         raise typer.Exit(1)
     if as_json:
@@ -151,13 +151,13 @@ def simulate(
 
     from wissel.config import compile_rollouts, load
     from wissel.evaluation.predict import behaviour_of, predict
-    from wissel.evaluation.simulation import Behaviour
+    from wissel.evaluation.simulation import ModelBehaviour
 
     with honest_exits():
         specs = {each.spec.name: each.spec for each in compile_rollouts(load(config))}
         if name not in specs:
             raise ConfigError([f'--rollout: no rollout is named "{name}"'])
-        today = behaviour_of("--stable", stable, Behaviour())
+        today = behaviour_of("--stable", stable, ModelBehaviour())
         found = predict(specs[name], today, behaviour_of("--canary", canary, today), rps=rps, runs=runs)
     if as_json:
         print_json(asdict(found))

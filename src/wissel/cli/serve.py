@@ -36,13 +36,13 @@ def serve(
             return
         import uvloop
 
-        from wissel.serving.app import Worker
+        from wissel.serving.app import WorkerTerms
         from wissel.serving.app import serve as run
 
         role = None
         if worker is not None and admin_socket is not None:
             structlog.contextvars.bind_contextvars(worker=worker)
-            role = Worker(worker, admin_socket, redis)
+            role = WorkerTerms(worker, admin_socket, redis)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(config, data=data or data_directory(), grace=grace, worker=role))
 

@@ -1,4 +1,4 @@
-"""Strong or weak: the routers of tiers, from labels to figures."""
+"""Strong or weak: the graders of tiers, from labels to figures."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from wissel.errors import ConfigError
 if TYPE_CHECKING:
     from wissel.offline.lessons import Exported
 
-app = typer.Typer(help="Strong or weak: train, calibrate and measure the routers of tiers.", no_args_is_help=True)
+app = typer.Typer(help="Strong or weak: train, calibrate and measure the graders of tiers.", no_args_is_help=True)
 
 EMBEDDED_AT_ONCE = 1000
 """Prompts between two words of progress: some seconds."""
@@ -29,7 +29,7 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
-RouterOption = Annotated[Path, typer.Option("--router", help="The folder of a trained router.", show_default=False)]
+GraderOption = Annotated[Path, typer.Option("--router", help="The folder of a trained grader.", show_default=False)]
 StrongOption = Annotated[list[str] | None, typer.Option("--strong", help="In battles: the strong model; repeatable.")]
 WeakOption = Annotated[list[str] | None, typer.Option("--weak", help="In battles: the weak model; repeatable.")]
 
@@ -38,10 +38,10 @@ WeakOption = Annotated[list[str] | None, typer.Option("--weak", help="In battles
 def tier_train(
     data: DataOption,
     out_folder: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
-    router: Annotated[str, typer.Option(help="Which kind of router.")] = "similarity",
+    grader: Annotated[str, typer.Option("--router", help="Which kind of grader.")] = "similarity",
     strong: StrongOption = None,
     weak: WeakOption = None,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same router.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same grader.")] = 0,
     base: Annotated[Path | None, typer.Option(help="Of encoder and causal: a folder of transformers.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of encoder and causal.", min=1)] = None,
     limit: Annotated[float, typer.Option(help="Of encoder and causal: seconds of training at most.")] = float("inf"),
@@ -53,11 +53,11 @@ def tier_train(
     from wissel.tiers.data import Source
     from wissel.tiers.train import Recipe, train
 
-    if router not in KINDS:
-        raise typer.BadParameter(f'--router is "{router}"; it should be one of {", ".join(KINDS)}')
+    if grader not in KINDS:
+        raise typer.BadParameter(f'--router is "{grader}"; it should be one of {", ".join(KINDS)}')
     with honest_exits():
-        start = base or (find_source() if router == "encoder" else None)
-        recipe = Recipe(router, **_sides(strong, weak), seed=seed, base=start, epochs=epochs, limit_s=limit)
+        start = base or (find_source() if grader == "encoder" else None)
+        recipe = Recipe(grader, **_sides(strong, weak), seed=seed, base=start, epochs=epochs, limit_s=limit)
         sources = [Source.parse(each) for each in data]
         card = train(recipe, sources, out_folder, encode=_encode, progress=lambda line: err.print(line, markup=False))
     if as_json:
@@ -167,13 +167,13 @@ def _show_exported(out_file: Path, by: str, found: "Exported") -> None:
         typer.echo(f"the strong end is better by {summary.gain:.3f} (95 %: {low:.3f} to {high:.3f})")
     if summary.apgr is not None and summary.apgr_interval is not None:
         low, high = summary.apgr_interval
-        typer.echo(f"the router that served has APGR {summary.apgr:.3f} (95 %: {low:.3f} to {high:.3f})")
+        typer.echo(f"the grader that served has APGR {summary.apgr:.3f} (95 %: {low:.3f} to {high:.3f})")
     if found.of_other_ends:
         typer.echo(f"{found.of_other_ends} requests are left out: the tier had other ends then")
     for warning in summary.warnings:
         err.print(f"warning: {warning}", markup=False)
     if found.rows > found.with_prompts:
-        err.print("warning: no router learns from rows without a prompt; `learn: {prompts: true}` keeps them")
+        err.print("warning: no grader learns from rows without a prompt; `learn: {prompts: true}` keeps them")
 
 
 def _price(written: str) -> tuple[str, tuple[float, float]]:
@@ -187,7 +187,7 @@ def _price(written: str) -> tuple[str, tuple[float, float]]:
 
 @app.command("calibrate")
 def tier_calibrate(
-    router: RouterOption,
+    grader: GraderOption,
     strong_share: Annotated[float, typer.Option(help="Between 0 and 1.", show_default=False)],
     data: Annotated[
         list[str] | None, typer.Option("--data", help="Prompts like the traffic's; rows as for train.")
@@ -204,12 +204,12 @@ def tier_calibrate(
     if not 0 < strong_share < 1:
         raise typer.BadParameter(f"--strong-share is {strong_share}; it should lie between 0 and 1")
     with honest_exits():
-        loaded, card = load(router)
+        loaded, card = load(grader)
         embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
         prompts = [text for each in data or () for text in read_prompts(Source.parse(each).path)]
         win_rates = loaded.win_rates(embed(prompts)) if prompts else np.array(card.quantiles)
         if not len(win_rates):
-            raise ConfigError([f'--data: missing; the card of "{router}" knows no win rates'])
+            raise ConfigError([f'--data: missing; the card of "{grader}" knows no win rates'])
     threshold = threshold_for(win_rates, strong_share)
     realised = float((win_rates >= threshold).mean())
     found = {"threshold": threshold, "strong_share": strong_share, "realised": realised, "prompts": len(prompts)}
@@ -222,7 +222,7 @@ def tier_calibrate(
 
 @app.command("eval")
 def tier_eval(
-    router: RouterOption,
+    grader: GraderOption,
     data: DataOption,
     strong: StrongOption = None,
     weak: WeakOption = None,
@@ -231,23 +231,23 @@ def tier_eval(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a trained router on labels that it has not seen, baselines and oracle beside it."""
-    from wissel.evaluation.quality_report import assess, page
+    """Measure a trained grader on labels that it has not seen, baselines and oracle beside it."""
+    from wissel.evaluation.tier_report import assess, page
     from wissel.tiers.artifact import load
     from wissel.tiers.base import join
     from wissel.tiers.data import Source, read
     from wissel.tiers.train import embedder
 
     with honest_exits():
-        loaded, card = load(router)
+        loaded, card = load(grader)
         embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
         sources = [Source.parse(each) for each in data]
         battles = join([read(source, embed) for source in sources]).between(**_sides(strong, weak))
         learned = {each["sha256"] for each in card.data}
         for source in sources:
             if source.digest() in learned:
-                err.print(f"warning: the router learned from {source.path}, so its figures there prove nothing")
-        if not len(battles) or battles.graded.gap <= 0:
+                err.print(f"warning: the grader learned from {source.path}, so its figures there prove nothing")
+        if not len(battles) or battles.ends.gap <= 0:
             raise ConfigError([f"--data: {len(battles)} rows compare the two, and the strong one is not better"])
         found = assess(loaded, card, battles, seed=seed, prices=price)
         if report is not None:
@@ -291,7 +291,7 @@ def _encode(texts: Any) -> Any:
 
 
 def _show_figures(rows: dict[str, dict[str, Any]]) -> None:
-    table = Table("router", "APGR", "95 %", "ten bins", "CPT 20 / 50 / 80 %", box=None, pad_edge=False)
+    table = Table("grader", "APGR", "95 %", "ten bins", "CPT 20 / 50 / 80 %", box=None, pad_edge=False)
     for name, each in rows.items():
         low, high = each["interval"]
         cpt = " / ".join(f"{100 * share:.1f}" for share in each["cpt"].values())

@@ -22,7 +22,15 @@ from wissel.config.compile_access import (
 )
 from wissel.core.access import HeaderMatch, Principal, RuleBook
 from wissel.core.pin import PinPolicy
-from wissel.core.rollouts.metrics import GUARD_REQUESTS, LIMIT_REQUESTS, AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.metrics import (
+    GUARD_REQUESTS,
+    LIMIT_REQUESTS,
+    AnalysisSpec,
+    Comparison,
+    FixedLimit,
+    Guard,
+    Metric,
+)
 from wissel.core.rollouts.spec import FULL_WEIGHT, AnalysisStep, Delivery, Pause, RolloutSpec, SetWeight, Step
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.split import KeyKind, KeySource, Match, Split, Variant
@@ -305,7 +313,7 @@ def _metric(each: model.Metric) -> Metric:
         return Comparison(each.name, "increase", *_amount(each.allowed_increase), dry_run=each.dry_run)
     if each.allowed_decrease is not None:
         return Comparison(each.name, "decrease", *_amount(each.allowed_decrease), dry_run=each.dry_run)
-    return Limit(
+    return FixedLimit(
         each.name,
         max=None if each.max is None else _amount(each.max)[0],
         min=None if each.min is None else _amount(each.min)[0],
@@ -332,7 +340,7 @@ def _match(each: model.Target) -> Match:
 
 
 _FIRST_STEP = 0.01
-"""Of a threshold whose router nobody calibrated: win rates lie between 0 and 1."""
+"""Of a threshold whose grader nobody calibrated: win rates lie between 0 and 1."""
 
 
 def _tier(each: model.Tier) -> Tier:

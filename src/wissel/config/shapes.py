@@ -33,6 +33,9 @@ _WANTED = {
 }
 """Pydantic's kinds of error, in the words of this file."""
 
+_RENAMED = {"router": "grader"}
+"""Keys as they were once called, and what they are called now."""
+
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant."""
@@ -43,8 +46,11 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def suggestion(name: str, names: Iterable[str]) -> str:
     """How a message about an unknown name ends; empty where nothing comes near."""
-    near = nearest(name, names)
-    return f'; did you mean "{near}"?' if near else ""
+    return _meant(nearest(name, names))
+
+
+def _meant(name: str | None) -> str:
+    return f'; did you mean "{name}"?' if name else ""
 
 
 def shape_problems(root: Place, error: ValidationError) -> list[Problem]:
@@ -66,8 +72,9 @@ def _is_explained(detail: ErrorDetails) -> bool:
 def _unknown_key(place: Place) -> Problem:
     name, parent = str(place.path[-1]), place.path[:-1]
     keys = _keys(_schema(), parent)
-    near = nearest(name, keys)
-    return place.key_problem(f"unknown key {quote(name)}{suggestion(name, keys)}", (*parent, near) if near else None)
+    renamed = _RENAMED.get(name)
+    near = renamed if renamed in keys else nearest(name, keys)
+    return place.key_problem(f"unknown key {quote(name)}{_meant(near)}", (*parent, near) if near else None)
 
 
 def _problem(root: Place, detail: ErrorDetails) -> Problem:

@@ -1,10 +1,10 @@
-"""What live traffic teaches a tier's router: answers whose end a coin chose, and what was thought of them.
+"""What live traffic teaches a tier's grader: answers whose end a coin chose, and what was thought of them.
 
     Routed -> Lesson -> (kept, with the score that comes later) -> Taught
 
 A threshold sends hard prompts to one end and easy ones to the other, so what it
 decided never shows the two on equal prompts. A fair coin does: over its
-requests, both ends answered the same kind of prompts, whatever the router
+requests, both ends answered the same kind of prompts, whatever the grader
 thinks of them.
 """
 
@@ -22,7 +22,7 @@ class Lesson:
     """The strong and the weak target, as they were called."""
     end: Strength
     win_rate: float
-    """What the router had thought."""
+    """What the grader had thought."""
     prompt: str = field(default="", repr=False)
     """What was asked; empty where that is not kept. For the store alone: no log, trace, metric or page shows it."""
 

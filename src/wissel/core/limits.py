@@ -68,7 +68,7 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MeterReading:
     """A meter before a charge is drawn from it."""
 
     free: int
@@ -96,10 +96,10 @@ class Exceeded:
     """Nothing was drawn: at least one charge does not fit."""
 
     charges: tuple[Charge, ...]
-    readings: tuple[Reading, ...]
+    readings: tuple[MeterReading, ...]
 
     @property
-    def worst(self) -> tuple[Charge, Reading]:
+    def worst(self) -> tuple[Charge, MeterReading]:
         """The charge that takes longest to fit."""
         return max(zip(self.charges, self.readings, strict=True), key=lambda pair: pair[1].retry_us)
 
@@ -316,20 +316,20 @@ def _melted(meter: Meter | None, charge: Charge, now_us: int) -> Meter:
             return Bucket(0, now_us)
 
 
-def _read(meter: Meter, charge: Charge, now_us: int) -> Reading:
+def _read(meter: Meter, charge: Charge, now_us: int) -> MeterReading:
     match meter:
         case Bucket(debt=debt):
             room = charge.amount * charge.period_us - debt
             lacking = charge.cost * charge.period_us - room
             retry = _up(lacking, charge.amount) if lacking > 0 else 0
-            return Reading(max(0, room) // charge.period_us, _up(debt, charge.amount), retry)
+            return MeterReading(max(0, room) // charge.period_us, _up(debt, charge.amount), retry)
         case Period(spent=spent):
             left = charge.period_us - now_us % charge.period_us
             fits = spent + charge.cost <= charge.amount and spent < charge.amount
-            return Reading(max(0, charge.amount - spent), left if spent else 0, 0 if fits else left)
+            return MeterReading(max(0, charge.amount - spent), left if spent else 0, 0 if fits else left)
         case Places(until_us):
             free = charge.amount - len(until_us)
-            return Reading(max(0, free), 0, 0 if free >= charge.cost else RETRY_CONCURRENT_US)
+            return MeterReading(max(0, free), 0, 0 if free >= charge.cost else RETRY_CONCURRENT_US)
 
 
 def _changed(meter: Meter, charge: Charge, by: int, holder: str, now_us: int) -> Meter:

@@ -5,6 +5,7 @@ or a client that hung up says nothing about the variant. `blame` tells them
 apart by Envoy's `response.code_details`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -99,6 +100,10 @@ class Outcome:
     def is_refusal(self) -> bool:
         """Whether the model would not answer."""
         return not REFUSALS.isdisjoint(self.finish_reasons)
+
+
+Ended = Callable[[Outcome | None], None]
+"""Told once what became of a request: None if it never left, or nothing is known of it."""
 
 
 def blame(status: int, code_details: str) -> Blame:

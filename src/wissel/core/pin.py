@@ -6,7 +6,6 @@ What is pinned is the route and nothing after it, so access, ability and splits
 are asked about each request as if the classifier had just named the route.
 """
 
-from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import Final
 
 from wissel.core.access import Principal
 from wissel.core.request import Request
+from wissel.runtime.bounded import Bounded
 
 SESSIONS: Final = 65_536
 """That are pinned at once, about 20 MB; beyond it the one that has been silent longest is let go."""
@@ -55,18 +55,14 @@ class Pins:
     """
 
     def __init__(self, size: int = SESSIONS) -> None:
-        self._size = size
-        self._routes: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
-        """Route and end by session, the one that was heard of last at the end."""
+        self._routes: Bounded[bytes, tuple[str, float]] = Bounded(size)
+        """Route and end by session."""
 
     def route(self, pin: Pin, routes: Container[str], now: float) -> str | None:
         """The route that the session is on; None where it is on none, on one that is gone, or was silent too long."""
-        route, until = self._routes.get(pin.session, ("", now))
+        route, until = self._routes.peek(pin.session) or ("", now)
         return route if now < until and route in routes else None
 
     def keep(self, pin: Pin, route: str, routes: Container[str], now: float) -> None:
         """A request of the session was served on `route`. Of two that came at once the first one counts."""
-        self._routes[pin.session] = (self.route(pin, routes, now) or route, now + pin.policy.keep)
-        self._routes.move_to_end(pin.session)
-        if len(self._routes) > self._size:
-            self._routes.popitem(last=False)
+        self._routes.put(pin.session, (self.route(pin, routes, now) or route, now + pin.policy.keep))

@@ -15,7 +15,7 @@ from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
-from wissel.core.pin import pin_of
+from wissel.core.pin import Pin, pin_of
 from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
@@ -38,6 +38,19 @@ class Named:
 class ByIntent:
     """The caller left the choice to us."""
 
+    pin: Pin | None = None
+    """What the request's session is called; None where sessions are not pinned, or it names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The route that the intent led to; whether the caller may take it is not asked yet."""
+
+    target: str
+    intent: Intent
+    pin: Pin | None = None
+    """Pins the session to the route once it is served; None where the intent was not clear."""
+
 
 def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float) -> Named | ByIntent | Denied:
     """What can be said before the intent is known: the name exists, and the caller may use some of it.
@@ -47,7 +60,7 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
     if request.model in snapshot.entrypoints:
         if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers, now):
             return forbidden(Forbid(), request, caller, None, snapshot.revision)
-        return ByIntent()
+        return ByIntent(pin_of(snapshot.pin, request, caller))
     target = snapshot.aliases.get(request.model, request.model)
     if not any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers)):
         return unknown_model(request.model, caller, snapshot)
@@ -58,58 +71,45 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
             return Named(target, permit)
 
 
-def tier_for(
-    snapshot: Snapshot, admitted: Named | ByIntent, scores: Scores | NoScores | Pinned | None = None
-) -> Tier | None:
-    """The tier whose router must be asked before `decide` is; None where the target is no tier."""
-    match admitted:
-        case Named(target):
-            return snapshot.tiers.get(target)
-        case ByIntent():
-            return snapshot.tiers.get(snapshot.routes[_intent(snapshot, scores).route].target)
+def choose(snapshot: Snapshot, left: ByIntent, scores: Scores | NoScores | Pinned) -> Chosen:
+    """The route, and what serves it. Where that is a tier, its grader must be asked before `decide` is."""
+    intent = choose_route(scores, fallback=snapshot.fallback)
+    is_clear = intent.reason in {"match", "pinned"}
+    return Chosen(snapshot.routes[intent.route].target, intent, left.pin if is_clear else None)
 
 
 def decide(
     snapshot: Snapshot,
     request: Request,
     caller: Principal,
-    admitted: Named | ByIntent,
-    scores: Scores | NoScores | Pinned | None = None,
+    aim: Named | Chosen,
     grading: Grading | None = None,
     *,
     request_id: str,
     now: float,
 ) -> Routed | Denied:
-    """The verdict on an admitted request.
-
-    `scores` is read only where it is routed by intent, `grading` only where its target is a tier.
-    """
-    match admitted:
-        case Named(target, permit):
-            return _serve(snapshot, request, caller, target, permit, None, grading, request_id)
-        case ByIntent():
-            intent = _intent(snapshot, scores)
-            target = snapshot.routes[intent.route].target
+    """The verdict on an admitted request whose target is known; `grading` is read only where that is a tier."""
+    match aim:
+        case Named(_, permit):
+            return _serve(snapshot, request, caller, aim, permit, grading, request_id)
+        case Chosen(target, intent):
             answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return forbidden(answer, request, caller, intent, snapshot.revision)
-            return _serve(snapshot, request, caller, target, answer, intent, grading, request_id)
-
-
-def _intent(snapshot: Snapshot, scores: Scores | NoScores | Pinned | None) -> Intent:
-    return choose_route(scores or NoScores("failed", "not classified"), fallback=snapshot.fallback)
+            return _serve(snapshot, request, caller, aim, answer, grading, request_id)
 
 
 def _serve(
     snapshot: Snapshot,
     request: Request,
     caller: Principal,
-    target: str,
+    aim: Named | Chosen,
     permit: Permit,
-    intent: Intent | None,
     grading: Grading | None,
     request_id: str,
 ) -> Routed | Denied:
+    target = aim.target
+    intent, pin = (aim.intent, aim.pin) if isinstance(aim, Chosen) else (None, None)
     unable = tuple(
         Unable(name, why) for name in permit.models if (why := inability(snapshot.models[name], request)) is not None
     )
@@ -143,7 +143,7 @@ def _serve(
         unable=unable,
         tier=graded,
         lesson=lesson_of(tier, graded, request.conversation.last_user) if tier and graded else None,
-        pin=pin_of(snapshot.pin, request, caller) if intent and intent.reason in {"match", "pinned"} else None,
+        pin=pin,
     )
 
 

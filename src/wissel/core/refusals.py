@@ -16,7 +16,7 @@ from wissel.core.access import Forbid, Principal
 from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.intent import Intent
-from wissel.core.limits import NANO, Charge, Exceeded, Reading
+from wissel.core.limits import NANO, Charge, Exceeded, MeterReading
 from wissel.core.request import Request
 from wissel.core.snapshot import Snapshot
 from wissel.errors import UnreadableError
@@ -385,7 +385,7 @@ def _headers(found: Exceeded) -> dict[str, str]:
     return headers
 
 
-def _tightness(pair: tuple[Charge, Reading]) -> tuple[int, float]:
+def _tightness(pair: tuple[Charge, MeterReading]) -> tuple[int, float]:
     charge, reading = pair
     return reading.retry_us, -reading.free / charge.amount
 

@@ -17,6 +17,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 BYTES_PER_TOKEN = 4
 """Of English prose in common tokenizers; good enough to know that a prompt cannot fit."""
 
+READ_CHARS = 4096
+"""So much of a prompt is graded: as much as the classifier of intents reads, so that one encoding serves both."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -89,6 +92,11 @@ class Request:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """As in `Head`."""
+
+
+def question(text: str) -> str:
+    """The part of a user's turn that is looked at."""
+    return text.strip()[:READ_CHARS]
 
 
 def estimate_tokens(text: str) -> int:

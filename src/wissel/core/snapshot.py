@@ -231,7 +231,7 @@ class Snapshot:
         return tuple(sorted({*self.entrypoints, *self.aliases, *self.models, *self.splits, *self.tiers}))
 
     def with_tiers(self, calibrated: Mapping[str, Tier]) -> "Snapshot":
-        """The same configuration with what the tiers' routers know of their win rates."""
+        """The same configuration with what the tiers' graders know of their win rates."""
         return replace(self, tiers={**self.tiers, **calibrated})
 
     def with_splits(self, moved: Mapping[str, Split]) -> "Snapshot":

@@ -1,6 +1,6 @@
 """Strong or weak, by predicted win rate, within a budget that holds.
 
-A router predicts how often the strong model answers better; at or above the
+A grader predicts how often the strong model answers better; at or above the
 threshold a request goes to the strong end. A threshold that was calibrated on
 one traffic means nothing on another (50 % strong on one became 2 % on the
 next), so a tier with a budget moves its threshold a little after each request:
@@ -53,7 +53,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What a tier keeps of live traffic, for its router to be trained again."""
+    """What a tier keeps of live traffic, for its grader to be trained again."""
 
     explore: float
     """The share of its requests whose end a coin chooses; those are what is kept."""
@@ -92,13 +92,13 @@ class WinRate:
     """How likely the strong model's answer is the better one, ties counted half."""
 
     value: float
-    router: str = ""
-    """Which kind of router spoke."""
+    grader: str = ""
+    """Which kind of grader spoke."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoWinRate:
-    """The router gave no answer; `reason` says why."""
+    """The grader gave no answer; `reason` says why."""
 
     reason: Literal["late", "failed", "empty"]
     detail: str = ""
@@ -123,7 +123,7 @@ class Graded:
     reason: TierReason
     threshold: float
     win_rate: float | None = None
-    router: str = ""
+    grader: str = ""
     detail: str = ""
 
     @property
@@ -135,18 +135,18 @@ class Graded:
 def grade(tier: Tier, grading: Grading, able: Collection[Strength]) -> Graded:
     """The end for a request that the ends in `able` could serve; there is at least one."""
     rate, threshold = grading.rate, grading.threshold
-    router = rate.router if isinstance(rate, WinRate) else ""
+    grader = rate.grader if isinstance(rate, WinRate) else ""
     value = rate.value if isinstance(rate, WinRate) else None
     if len(able) == 1:
-        return Graded(tier.name, next(iter(able)), "only_end", threshold, value, router)
+        return Graded(tier.name, next(iter(able)), "only_end", threshold, value, grader)
     match rate:
         case NoWinRate(reason, detail):
             return Graded(tier.name, tier.fallback, reason, threshold, detail=detail)
         case WinRate() if grading.coin is not None:
-            return Graded(tier.name, grading.coin, "explored", threshold, value, router)
+            return Graded(tier.name, grading.coin, "explored", threshold, value, grader)
         case WinRate():
             end: Strength = "strong" if rate.value >= threshold else "weak"
-            return Graded(tier.name, end, "threshold", threshold, value, router)
+            return Graded(tier.name, end, "threshold", threshold, value, grader)
 
 
 def toss(tier: Tier, request_id: str) -> Strength | None:

@@ -21,7 +21,7 @@ _given: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
-class Envoy:
+class EnvoyProcess:
     """An Envoy that runs."""
 
     plan: EnvoyPlan
@@ -71,14 +71,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running_envoy(plan: EnvoyPlan, directory: Path, *, concurrency: int = 2) -> AsyncGenerator[Envoy]:
+async def running_envoy(plan: EnvoyPlan, directory: Path, *, concurrency: int = 2) -> AsyncGenerator[EnvoyProcess]:
     """Run Envoy on `plan`, with its bootstrap and logs in `directory`, and enter the block once it is live.
 
     Raises WorldError with the end of its log if it does not start.
     """
     bootstrap = directory / "envoy.yaml"
     bootstrap.write_text(render(plan))
-    envoy = Envoy(plan, directory / "envoy.log", directory / "access.jsonl")
+    envoy = EnvoyProcess(plan, directory / "envoy.log", directory / "access.jsonl")
     options = ["--disable-hot-restart", "--file-flush-interval-msec", "100", "--concurrency", str(concurrency)]
     command = [envoy_binary(), "-c", str(bootstrap), *options, "--log-level", "warning"]
     async with (

@@ -15,7 +15,7 @@ import openai
 import yaml
 
 from wissel.config import Config, load
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import plan
 from wissel.runtime.child import running
@@ -31,7 +31,7 @@ class Stage:
     config: Config
     path: Path
     """The configuration file that wissel watches."""
-    envoy: Envoy
+    envoy: EnvoyProcess
     upstreams: Mapping[str, Upstream]
     """By cluster."""
     log: Path

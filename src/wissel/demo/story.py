@@ -24,7 +24,7 @@ from rich.table import Table
 
 from wissel.demo.delivery import Delivered, deliver, sum_up
 from wissel.demo.live import Question, go_on
-from wissel.demo.parts import Envoy
+from wissel.demo.parts import EnvoyProcess
 from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
 
@@ -174,7 +174,7 @@ async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
     )
 
 
-async def _access(envoy: Envoy, number: int) -> dict[str, Any]:
+async def _access(envoy: EnvoyProcess, number: int) -> dict[str, Any]:
     """The access log's line of the request; Envoy writes it a moment after the answer."""
     for _ in range(500):
         if len(lines := envoy.accesses()) > number:

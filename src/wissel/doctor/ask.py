@@ -8,7 +8,8 @@ import aiohttp
 from wissel.config import Config
 from wissel.core.names import REQUEST_ID_HEADER
 from wissel.doctor.dump import Chain, read_chains
-from wissel.doctor.examine import Finding, Probe, chains_to_models, counted, examine, judge
+from wissel.doctor.examine import Probe, chains_to_models, counted, examine, judge
+from wissel.doctor.finding import Finding
 from wissel.errors import ConfigError, UpstreamError
 
 

@@ -12,12 +12,20 @@ nor the one on the call to the processor. Silence is bounded instead.
 """
 
 from wissel.envoy.listener import bootstrap, render
-from wissel.envoy.plans import TLS, EnvoyPlan, UpstreamCluster, message_timeout, plan, processors, verified_namespace
+from wissel.envoy.plans import (
+    ClusterTLS,
+    EnvoyPlan,
+    UpstreamCluster,
+    message_timeout,
+    plan,
+    processors,
+    verified_namespace,
+)
 from wissel.envoy.processor import PROCESSOR_CLUSTER, override_modes
 
 __all__ = [
     "PROCESSOR_CLUSTER",
-    "TLS",
+    "ClusterTLS",
     "EnvoyPlan",
     "UpstreamCluster",
     "bootstrap",

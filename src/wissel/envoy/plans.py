@@ -16,7 +16,7 @@ MESSAGE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class TLS:
+class ClusterTLS:
     """Speak TLS to a cluster, and believe it only with a certificate for `sni` signed under `ca`."""
 
     sni: str
@@ -32,7 +32,7 @@ class UpstreamCluster:
     name: str
     address: str
     """`host:port`."""
-    tls: TLS | None = None
+    tls: ClusterTLS | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _planned(cluster: Cluster) -> UpstreamCluster:
         case False:
             tls = None
         case True:
-            tls = TLS(host_and_port(cluster.address)[0])
+            tls = ClusterTLS(host_and_port(cluster.address)[0])
         case given:
-            tls = TLS(given.sni or host_and_port(cluster.address)[0], given.ca or SYSTEM_CA)
+            tls = ClusterTLS(given.sni or host_and_port(cluster.address)[0], given.ca or SYSTEM_CA)
     return UpstreamCluster(cluster.name, cluster.address, tls)

@@ -1,7 +1,7 @@
 """The clusters of the models' servers."""
 
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, is_ip, many, typed
-from wissel.envoy.plans import TLS, UpstreamCluster
+from wissel.envoy.plans import ClusterTLS, UpstreamCluster
 
 
 def upstream_cluster(cluster: UpstreamCluster) -> Fields:
@@ -26,7 +26,7 @@ def upstream_cluster(cluster: UpstreamCluster) -> Fields:
     return fields
 
 
-def _tls_socket(tls: TLS) -> Fields:
+def _tls_socket(tls: ClusterTLS) -> Fields:
     # Without a validation context Envoy believes any certificate, without a SAN any that the authority signed.
     named = is_ip(tls.sni)
     context: Fields = {} if named else {"sni": tls.sni}

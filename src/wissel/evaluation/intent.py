@@ -65,7 +65,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RowAnswer:
     """What the classifier made of a row."""
 
     predicted: str
@@ -107,7 +107,7 @@ class Evaluation:
     classifier: str
     data: str
     """A hash of the rows: only runs over the same ones can be compared."""
-    answers: tuple[Answer, ...]
+    answers: tuple[RowAnswer, ...]
     outside: tuple[bool, ...]
     """Of each row, whether it belongs to no route."""
     by_route: Mapping[str, Quality]
@@ -305,8 +305,8 @@ def _saved(path: Path) -> tuple[str, list[bool]]:
         raise ConfigError([f'--compare: "{path}" {wanted}: {_why(error)}']) from error
 
 
-async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -> list[Answer]:
-    answers: list[Answer] = []
+async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -> list[RowAnswer]:
+    answers: list[RowAnswer] = []
     for row in rows:
         began, worked = perf_counter(), process_time()
         try:
@@ -320,7 +320,7 @@ async def _answers(classifier: Classifier, rows: Sequence[Row], fallback: str) -
     return answers
 
 
-def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: float, cpu_ms: float) -> Answer:
+def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: float, cpu_ms: float) -> RowAnswer:
     intent: Intent = choose_route(scores, fallback=fallback)
     predicted = intent.route if intent.reason == "match" else OTHER
     accepted = _accepted(row, fallback)
@@ -332,7 +332,7 @@ def _answer(row: Row, scores: Scores | NoScores, fallback: str, milliseconds: fl
     named = next(iter(accepted & row.routes)) if right and predicted not in row.routes else predicted
     leading = max(intent.scores, key=lambda name: intent.scores[name], default=OTHER) in accepted
     sure = min(1.0, max(0.0, confidence))
-    return Answer(named, right, leading, sure, belonging, milliseconds, cpu_ms, intent.classifier, intent.detail)
+    return RowAnswer(named, right, leading, sure, belonging, milliseconds, cpu_ms, intent.classifier, intent.detail)
 
 
 def _accepted(row: Row, fallback: str) -> frozenset[str]:
@@ -347,7 +347,7 @@ def _digest(rows: Sequence[Row]) -> str:
 def _confusions(
     rows: Sequence[Row],
     wanted: Sequence[str],
-    answers: Sequence[Answer],
+    answers: Sequence[RowAnswer],
     routes: Mapping[str, Route],
     encode: Encode | None,
 ) -> tuple[Confusion, ...]:

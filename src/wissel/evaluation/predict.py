@@ -16,7 +16,7 @@ from wissel.core.rollouts.measures import MEASURES, OBSERVATIONS, Observation, O
 from wissel.core.rollouts.rollout import LONGEST_TICK
 from wissel.core.rollouts.spec import AnalysisStep, Pause, RolloutSpec
 from wissel.errors import ConfigError
-from wissel.evaluation.simulation import Behaviour, Run, Scenario, simulate
+from wissel.evaluation.simulation import ModelBehaviour, Run, Scenario, simulate
 
 SEED: Final = 20_260_101
 LOOKS: Final = 2_000
@@ -52,7 +52,7 @@ _CENTRES: Final = {said_of(row): row for row in OBSERVATIONS}
 _SIGMAS: Final = {f"{row.name}_sigma": row for row in OBSERVATIONS if row.kind != "rate"}
 
 
-def behaviour_of(option: str, written: str, otherwise: Behaviour) -> Behaviour:
+def behaviour_of(option: str, written: str, otherwise: ModelBehaviour) -> ModelBehaviour:
     """`error_rate=0.02,latency_p50=0.8`, and `otherwise` in what is not said. Raises ConfigError."""
     centres: dict[Observed, float] = {}
     sigmas: dict[Observed, float] = {}
@@ -73,7 +73,7 @@ def behaviour_of(option: str, written: str, otherwise: Behaviour) -> Behaviour:
     return otherwise.changed(centres, sigmas)
 
 
-def predict(spec: RolloutSpec, stable: Behaviour, canary: Behaviour, *, rps: float, runs: int) -> Prediction:
+def predict(spec: RolloutSpec, stable: ModelBehaviour, canary: ModelBehaviour, *, rps: float, runs: int) -> Prediction:
     """Simulate the rollout with so many requests a second. Raises ConfigError if nothing of it can be simulated."""
     if spec.analysis is None:
         raise ConfigError([f'rollout "{spec.name}" has no analysis: only its pauses and people decide'])
@@ -112,7 +112,7 @@ def _share(runs: list[Run], ends: set[End]) -> float:
     return sum(run.end in ends for run in runs) / len(runs)
 
 
-def _worse_in(stable: Behaviour, canary: Behaviour) -> tuple[str, ...]:
+def _worse_in(stable: ModelBehaviour, canary: ModelBehaviour) -> tuple[str, ...]:
     def is_worse(row: Observation) -> bool:
         change = canary.centre(row) - stable.centre(row)
         return change > 0 if row.worse == "increase" else change < 0

@@ -33,7 +33,7 @@ _BUCKETS = 400
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class ModelBehaviour:
     """How a model answers, by what is observed of it; what is not said is typical."""
 
     centres: Mapping[Observed, float] = field(default_factory=dict[Observed, float])
@@ -47,9 +47,11 @@ class Behaviour:
     def sigma(self, row: Observation) -> float:
         return self.sigmas.get(row.name, TYPICAL_SIGMA)
 
-    def changed(self, centres: Mapping[Observed, float], sigmas: Mapping[Observed, float] = NOTHING) -> "Behaviour":
+    def changed(
+        self, centres: Mapping[Observed, float], sigmas: Mapping[Observed, float] = NOTHING
+    ) -> "ModelBehaviour":
         """The same, but for these."""
-        return Behaviour({**self.centres, **centres}, {**self.sigmas, **sigmas})
+        return ModelBehaviour({**self.centres, **centres}, {**self.sigmas, **sigmas})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class Scenario:
     """A rollout, the two models, and the traffic."""
 
     spec: RolloutSpec
-    stable: Behaviour
-    canary: Behaviour
+    stable: ModelBehaviour
+    canary: ModelBehaviour
     requests: int | None = None
     """Of both arms between two looks; dealt out at random by the canary's share."""
     canary_requests: int | None = None
@@ -95,7 +97,7 @@ class Run:
     reason: str
 
 
-class Traffic(Protocol):
+class SimulatedTraffic(Protocol):
     """Where a simulated rollout's evidence comes from."""
 
     def entering(self, weight: int) -> None:
@@ -135,7 +137,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> Run:
     return Run("undecided", scenario.looks, now, served, rollout.reason)
 
 
-def traffic_of(scenario: Scenario, rng: np.random.Generator) -> Traffic:
+def traffic_of(scenario: Scenario, rng: np.random.Generator) -> SimulatedTraffic:
     """The traffic that a scenario speaks of; it has to be told of its first weight."""
     return _Callers(scenario, rng) if scenario.sessions else _Strangers(scenario, rng)
 
@@ -160,7 +162,7 @@ def _drift(scenario: Scenario, weight: int, look: int) -> tuple[float, float]:
     return scenario.error_drift.get(weight, 1.0), scenario.latency_drift ** (look / max(1, scenario.looks - 1))
 
 
-def _drifted(behaviour: Behaviour, errors: float, latency: float) -> Behaviour:
+def _drifted(behaviour: ModelBehaviour, errors: float, latency: float) -> ModelBehaviour:
     if errors == latency == 1:
         return behaviour
     drifted = {ERROR.name: behaviour.centre(ERROR) * errors, LATENCY.name: behaviour.centre(LATENCY) * latency}
@@ -199,7 +201,9 @@ class _Sums:
         self._amounts: dict[Observed, tuple[float, float]] = {}
         """Their sum, and the sum of their squares."""
 
-    def add(self, behaviour: Behaviour, size: int, rows: tuple[Observation, ...], rng: np.random.Generator) -> None:
+    def add(
+        self, behaviour: ModelBehaviour, size: int, rows: tuple[Observation, ...], rng: np.random.Generator
+    ) -> None:
         self._served += size
         for row in rows:
             centre, sigma, name = behaviour.centre(row), behaviour.sigma(row), row.name
@@ -331,7 +335,9 @@ class _Callers:
         canary, stable = (self._arm(i, arm) for i in (0, 1))
         return canary, stable
 
-    def _amounts(self, row: Observation, key: Ints, arm: Ints, behaviours: tuple[Behaviour, Behaviour]) -> Floats:
+    def _amounts(
+        self, row: Observation, key: Ints, arm: Ints, behaviours: tuple[ModelBehaviour, ModelBehaviour]
+    ) -> Floats:
         """Log-normal, of which the key determines `icc` of the variance."""
         median = np.array([each.centre(row) for each in behaviours])[arm]
         sigma = np.array([each.sigma(row) for each in behaviours])[arm]

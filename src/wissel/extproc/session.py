@@ -19,7 +19,7 @@ import structlog
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.names import SERVICE
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Ended
 from wissel.extproc import wire
 from wissel.extproc.events import Decide, Fail, Identify, Refuse, Reply, Score, Step
 from wissel.extproc.exchange import Exchange
@@ -29,10 +29,6 @@ from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Trace
 
 log = structlog.get_logger(__name__)
-
-
-Ended = Callable[[Outcome | None], None]
-"""Told once what became of a request: None if it never left, or nothing is known of it."""
 
 
 class Ledger(Protocol):
@@ -167,7 +163,7 @@ class Session:
                     self._call.send(wire.encode(step))
                     self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
                 case Identify(head):
-                    self._trace = self._router.tracing.begin(head, self._request_id)
+                    self._trace = self._router.shared.tracing.begin(head, self._request_id)
                     self._perform(self._exchange.identified(self._router.identify(head)))
                     if self._exchange.is_reading:
                         self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)

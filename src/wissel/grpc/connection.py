@@ -48,7 +48,7 @@ class Shared:
         self.draining = False
 
 
-class Stream(Queue):
+class CallStream(Queue):
     """A `Call`, with what its connection knows of it."""
 
     __slots__ = ("answered", "connection", "deadline", "deframer", "held", "method", "over", "receiver", "status")
@@ -83,12 +83,12 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._limits = limits = shared.limits
         self._loop = asyncio.get_running_loop()
-        self._http2: Http2[Stream] = Http2(self, max_streams=limits.streams, max_header_bytes=limits.header_bytes)
+        self._http2: Http2[CallStream] = Http2(self, max_streams=limits.streams, max_header_bytes=limits.header_bytes)
         self._streams = self._http2.streams
-        self._outbox: Outbox[Stream] = Outbox(self._http2, shared.memory, limits.queued_bytes, self._frame_sent)
+        self._outbox: Outbox[CallStream] = Outbox(self._http2, shared.memory, limits.queued_bytes, self._frame_sent)
         self._transport: asyncio.Transport  # from connection_made on, which comes first
-        self._finishing: list[Stream] = []
-        self._over: list[Stream] = []
+        self._finishing: list[CallStream] = []
+        self._over: list[CallStream] = []
         self._turn_due = False
         self._pump_due = False
         self._resets = Allowance(limits.resets)
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     # the streams' side
 
-    def send(self, stream: Stream, message: bytes) -> None:
+    def send(self, stream: CallStream, message: bytes) -> None:
         if not stream.answered:
             self._http2.send_headers(stream, _RESPONSE)
             stream.answered = True
@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._pump_due = self._pump_due or bool(stream.queue)
         self._take_turn()
 
-    def finish(self, stream: Stream, status: Status, message: str) -> None:
+    def finish(self, stream: CallStream, status: Status, message: str) -> None:
         stream.status = (status, message)
         self._finishing.append(stream)
         self._take_turn()
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
             return
         named: dict[bytes, bytes] = dict(cast("Headers", headers))
         path = named.get(b":path", b"").decode("latin-1")
-        stream = Stream(self, stream_id, self._http2.initial_window, path, self._limits.message_bytes)
+        stream = CallStream(self, stream_id, self._http2.initial_window, path, self._limits.message_bytes)
         self._streams[stream_id] = stream
         if refusal := _http_refusal(named):
             self._refuse(stream, refusal)
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001  a bug must end the stream, and only it
             self._fault(stream, error)
 
-    def received(self, stream: Stream, data: memoryview) -> None:
+    def received(self, stream: CallStream, data: memoryview) -> None:
         receiver = stream.receiver
         if receiver is None or stream.status is not None:
             return
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
             if not self._shared.memory.hold(more):
                 self._fail(stream, Status.RESOURCE_EXHAUSTED, "server holds too many unfinished messages")
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, stream: CallStream) -> None:
         if stream.receiver is None or stream.status is not None:
             return
         if stream.deframer.held:
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001  a bug must end the stream, and only it
             self._fault(stream, error)
 
-    def was_reset(self, stream: Stream) -> None:
+    def was_reset(self, stream: CallStream) -> None:
         self._release(stream)
         if not stream.answered and not self._resets.spend(self._loop.time()):
             self._calm()
@@ -320,37 +320,37 @@ class Connection(asyncio.Protocol):
 
     # ends of streams
 
-    def _fail(self, stream: Stream, status: Status, message: str) -> None:
+    def _fail(self, stream: CallStream, status: Status, message: str) -> None:
         """End the stream now, whatever was queued or decided before."""
         self._outbox.drop(stream)
         stream.status = None
         self.finish(stream, status, message)
 
-    def _fault(self, stream: Stream, error: Exception) -> None:
+    def _fault(self, stream: CallStream, error: Exception) -> None:
         self._shared.on_error(error, stream.method)
         self._fail(stream, Status.INTERNAL, "internal error")
 
-    def _deadline_passed(self, stream: Stream) -> None:
+    def _deadline_passed(self, stream: CallStream) -> None:
         self._fail(stream, Status.DEADLINE_EXCEEDED, "deadline exceeded")
 
-    def _refuse(self, stream: Stream, headers: Headers) -> None:
+    def _refuse(self, stream: CallStream, headers: Headers) -> None:
         """Answer in plain HTTP what is no gRPC."""
         stream.status = (Status.UNKNOWN, "")
         self._end_stream(stream, headers)
 
-    def _send_trailers(self, stream: Stream) -> None:
+    def _send_trailers(self, stream: CallStream) -> None:
         if stream.over or stream.status is None:
             return
         status, message = stream.status
         trailers = _OK if status is Status.OK and not message else _trailers(status, message)
         self._end_stream(stream, trailers if stream.answered else _RESPONSE + trailers)
 
-    def _end_stream(self, stream: Stream, headers: Headers) -> None:
+    def _end_stream(self, stream: CallStream, headers: Headers) -> None:
         self._http2.send_headers(stream, headers, end=True)
         self._http2.close(stream)
         self._release(stream)
 
-    def _release(self, stream: Stream) -> None:
+    def _release(self, stream: CallStream) -> None:
         """The stream is over, and the protocol knows it."""
         if stream.over:
             return

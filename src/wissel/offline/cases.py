@@ -51,7 +51,7 @@ class Case(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CaseVerdict:
     """A case and what became of it."""
 
     case: Case
@@ -74,14 +74,14 @@ def read_cases(path: Path) -> list[Case]:
 _CASES: TypeAdapter[list[Case]] = TypeAdapter(Annotated[list[Case], Field(min_length=1)])
 
 
-async def check_cases(config: Path, cases: Path) -> list[Verdict]:
+async def check_cases(config: Path, cases: Path) -> list[CaseVerdict]:
     """What becomes of every case. Raises ConfigError."""
     asked = read_cases(cases)
     async with dry_router(config) as router:
         return [await _check(router, case) for case in asked]
 
 
-async def _check(router: Router, case: Case) -> Verdict:
+async def _check(router: Router, case: Case) -> CaseVerdict:
     body = {"model": case.model, "messages": [{"role": "user", "content": case.says}]}
     headers = call_headers(case.path, case.headers)
     decision = await dry_run(
@@ -95,7 +95,7 @@ async def _check(router: Router, case: Case) -> Verdict:
         for name, value in case.expect.model_dump(exclude_unset=True).items()
         if view.get(name) != value
     )
-    return Verdict(case, view, wrong)
+    return CaseVerdict(case, view, wrong)
 
 
 def _caller(router: Router, case: Case) -> Principal | None:

@@ -10,10 +10,9 @@ from wissel.config import load
 from wissel.core.decision import Decision
 from wissel.errors import ConfigError
 from wissel.extproc.dry_run import dry_run
-from wissel.router import Router
+from wissel.router import Router, SharedParts
 from wissel.serving.app import Parts, build_router
 from wissel.serving.gate import running_gate
-from wissel.telemetry.counting import Telemetry
 
 
 @asynccontextmanager
@@ -24,7 +23,7 @@ async def dry_router(path: Path) -> AsyncGenerator[Router]:
         stack.push_async_callback(classifiers.close)
         config = load(path)
         gate = await stack.enter_async_context(running_gate(None, config.namespace, lambda _: None))
-        yield await build_router(config, Parts(classifiers, Telemetry(), gate))
+        yield await build_router(config, Parts(classifiers, gate, SharedParts()))
 
 
 async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:

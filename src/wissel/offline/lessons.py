@@ -9,7 +9,7 @@ from wissel.config import Config
 from wissel.config.shapes import suggestion
 from wissel.errors import ConfigError
 from wissel.offline.store import opened_store
-from wissel.store.base import Entry
+from wissel.store.base import AuditEntry
 from wissel.tiers.live import By, Summary, labels_of, rows_of, summarize
 
 
@@ -45,7 +45,7 @@ async def export_lessons(
         with_prompts = sum("prompt" in row for row in rows)
         # Who takes prompts away is known before they are gone.
         told = {"rows": len(rows), "with_prompts": with_prompts, "by": by}
-        await store.audit.add(Entry(f"tier/{tier}", "exported", who, f"{len(rows)} rows for training", told))
+        await store.audit.add(AuditEntry(f"tier/{tier}", "exported", who, f"{len(rows)} rows for training", told))
     _write_privately(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return Exported(len(rows), with_prompts, len(kept) - len(lessons), summary)
 

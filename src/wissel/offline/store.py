@@ -13,10 +13,10 @@ from wissel.config import Config, compile_rollouts, redis_url
 from wissel.errors import ConfigError, StoreError
 from wissel.store.audit import Audit
 from wissel.store.base import Record
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.embedded import joined_redis
 from wissel.store.keys import Keys
-from wissel.store.lessons import Lessons
+from wissel.store.lessons import LessonStore
 from wissel.store.managed_keys import ManagedKeys
 from wissel.store.records import Records
 
@@ -29,7 +29,7 @@ class Store:
 
     keys: ManagedKeys
     audit: Audit
-    lessons: Lessons
+    lessons: LessonStore
 
 
 @asynccontextmanager
@@ -48,10 +48,10 @@ async def opened_store(config: Config, data: Path) -> AsyncGenerator[Store]:
 
 @asynccontextmanager
 async def _connected(url: str, namespace: str) -> AsyncGenerator[Store]:
-    connection = Connection(url)
+    connection = RedisConnection(url)
     names = Keys(namespace)
     try:
-        yield Store(ManagedKeys(connection, names), Audit(connection, names), Lessons(connection, names))
+        yield Store(ManagedKeys(connection, names), Audit(connection, names), LessonStore(connection, names))
     finally:
         await connection.close()
 
@@ -62,7 +62,7 @@ async def rollout_notes(config: Config) -> list[str]:
     if not deliveries or config.redis == "embedded" or (url := redis_url(config)) is None:
         return []
     notes: list[str] = []
-    connection = Connection(url, deadline=_REDIS_SECONDS)
+    connection = RedisConnection(url, deadline=_REDIS_SECONDS)
     try:
         records = Records(connection, Keys(config.namespace))
         for spec in (delivery.spec for delivery in deliveries):

@@ -26,10 +26,10 @@ from wissel.errors import StoreError
 from wissel.rollouts.measurements import Measurements, scope_of
 from wissel.rollouts.webhooks import Webhooks
 from wissel.store.audit import Audit, entry_of, subject_of
-from wissel.store.base import Absent, Conflict, Entry, Fenced, Record
+from wissel.store.base import Absent, AuditEntry, Conflict, Fenced, Record
 from wissel.store.counters import Counters
 from wissel.store.lease import Lease
-from wissel.store.memory import Memory
+from wissel.store.memory import ReplicaMemory
 from wissel.store.records import Records
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class Controller:
         counters: Counters,
         audit: Audit,
         lease: Lease,
-        memory: Memory,
+        memory: ReplicaMemory,
         session: aiohttp.ClientSession,
         *,
         now: Callable[[], float],
@@ -187,7 +187,7 @@ class Controller:
             verdict = unlooked(analysis)
         return Standing(delivery, rollout, "", verdict, known.arms, known.mixed)
 
-    async def history(self, name: str, limit: int = 100) -> list[Entry]:
+    async def history(self, name: str, limit: int = 100) -> list[AuditEntry]:
         """Its lines of the audit trail, the newest first. Raises UnknownRolloutError and StoreError."""
         self._delivery(name)
         return await self._audit.latest(limit, subject=subject_of(name))

@@ -23,7 +23,8 @@ import structlog
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Ended, Outcome
+from wissel.core.request import question
 from wissel.core.rollouts import arms
 from wissel.core.rollouts.evidence import sub_bucket
 from wissel.core.rollouts.measures import FEEDBACK, observe
@@ -33,25 +34,23 @@ from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
-from wissel.extproc.session import Ended
 from wissel.rollouts.controller import Controller
 from wissel.rollouts.experiments import Experiments
 from wissel.runtime.background import beside
 from wissel.store.audit import Audit
 from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Served, Unknown
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback as ServedRequests
+from wissel.store.feedback import FeedbackStore
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
-from wissel.store.lessons import Lessons
+from wissel.store.lessons import LessonStore
 from wissel.store.looks import Looks
-from wissel.store.memory import Memory
+from wissel.store.memory import ReplicaMemory
 from wissel.store.recorder import Recorder
 from wissel.store.records import Follower, Records
 from wissel.store.tally import Ticket
 from wissel.telemetry.gauges import StoreHealth
-from wissel.tiers.base import question
 
 NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 
@@ -61,19 +60,19 @@ log = structlog.get_logger(__name__)
 class Fleet:
     """One replica's part in it."""
 
-    def __init__(self, connection: Connection, namespace: str, session: aiohttp.ClientSession, data: Path) -> None:
+    def __init__(self, connection: RedisConnection, namespace: str, session: aiohttp.ClientSession, data: Path) -> None:
         keys = Keys(namespace)
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
         self.counters = Counters(connection, keys)
-        self.feedback = ServedRequests(connection, keys)
+        self.feedback = FeedbackStore(connection, keys)
         self.audit = Audit(connection, keys)
         self.recorder = Recorder(self.counters, self.feedback, life)
-        self.lessons = Lessons(connection, keys)
+        self.lessons = LessonStore(connection, keys)
         records = Records(connection, keys)
         self.follower = Follower(records)
         lease = Lease(connection, keys, life)
-        self._memory = Memory(namespace, data)
+        self._memory = ReplicaMemory(namespace, data)
         self.controller = Controller(records, self.counters, self.audit, lease, self._memory, session, now=time)
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
@@ -246,7 +245,7 @@ async def running_fleet(
     In the folder `data` it notes what it must still know should Redis come back empty.
     """
     async with AsyncExitStack() as stack:
-        connection = Connection(url)
+        connection = RedisConnection(url)
         stack.push_async_callback(connection.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         fleet = Fleet(connection, namespace, session, data)

@@ -12,7 +12,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter, time
@@ -32,15 +32,13 @@ from wissel.config import (
     redis_url,
     worker_address,
 )
-from wissel.core.pin import Pins
 from wissel.core.rollouts.spec import Delivery
 from wissel.core.snapshot import ManagedKey
-from wissel.core.tier import Thresholds
 from wissel.errors import WisselError
 from wissel.extproc.session import PROCESSOR, methods
 from wissel.grpc.server import Server, ServingStatus
 from wissel.rollouts.replica import Fleet, running_fleet
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.runtime.background import beside
 from wissel.runtime.tls import TLS
 from wissel.serving.gate import Gate, running_gate
@@ -48,7 +46,6 @@ from wissel.store.embedded import embedded_redis
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.gauges import Revision, show_config, show_rollouts, show_store
 from wissel.telemetry.otlp import exporting
-from wissel.telemetry.tracing import Tracing
 from wissel.tiers.grading import Graders
 
 log = structlog.get_logger(__name__)
@@ -61,7 +58,7 @@ LAME_DUCK_SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class WorkerTerms:
     """What a supervisor arranges for one of its processes, in place of what the file says."""
 
     index: int
@@ -91,16 +88,11 @@ def _nobody_listens() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every router of one process shares."""
+    """What every router of one process is made of."""
 
     classifiers: Classifiers
-    telemetry: Telemetry
     gate: Gate
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    """Of tiers: a reload keeps what they have learned of the traffic."""
-    pins: Pins = field(default_factory=Pins)
-    """Of sessions: a reload keeps their routes."""
-    tracing: Tracing = field(default_factory=Tracing)
+    shared: SharedParts
 
 
 class App:
@@ -126,7 +118,7 @@ class App:
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
         """Decide by this configuration from now on."""
         self._compiled = router
-        router.thresholds.adopt(router.snapshot.tiers)
+        router.shared.thresholds.adopt(router.snapshot.tiers)
         self._loaded_at = time()
         if self.fleet is not None:
             moving = {each.spec.name for each in deliveries}
@@ -154,7 +146,7 @@ class App:
 
 @asynccontextmanager
 async def running_app(
-    path: Path, *, data: Path, grace: float = 30.0, worker: Worker | None = None
+    path: Path, *, data: Path, grace: float = 30.0, worker: WorkerTerms | None = None
 ) -> AsyncGenerator[App]:
     """Serve the configuration at `path` until the block is left, then drain for up to `grace` seconds.
 
@@ -175,7 +167,8 @@ async def running_app(
         tracing = await stack.enter_async_context(
             exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
         )
-        parts = Parts(classifiers, telemetry, gate, tracing=tracing)
+        shared = SharedParts(telemetry=telemetry, tracing=tracing, limiter=gate.limiter, denials=gate.denials)
+        parts = Parts(classifiers, gate, shared)
         app = App(await build_router(config, parts), telemetry, keys)
         show_config(telemetry.meter, app.revision)
         keys.on_change = app.move
@@ -201,7 +194,7 @@ async def running_app(
         yield app
 
 
-async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None = None) -> None:
+async def serve(path: Path, *, data: Path, grace: float, worker: WorkerTerms | None = None) -> None:
     """Serve until SIGTERM or SIGINT, alone or as one `worker` of a supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -216,22 +209,15 @@ async def serve(path: Path, *, data: Path, grace: float, worker: Worker | None =
 async def build_router(config: Config, parts: Parts) -> Router:
     """What decides by this configuration. Raises ConfigError."""
     snapshot = compile_snapshot(config)
-    gate = parts.gate
     classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
     graders, tiers = await Graders(parts.classifiers.embedder).build(config.tiers, snapshot)
-    return Router(
-        snapshot.with_tiers(tiers),
-        classifier,
-        config.intent.deadline_ms / 1000,
-        parts.telemetry,
-        graders,
-        parts.thresholds,
-        parts.pins,
-        gate.limiter,
-        await gate.key_sets.tokens(snapshot.issuers),
-        gate.denials,
-        parts.tracing,
+    advisers = Advisers(
+        classifier=classifier,
+        deadline=config.intent.deadline_ms / 1000,
+        graders=graders,
+        tokens=await parts.gate.key_sets.tokens(snapshot.issuers),
     )
+    return Router(snapshot.with_tiers(tiers), advisers, parts.shared)
 
 
 def _tls(config: Config) -> TLS | None:

@@ -16,8 +16,8 @@ from wissel.errors import StoreError
 from wissel.identity.tokens import KeySets
 from wissel.runtime.background import beside
 from wissel.store.audit import Audit
-from wissel.store.base import Entry
-from wissel.store.connection import Connection
+from wissel.store.base import AuditEntry
+from wissel.store.connection import RedisConnection
 from wissel.store.denials import Denials
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter, running_limiter
@@ -41,7 +41,7 @@ class Gate:
         if self.audit is None:
             return
         try:
-            await self.audit.add(Entry("config", kind, "file", reason))
+            await self.audit.add(AuditEntry("config", kind, "file", reason))
         except StoreError as error:
             log.warning("audit_not_written", error=str(error))
 
@@ -58,7 +58,7 @@ async def running_gate(
         stack.push_async_callback(key_sets.close)
         audit = None
         if url is not None:
-            connection = Connection(url)
+            connection = RedisConnection(url)
             stack.push_async_callback(connection.close)
             audit = Audit(connection, names)
             await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish)))

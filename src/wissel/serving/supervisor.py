@@ -40,7 +40,7 @@ LAST_WORDS: Final = 5.0
 
 
 @dataclass(eq=False, slots=True)
-class Worker:
+class WorkerPlace:
     """One place among the workers, whichever process has it at the moment."""
 
     index: int
@@ -74,11 +74,11 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
         command += ["--grace", str(grace), "--log-format", log_format]
         if config.redis == "embedded":
             command += ["--redis", await stack.enter_async_context(embedded_redis(data))]
-        crew: list[Worker] = []
+        crew: list[WorkerPlace] = []
         for index in range(workers):
             socket = sockets / f"{index}.sock"
             admin = await stack.enter_async_context(session(socket))
-            crew.append(Worker(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
+            crew.append(WorkerPlace(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
         pages = Pages()
         api = front(crew, pages, staff(config), prometheus=config.telemetry.prometheus)
         address = await stack.enter_async_context(listening(api, config.listen.admin, config.admin.tls))
@@ -111,7 +111,7 @@ async def _export() -> None:
 
 
 class _Supervisor:
-    def __init__(self, crew: Sequence[Worker], pages: Pages, stopping: asyncio.Event, grace: float) -> None:
+    def __init__(self, crew: Sequence[WorkerPlace], pages: Pages, stopping: asyncio.Event, grace: float) -> None:
         self._crew = crew
         self._pages = pages
         self._stopping = stopping
@@ -133,7 +133,7 @@ class _Supervisor:
         if self._killed:
             raise WorldError(f"worker {self._killed[0]} did not end within the grace time and was killed")
 
-    async def _keep(self, worker: Worker) -> None:
+    async def _keep(self, worker: WorkerPlace) -> None:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
@@ -149,7 +149,7 @@ class _Supervisor:
             log.error("worker_ended", worker=worker.index, code=code, early_ends=worker.early_ends, next_start=wait)
             await _happens(self._stopping, within=wait)
 
-    async def _live(self, worker: Worker) -> int | None:
+    async def _live(self, worker: WorkerPlace) -> int | None:
         """From a process's start to its end, or to ours; its exit code."""
         process = await asyncio.create_subprocess_exec(*leashed(worker.command), stdin=asyncio.subprocess.DEVNULL)
         watching = asyncio.create_task(self._watch(worker))
@@ -171,7 +171,7 @@ class _Supervisor:
             raise ConfigError([message]) if process.returncode == 2 else WorldError(message)
         return process.returncode
 
-    async def _watch(self, worker: Worker) -> None:
+    async def _watch(self, worker: WorkerPlace) -> None:
         """Note when it is ready; later on it answers for itself."""
         while not await is_ready(worker.admin):  # noqa: ASYNC110  # another process has no event to wait for
             await asyncio.sleep(0.05)

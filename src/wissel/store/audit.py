@@ -11,8 +11,8 @@ from typing import Any, Final
 from wissel.core.rollouts import record
 from wissel.core.rollouts.rollout import Event, Rollout
 from wissel.errors import StoreError
-from wissel.store.base import Entry
-from wissel.store.connection import Connection, Word
+from wissel.store.base import AuditEntry
+from wissel.store.connection import RedisConnection, Word
 from wissel.store.keys import AUDIT_LENGTH, Keys
 
 _PAGE: Final = 200
@@ -24,7 +24,7 @@ def subject_of(rollout: str) -> str:
     return f"rollout/{rollout}"
 
 
-def entry_of(rollout: Rollout, event: Event) -> Entry:
+def entry_of(rollout: Rollout, event: Event) -> AuditEntry:
     """What happened to a rollout, with its evidence."""
     detail = {
         "revision": rollout.revision,
@@ -34,10 +34,10 @@ def entry_of(rollout: Rollout, event: Event) -> Entry:
         "weight": event.weight,
         "verdict": record.encode(event.verdict),
     }
-    return Entry(subject_of(rollout.name), event.kind, event.by, event.reason, detail)
+    return AuditEntry(subject_of(rollout.name), event.kind, event.by, event.reason, detail)
 
 
-def words_of(entry: Entry) -> list[Word]:
+def words_of(entry: AuditEntry) -> list[Word]:
     """The ten words that XADD takes."""
     detail = json.dumps(entry.detail, separators=(",", ":"))
     words = ("subject", entry.subject, "kind", entry.kind, "by", entry.by, "reason", entry.reason, "detail", detail)
@@ -48,17 +48,17 @@ def words_of(entry: Entry) -> list[Word]:
 class Audit:
     """The audit trail of one configuration namespace. Every method raises StoreError while Redis is away."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
-    async def add(self, entry: Entry) -> None:
+    async def add(self, entry: AuditEntry) -> None:
         """Write one line; after a StoreError it may be there all the same."""
         await self._connection.run("XADD", self._keys.audit, "MAXLEN", "~", AUDIT_LENGTH, "*", *words_of(entry))
 
-    async def latest(self, limit: int, *, subject: str = "", before: str = "") -> list[Entry]:
+    async def latest(self, limit: int, *, subject: str = "", before: str = "") -> list[AuditEntry]:
         """Up to `limit` lines, the newest first: of one subject if given, and older than the line `before`."""
-        found: list[Entry] = []
+        found: list[AuditEntry] = []
         end = f"({before}" if before else "+"
         while len(found) < limit:
             page = await self._connection.run("XREVRANGE", self._keys.audit, end, "-", "COUNT", _PAGE)
@@ -69,7 +69,7 @@ class Audit:
             end = f"({entries[-1].id}"
         return found[:limit]
 
-    async def follow(self, after: str = "$") -> AsyncGenerator[Entry]:
+    async def follow(self, after: str = "$") -> AsyncGenerator[AuditEntry]:
         """Lines as they are written, from the one after the line `after` on; "0" begins with the oldest."""
         if after == "$":
             newest = await self.latest(1)
@@ -85,10 +85,10 @@ class Audit:
                     after = entry.id
 
 
-def _entry(line: str, words: Mapping[str, str]) -> Entry:
+def _entry(line: str, words: Mapping[str, str]) -> AuditEntry:
     try:
         detail: dict[str, Any] = json.loads(words["detail"])
         at = int(line.partition("-")[0]) / 1000
-        return Entry(words["subject"], words["kind"], words["by"], words["reason"], detail, line, at)
+        return AuditEntry(words["subject"], words["kind"], words["by"], words["reason"], detail, line, at)
     except (KeyError, ValueError) as error:
         raise StoreError(f'redis: line "{line}" of the audit trail cannot be read: {error!r}') from error

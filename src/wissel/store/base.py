@@ -94,7 +94,7 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One line of the audit trail."""
 
     subject: str

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from wissel.errors import StoreError
-from wissel.store.connection import Connection, Script, Word
+from wissel.store.connection import RedisConnection, Script, Word
 
 MOST_TOGETHER: Final = 256
 
@@ -18,7 +18,7 @@ MOST_TOGETHER: Final = 256
 class Batch:
     """Calls of `script`; each waits for `deadline` seconds at most."""
 
-    def __init__(self, connection: Connection, script: Script, *, deadline: float) -> None:
+    def __init__(self, connection: RedisConnection, script: Script, *, deadline: float) -> None:
         self._connection = connection
         self._script = script
         self._deadline = deadline

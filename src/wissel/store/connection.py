@@ -39,7 +39,7 @@ class Script:
         self.digest: Final = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Connection:
+class RedisConnection:
     """A pool of connections to one Redis. Nothing is connected before the first call.
 
     Raises StoreError for a URL that cannot be one.

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from wissel.errors import StoreError
 from wissel.store.base import Scope, Tallied
-from wissel.store.connection import Connection, Script, Word
+from wissel.store.connection import RedisConnection, Script, Word
 from wissel.store.keys import COUNTERS_TTL, Keys
 from wissel.store.sums import Vectors, arm_of, merge, vector_of
 from wissel.store.tally import CLOSED, KNOWN, MIXED, MOST_KEYS, NO_ARM
@@ -38,7 +38,7 @@ _MIXED_FIELD: Final = f"{KNOWN}/{NO_ARM}/{MIXED}"
 _KEYS_AT_ONCE: Final = 2_000
 _ATTEMPTS: Final = 5
 
-# Vectors are `index:number index:number`. %.17g gives back every double, and integers as integers.
+# Vectors are `index:number index:number`. %.17g gives back every double, and integers.
 _ADD: Final = """
 local function add(total, source, sign)
   local flat = redis.call('HGETALL', source)
@@ -124,7 +124,7 @@ for i = 1, 2 do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 class Counters:
     """The counters of one configuration namespace. Every method raises StoreError while Redis is away."""
 
-    def __init__(self, connection: Connection, keys: Keys, *, gone_after: float = GONE_AFTER) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, *, gone_after: float = GONE_AFTER) -> None:
         self._connection = connection
         self._keys = keys
         self._gone_after = gone_after

@@ -6,7 +6,7 @@ says how many there were. Writing happens beside the request path.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
@@ -15,8 +15,9 @@ import structlog
 
 from wissel.core.decision import Denied
 from wissel.errors import StoreError
+from wissel.runtime.bounded import Bounded
 from wissel.store.audit import Audit
-from wissel.store.base import Entry
+from wissel.store.base import AuditEntry
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +37,8 @@ class Denials:
     def __init__(self, audit: Audit | None, *, clock: Callable[[], float] = monotonic) -> None:
         self._audit = audit
         self._clock = clock
-        self._told: OrderedDict[_Alike, tuple[float, int]] = OrderedDict()
-        self._waiting: deque[Entry] = deque(maxlen=_MOST_WAITING)
+        self._told: Bounded[_Alike, tuple[float, int]] = Bounded(_MOST_KINDS)
+        self._waiting: deque[AuditEntry] = deque(maxlen=_MOST_WAITING)
         self._woken = asyncio.Event()
 
     def denied(self, decision: Denied, request_id: str) -> None:
@@ -45,14 +46,11 @@ class Denials:
         who = decision.principal.id if decision.principal else ""
         alike = (who, decision.code, decision.rule_ids, decision.limit_id)
         now = self._clock()
-        told_at, unsaid = self._told.get(alike, (None, 0))
+        told_at, unsaid = self._told.peek(alike) or (None, 0)
         if told_at is not None and now - told_at < QUIET_SECONDS:
-            self._told[alike] = told_at, unsaid + 1
+            self._told.put(alike, (told_at, unsaid + 1))
             return
-        self._told[alike] = now, 0
-        self._told.move_to_end(alike)
-        if len(self._told) > _MOST_KINDS:
-            self._told.popitem(last=False)
+        self._told.put(alike, (now, 0))
         detail = {
             "status": decision.status,
             "code": decision.code,
@@ -65,7 +63,7 @@ class Denials:
         }
         log.info("denied", principal=who, why=decision.message, **detail)
         if self._audit is not None:
-            self._waiting.append(Entry("request", "denied", who, decision.message, detail))
+            self._waiting.append(AuditEntry("request", "denied", who, decision.message, detail))
             self._woken.set()
 
     async def run(self) -> None:

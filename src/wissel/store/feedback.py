@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wissel.errors import StoreError
 from wissel.store.base import AlreadyGiven, Answered, Scope, Served, Unknown
-from wissel.store.connection import Connection, Script
+from wissel.store.connection import RedisConnection, Script
 from wissel.store.keys import FEEDBACK_TTL, Keys
 
 # KEYS: served, score. ARGV: score, TTL.
@@ -21,10 +21,10 @@ return {2, served}
 """)
 
 
-class Feedback:
+class FeedbackStore:
     """The requests of one configuration namespace that feedback can be given on."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 

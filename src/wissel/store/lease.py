@@ -8,7 +8,7 @@ where it would be made (`Records.put`).
 
 from typing import Final
 
-from wissel.store.connection import Connection, Script
+from wissel.store.connection import RedisConnection, Script
 from wissel.store.keys import Keys
 
 LEASE_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ class Lease:
     Every method raises StoreError while Redis is away.
     """
 
-    def __init__(self, connection: Connection, keys: Keys, holder: str, *, seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, holder: str, *, seconds: float = LEASE_SECONDS) -> None:
         self._connection = connection
         self._keys = keys
         self._holder = holder

@@ -20,7 +20,7 @@ import structlog
 from wissel.core.lesson import Lesson, Taught
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
-from wissel.store.connection import Connection, Word
+from wissel.store.connection import RedisConnection, Word
 from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -41,10 +41,10 @@ _LESSON: Final = "lesson"
 _SCORE: Final = "score"
 
 
-class Lessons:
+class LessonStore:
     """The lessons of one configuration namespace, as one replica writes and anybody reads them."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
         self._learning: Mapping[str, Learning] = {}

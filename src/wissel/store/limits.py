@@ -27,8 +27,8 @@ from wissel.core.limits import (
     Charge,
     Drawn,
     Exceeded,
+    MeterReading,
     Meters,
-    Reading,
     Unchecked,
     Used,
     draw,
@@ -40,7 +40,7 @@ from wissel.core.limits import (
 from wissel.core.snapshot import OnStoreFailure
 from wissel.errors import StoreError
 from wissel.store.batch import Batch
-from wissel.store.connection import Connection, Script
+from wissel.store.connection import RedisConnection, Script
 from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -178,7 +178,7 @@ class Limiter:
 
     def __init__(
         self,
-        connection: Connection | None,
+        connection: RedisConnection | None,
         keys: Keys,
         replica: str,
         *,
@@ -291,7 +291,7 @@ class Limiter:
         if is_counted:
             self.replicas = max(1, answer[1])
             self._census_at = now + CENSUS_SECONDS
-        readings = tuple(Reading(*answer[at : at + 3]) for at in range(2, len(answer), 3))
+        readings = tuple(MeterReading(*answer[at : at + 3]) for at in range(2, len(answer), 3))
         if not any(reading.retry_us for reading in readings):
             return Drawn(charges, drawn_id, answer[0])
         exceeded = Exceeded(charges, readings)
@@ -312,7 +312,7 @@ class Limiter:
 
     def _known_to_exceed(self, charges: tuple[Charge, ...]) -> Exceeded | None:
         now = self._clock()
-        found: list[tuple[Charge, Reading]] = []
+        found: list[tuple[Charge, MeterReading]] = []
         for charge in charges:
             known = self._hot.get(charge.key)
             if known is None or charge.cost < known.cost:
@@ -321,7 +321,7 @@ class Limiter:
                 del self._hot[charge.key]
                 continue
             wait, reset = (max(1, round((then - now) * 1_000_000)) for then in (known.retry, known.reset))
-            found.append((charge, Reading(known.free, max(wait, reset), wait)))
+            found.append((charge, MeterReading(known.free, max(wait, reset), wait)))
         if not found:
             return None
         hot_charges, readings = zip(*found, strict=True)
@@ -365,7 +365,7 @@ async def running_limiter(url: str | None, keys: Keys, replica: str) -> AsyncGen
     async with AsyncExitStack() as stack:
         connection = None
         if url is not None:
-            connection = Connection(url, deadline=DEADLINE)
+            connection = RedisConnection(url, deadline=DEADLINE)
             stack.push_async_callback(connection.close)
         limiter = Limiter(connection, keys, replica)
         stack.push_async_callback(limiter.close)

@@ -7,16 +7,16 @@ from typing import Any
 
 from wissel.core.rollouts import record
 from wissel.core.rollouts.analysis import Analysis
-from wissel.core.rollouts.comparison import Memory
+from wissel.core.rollouts.comparison import ComparisonMemory
 from wissel.errors import StoreError
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.keys import COUNTERS_TTL, Keys
 
 
 class Looks:
     """The memories of one configuration namespace. Every method raises StoreError while Redis is away."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
@@ -46,4 +46,4 @@ class Looks:
 
 def _of(metrics: Sequence[str], seen: Sequence[str], analysis: Analysis) -> Analysis:
     known = dict(zip(seen, analysis.metrics, strict=True))
-    return replace(analysis, metrics=tuple(known.get(name, Memory()) for name in metrics))
+    return replace(analysis, metrics=tuple(known.get(name, ComparisonMemory()) for name in metrics))

@@ -21,8 +21,8 @@ from wissel.core.identity import MANAGED_PREFIX
 from wissel.core.snapshot import ManagedKey
 from wissel.errors import StoreError
 from wissel.store.audit import words_of
-from wissel.store.base import Entry
-from wissel.store.connection import Connection, Word
+from wissel.store.base import AuditEntry
+from wissel.store.connection import RedisConnection, Word
 from wissel.store.keys import AUDIT_LENGTH, Keys
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class KeyRecord:
 class ManagedKeys:
     """The managed keys of one configuration namespace. Every method raises StoreError while Redis is away."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
@@ -116,7 +116,7 @@ class ManagedKeys:
         await self._change(["HSET", self._keys.managed, record.key.id, _json(record)], record.key.id, kind, by, reason)
 
     async def _change(self, command: list[Word], public_id: str, kind: str, by: str, reason: str) -> None:
-        entry = Entry(f"key/{public_id}", kind, by, reason)
+        entry = AuditEntry(f"key/{public_id}", kind, by, reason)
         await self._connection.run_all(
             [
                 command,

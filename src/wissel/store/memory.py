@@ -29,7 +29,7 @@ from wissel.errors import StoreError
 log = structlog.get_logger(__name__)
 
 
-class Memory:
+class ReplicaMemory:
     """Of one replica, for one configuration namespace; without `data` only as long as it lives."""
 
     def __init__(self, namespace: str = "", data: Path | None = None) -> None:

@@ -8,9 +8,8 @@ what came since the last flush, no more.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count, islice
+from itertools import count
 from time import perf_counter
 from typing import Final
 
@@ -18,9 +17,10 @@ import structlog
 
 from wissel.core.rollouts.measures import Observed
 from wissel.errors import StoreError
+from wissel.runtime.bounded import Bounded
 from wissel.store.base import Answered, Scope, Served
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.tally import PATIENCE, Part, Tally, Ticket
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Recorder:
     def __init__(
         self,
         counters: Counters,
-        feedback: Feedback,
+        feedback: FeedbackStore,
         source: str,
         *,
         flush_interval: float = FLUSH_INTERVAL,
@@ -62,7 +62,7 @@ class Recorder:
         self._clock = clock
         self._numbers = count()
         self._deliveries: dict[Scope, _Delivery] = {}
-        self._served: OrderedDict[str, Answered] = OrderedDict()
+        self._served: Bounded[str, Answered] = Bounded(MOST_SERVED)
         self._unremembered = 0
         self._folded_at = clock()
         self._flushed_at = clock()
@@ -84,10 +84,7 @@ class Recorder:
 
     def remember(self, request_id: str, answered: Answered) -> None:
         """What served a request, so that feedback on it finds its way."""
-        self._served[request_id] = answered
-        if len(self._served) > MOST_SERVED:
-            self._served.popitem(last=False)
-            self._unremembered += 1
+        self._unremembered += not self._served.put(request_id, answered)
 
     def told(self, served: Served, observed: Mapping[Observed, float]) -> None:
         """What is said of a request after its end, such as a score of feedback; of a rate in [0, 1]."""
@@ -146,10 +143,10 @@ class Recorder:
         return delivery
 
     async def _write_served(self) -> None:
-        while batch := list(islice(self._served.items(), _SERVED_AT_ONCE)):
+        while batch := self._served.oldest(_SERVED_AT_ONCE):
             await self._feedback.remember(batch)
             for request_id, _ in batch:
-                self._served.pop(request_id, None)
+                self._served.drop(request_id)
         if self._unremembered:
             log.warning("requests_not_remembered", requests=self._unremembered)
             self._unremembered = 0

@@ -17,8 +17,8 @@ from wissel.core.rollouts import record
 from wissel.core.rollouts.rollout import Rollout
 from wissel.errors import StoreError
 from wissel.store.audit import words_of
-from wissel.store.base import Absent, Conflict, Entry, Fenced, NotRead, Record
-from wissel.store.connection import Connection, Script, Word
+from wissel.store.base import Absent, AuditEntry, Conflict, Fenced, NotRead, Record
+from wissel.store.connection import RedisConnection, Script, Word
 from wissel.store.keys import AUDIT_LENGTH, Keys
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ return version + 1
 class Records:
     """The rollout records of one configuration namespace. Every method raises StoreError while Redis is away."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
@@ -60,7 +60,7 @@ class Records:
         return Record(_load(name, text), int(versions[name]))
 
     async def put(
-        self, rollout: Rollout, *, version: int, entries: Sequence[Entry] = (), token: int | None = None
+        self, rollout: Rollout, *, version: int, entries: Sequence[AuditEntry] = (), token: int | None = None
     ) -> Record | Conflict | Fenced:
         """Replace the record of this `version` (0: there must never have been one), and tell the audit trail.
 

@@ -53,7 +53,7 @@ class Ticket:
     __slots__ = ("_tally", "arm", "began_at", "bucket", "is_counted", "observed", "window")
 
     def __init__(
-        self, tally: "Tally", window: "Window", arm: str, bucket: int, began_at: float, *, is_counted: bool
+        self, tally: "Tally", window: "TallyWindow", arm: str, bucket: int, began_at: float, *, is_counted: bool
     ) -> None:
         self.arm = arm
         self.bucket = bucket
@@ -83,7 +83,7 @@ class Ticket:
         self._tally.mixed()
 
 
-class Window:
+class TallyWindow:
     """Requests that started in the same second."""
 
     __slots__ = ("arms", "ends", "is_closed", "tickets")
@@ -103,7 +103,7 @@ class Tally:
         self.scope: Final = scope
         self._clock = clock
         self._patience = patience
-        self._windows: list[Window] = []
+        self._windows: list[TallyWindow] = []
         self._under_way = 0
         self._closed: dict[str, Counts] = {}
         self._known: dict[str, Counts] = {}
@@ -222,9 +222,9 @@ class Tally:
             fields |= {f"{kind}/{arm}/{name}": text_of(vector) for name, vector in vectors.items()}
         return fields
 
-    def _window(self, now: float) -> Window:
+    def _window(self, now: float) -> TallyWindow:
         if not self._windows or self._windows[-1].ends <= now:
-            self._windows.append(Window((now // WINDOW + 1) * WINDOW))
+            self._windows.append(TallyWindow((now // WINDOW + 1) * WINDOW))
         return self._windows[-1]
 
     def _meet(self, arm: str, key: str) -> None:
@@ -239,7 +239,7 @@ class Tally:
         self._under_way -= 1
         ticket.window.tickets.discard(ticket)
 
-    def _close(self, window: Window, now: float) -> None:
+    def _close(self, window: TallyWindow, now: float) -> None:
         for ticket in window.tickets:
             observed: dict[Observed, float] = {ERROR.name: 0, **ticket.observed}
             if LATENCY.name not in observed:

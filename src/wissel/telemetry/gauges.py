@@ -9,7 +9,7 @@ from typing import get_args
 
 from wissel.core.rollouts.analysis import Judgement, Reading
 from wissel.core.rollouts.measures import unit_of
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
 from wissel.core.rollouts.rollout import Phase, Progress
 from wissel.telemetry.meters import Meter, Observations
 
@@ -143,7 +143,9 @@ def _verdicts(all_progress: Iterable[Progress]) -> Observations:
     ]
 
 
-def _readings(all_progress: Iterable[Progress]) -> Iterable[tuple[dict[str, str], Guard | Limit | Comparison, Reading]]:
+def _readings(
+    all_progress: Iterable[Progress],
+) -> Iterable[tuple[dict[str, str], Guard | FixedLimit | Comparison, Reading]]:
     """Every metric of every rollout that was looked at, with its attributes."""
     for each in all_progress:
         if each.verdict is None or each.spec.analysis is None:
@@ -167,7 +169,7 @@ def _thresholds(all_progress: Iterable[Progress]) -> Observations:
         match metric:
             case Guard(max=most):
                 yield {**attributes, "end": "max"}, most
-            case Limit():
+            case FixedLimit():
                 ends = (("min", metric.min), ("max", metric.max))
                 yield from (({**attributes, "end": end}, value) for end, value in ends if value is not None)
             case Comparison(direction=direction) if reading.stable is not None:

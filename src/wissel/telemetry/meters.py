@@ -49,7 +49,7 @@ class Counter:
         series[key] = series.get(key, 0) + amount
 
 
-class Histogram:
+class HistogramMeter:
     """Counts by bucket; a value on a border belongs to the bucket that ends there."""
 
     def __init__(self, name: str, description: str, unit: str, borders: tuple[float, ...]) -> None:
@@ -88,7 +88,7 @@ class Observed:
         return {tuple(attributes.items()): float(value) for attributes, value in self._read()}
 
 
-Instrument = Counter | Histogram | Observed
+Instrument = Counter | HistogramMeter | Observed
 
 
 class Meter(Collector):
@@ -103,8 +103,8 @@ class Meter(Collector):
     def up_down_counter(self, name: str, description: str) -> Counter:
         return self._kept(Counter(name, description, "", is_monotonic=False))
 
-    def histogram(self, name: str, description: str, *, unit: str, borders: tuple[float, ...]) -> Histogram:
-        made = Histogram(name, description, unit, borders)
+    def histogram(self, name: str, description: str, *, unit: str, borders: tuple[float, ...]) -> HistogramMeter:
+        made = HistogramMeter(name, description, unit, borders)
         self.instruments.append(made)
         return made
 
@@ -133,7 +133,7 @@ class Meter(Collector):
                     metric = Metric(name, each.description, "counter" if each.is_monotonic else "gauge")
                     for key, total in each.series.items():
                         metric.add_sample(f"{name}_total" if each.is_monotonic else name, _labels(key), total)
-                case Histogram():
+                case HistogramMeter():
                     metric = Metric(name, each.description, "histogram")
                     for key, found in each.series.items():
                         _add_histogram(metric, name, _labels(key), each.borders, found)

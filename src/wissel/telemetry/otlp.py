@@ -41,9 +41,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from wissel import __version__
-from wissel.config.model import Telemetry as Settings
+from wissel.config.model import Exports as Settings
 from wissel.runtime.background import beside
-from wissel.telemetry.meters import Counter, Histogram, Instrument, Key, Meter, Observed
+from wissel.telemetry.meters import Counter, HistogramMeter, Instrument, Key, Meter, Observed
 from wissel.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ def copy(meter: Meter) -> list[Copied]:
     copied: list[Copied] = []
     for each in meter.instruments:
         match each:
-            case Histogram():
+            case HistogramMeter():
                 copied.append(Copied(each, {}, {key: list(found) for key, found in each.series.items()}))
             case Counter() | Observed():
                 copied.append(Copied(each, dict(each.series), {}))
@@ -89,7 +89,7 @@ def _metric(copied: Copied, began: int, now: int) -> Metric:
     # Always of one type: a series that is an integer today and a fraction tomorrow is two to some who read it.
     points = [NumberDataPoint(dict(key), began, now, float(value)) for key, value in copied.numbers.items()]
     match instrument:
-        case Histogram(borders=borders):
+        case HistogramMeter(borders=borders):
             counted = [_histogram_point(key, found, borders, began, now) for key, found in copied.counts.items()]
             data = HistogramData(counted, _CUMULATIVE)
         case Counter(is_monotonic=is_monotonic):

@@ -190,7 +190,7 @@ def tell_scores(span: Span, scores: Scores | NoScores) -> None:
 
 
 def tell_rate(span: Span, tier: Tier, rate: WinRate | NoWinRate) -> None:
-    """What the router of a tier said, as attributes."""
+    """What the grader of a tier said, as attributes."""
     span.set_attribute("wissel.tier", tier.name)
     match rate:
         case NoWinRate(reason=reason):

@@ -1,8 +1,8 @@
 # pyright: reportUnknownVariableType=false
-"""A trained router on disk: safetensors, and a card that people can read. Never pickle.
+"""A trained grader on disk: safetensors, and a card that people can read. Never pickle.
 
 card.json            what it is, what it learned from, how well it does, its settings
-router.safetensors   its arrays; the torch routers have folders of their own beside the card
+grader.safetensors   its arrays; the torch graders have folders of their own beside the card
 """
 
 import json
@@ -18,21 +18,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from wissel.errors import ModelError
-from wissel.tiers.base import QualityRouter, Settings, Tensors
-from wissel.tiers.baselines import AlwaysStrong, AlwaysWeak, Length, Random
-from wissel.tiers.factorization import Factorization
-from wissel.tiers.intent import Intent
+from wissel.tiers.base import Grader, Settings, Tensors
+from wissel.tiers.baselines import AlwaysStrongGrader, AlwaysWeakGrader, LengthGrader, RandomGrader
+from wissel.tiers.factorization import FactorizationGrader
+from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import Floats
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 
 CARD_FILE = "card.json"
-TENSORS_FILE = "router.safetensors"
+TENSORS_FILE = "grader.safetensors"
 FORMAT = 1
 LIBRARIES = ("wissel", "numpy", "torch", "transformers")
 
-BASELINES = (Random, Length, AlwaysStrong, AlwaysWeak)
-LEARNED = (Similarity, Factorization, Neighbours, Intent)
+BASELINES = (RandomGrader, LengthGrader, AlwaysStrongGrader, AlwaysWeakGrader)
+LEARNED = (SimilarityGrader, FactorizationGrader, NeighboursGrader, IntentGrader)
 TORCH_KINDS = ("encoder", "causal")
 KINDS = (*(each.KIND for each in LEARNED), *TORCH_KINDS, *(each.KIND for each in BASELINES))
 
@@ -41,8 +41,8 @@ QUANTILES = 201
 
 
 @runtime_checkable
-class ArrayRouter(Protocol):
-    """A router that is a few arrays."""
+class ArrayGrader(Protocol):
+    """A grader that is a few arrays."""
 
     def tensors(self) -> Tensors:
         """What it has learned; with `settings` all that `restore` needs."""
@@ -52,15 +52,15 @@ class ArrayRouter(Protocol):
 
 
 @runtime_checkable
-class FolderRouter(Protocol):
-    """A router that writes files of its own."""
+class FolderGrader(Protocol):
+    """A grader that writes files of its own."""
 
     def save(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a trained router."""
+    """What is known of a trained grader."""
 
     kind: str
     seed: int
@@ -101,27 +101,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save(folder: Path, router: QualityRouter, card: Card) -> None:
+def save(folder: Path, grader: Grader, card: Card) -> None:
     """Writes both; raises ModelError if the folder cannot be written."""
-    settings: Settings = router.settings() if isinstance(router, ArrayRouter) else {}
+    settings: Settings = grader.settings() if isinstance(grader, ArrayGrader) else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(router, FolderRouter):
-            router.save(folder)
-        elif isinstance(router, ArrayRouter) and (tensors := router.tensors()):
+        if isinstance(grader, FolderGrader):
+            grader.save(folder)
+        elif isinstance(grader, ArrayGrader) and (tensors := grader.tensors()):
             save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / TENSORS_FILE)
         text = json.dumps({**asdict(card), "settings": dict(settings)}, indent=2, ensure_ascii=False)
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
+        raise ModelError(f'the grader cannot be written to "{folder}": {error.strerror}') from error
 
 
 def claim(folder: Path) -> None:
-    """Make the folder that a router will be saved to, before hours go into it. Raises ModelError."""
+    """Make the folder that a grader will be saved to, before hours go into it. Raises ModelError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ModelError(f'the router cannot be written to "{folder}": {error.strerror}') from error
+        raise ModelError(f'the grader cannot be written to "{folder}": {error.strerror}') from error
 
 
 def read_card(folder: Path) -> Card:
@@ -131,17 +131,17 @@ def read_card(folder: Path) -> Card:
         listed: dict[str, Any] = {name: tuple(read[name]) for name in ("data", "quantiles")}
         card = Card(**{**read, **listed})
     except OSError as error:
-        raise ModelError(f'no router is in "{folder}": {CARD_FILE} cannot be read: {error.strerror}') from error
+        raise ModelError(f'no grader is in "{folder}": {CARD_FILE} cannot be read: {error.strerror}') from error
     except KeyError as error:
-        raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: it has no "{error.args[0]}"') from error
+        raise ModelError(f'"{folder / CARD_FILE}" is no card of a grader: it has no "{error.args[0]}"') from error
     except (ValueError, TypeError) as error:
-        raise ModelError(f'"{folder / CARD_FILE}" is no card of a router: {error}') from error
+        raise ModelError(f'"{folder / CARD_FILE}" is no card of a grader: {error}') from error
     if card.format != FORMAT:
         raise ModelError(f'"{folder}" has format {card.format}, and this version reads {FORMAT}; train it again')
     return card
 
 
-def load(folder: Path) -> tuple[QualityRouter, Card]:
+def load(folder: Path) -> tuple[Grader, Card]:
     """What `save` wrote. Raises ModelError."""
     card = read_card(folder)
     for learned in LEARNED:
@@ -149,21 +149,21 @@ def load(folder: Path) -> tuple[QualityRouter, Card]:
             try:
                 return learned.restore(load_file(folder / TENSORS_FILE), card.settings), card
             except (OSError, SafetensorError, KeyError, ValueError) as error:
-                raise ModelError(f'the router in "{folder}" cannot be read: {error}') from error
+                raise ModelError(f'the grader in "{folder}" cannot be read: {error}') from error
     if card.kind == "encoder":
-        from wissel.tiers.encoder import EncoderRouter  # noqa: PLC0415 - brings torch
+        from wissel.tiers.encoder import EncoderGrader  # noqa: PLC0415 - brings torch
 
-        return EncoderRouter.load(folder), card
+        return EncoderGrader.load(folder), card
     if card.kind == "causal":
-        from wissel.tiers.causal import CausalRouter  # noqa: PLC0415 - brings torch
+        from wissel.tiers.causal import CausalGrader  # noqa: PLC0415 - brings torch
 
-        return CausalRouter.load(folder), card
+        return CausalGrader.load(folder), card
     return baseline(card.kind), card
 
 
-def baseline(kind: str) -> QualityRouter:
-    """A router that learns nothing. Raises ModelError for any other kind."""
+def baseline(kind: str) -> Grader:
+    """A grader that learns nothing. Raises ModelError for any other kind."""
     for each in BASELINES:
         if kind == each.KIND:
             return each()
-    raise ModelError(f'no router is called "{kind}"; it should be one of {", ".join(KINDS)}')
+    raise ModelError(f'no grader is called "{kind}"; it should be one of {", ".join(KINDS)}')

@@ -1,4 +1,4 @@
-"""What a quality router is, and what it learns from."""
+"""What a grader is, and what it learns from."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.tiers.metrics import Floats, Graded
+from wissel.tiers.metrics import Ends, Floats
 
 Vectors = NDArray[np.float32]
 """(n, dimensions): one unit vector a row."""
@@ -25,14 +25,6 @@ STRONG = "strong"
 WEAK = "weak"
 """What the two models are called in data that says how both did instead of naming them."""
 
-READ_CHARS = 4096
-"""As much of a prompt is read as the classifier of intents reads, so that one encoding serves both."""
-
-
-def question(text: str) -> str:
-    """The part of a user's turn that is looked at."""
-    return text.strip()[:READ_CHARS]
-
 
 @dataclass(frozen=True)
 class Prompts:
@@ -40,7 +32,7 @@ class Prompts:
 
     texts: tuple[str, ...]
     vectors: Vectors
-    """(n, dimensions); dimensions may be 0 for routers that read only texts."""
+    """(n, dimensions); dimensions may be 0 for graders that read only texts."""
 
     @classmethod
     def embed(cls, texts: Iterable[str], encode: Encode) -> "Prompts":
@@ -59,7 +51,7 @@ class Prompts:
         return Prompts(tuple(self.texts[row] for row in _listed(rows)), self.vectors[rows])
 
 
-class QualityRouter(Protocol):
+class Grader(Protocol):
     """Predicts P(strong wins) + P(tie) / 2; one that learns has `fit` beside it."""
 
     KIND: ClassVar[str]
@@ -85,7 +77,7 @@ class Battles:
     weights: Floats
     """(n,): how often each counts."""
     topics: tuple[str, ...]
-    """What each prompt is about, for the router `intent`; empty where nobody said."""
+    """What each prompt is about, for the grader `intent`; empty where nobody said."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -96,9 +88,9 @@ class Battles:
         return (1 + self.quality_a - self.quality_b) / 2
 
     @property
-    def graded(self) -> Graded:
+    def ends(self) -> Ends:
         """With a as the strong model."""
-        return Graded(self.quality_a, self.quality_b)
+        return Ends(self.quality_a, self.quality_b)
 
     def take(self, rows: NDArray[np.intp]) -> "Battles":
         return Battles(

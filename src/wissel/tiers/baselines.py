@@ -1,4 +1,4 @@
-"""Routers that learn nothing; what a learned one must beat is always printed beside it."""
+"""Graders that learn nothing; what a learned one must beat is always printed beside it."""
 
 from typing import ClassVar
 from zlib import crc32
@@ -9,7 +9,7 @@ from wissel.tiers.base import Prompts, Settings, Tensors
 from wissel.tiers.metrics import Floats
 
 HALF_CHARS = 300
-"""A prompt of this length has win rate one half from `Length`; only its order matters."""
+"""A prompt of this length has win rate one half from `LengthGrader`; only its order matters."""
 
 
 class _Untrained:
@@ -22,7 +22,7 @@ class _Untrained:
         return {}
 
 
-class Random(_Untrained):
+class RandomGrader(_Untrained):
     """A number without meaning, the same for the same prompt on every replica."""
 
     KIND: ClassVar[str] = "random"
@@ -31,7 +31,7 @@ class Random(_Untrained):
         return np.array([crc32(text.encode("utf-8", "surrogatepass")) / 2**32 for text in prompts.texts])
 
 
-class Length(_Untrained):
+class LengthGrader(_Untrained):
     """Long prompts are hard prompts."""
 
     KIND: ClassVar[str] = "length"
@@ -48,11 +48,11 @@ class _Constant(_Untrained):
         return np.full(len(prompts), self.value)
 
 
-class AlwaysStrong(_Constant):
+class AlwaysStrongGrader(_Constant):
     KIND: ClassVar[str] = "always_strong"
     value: ClassVar[float] = 1.0
 
 
-class AlwaysWeak(_Constant):
+class AlwaysWeakGrader(_Constant):
     KIND: ClassVar[str] = "always_weak"
     value: ClassVar[float] = 0.0

@@ -8,7 +8,7 @@ rate is exact, from one forward pass. Prompts of a batch are padded behind
 their end, where a causal model does not look, so a prompt's win rate is the
 same alone and in company.
 
-torch and transformers are loaded when a router is made, not before.
+torch and transformers are loaded when a grader is made, not before.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ MAX_TOKENS = 1024
 RATE = 1e-5
 
 
-class CausalRouter:
+class CausalGrader:
     """A causal model of transformers, whatever its architecture."""
 
     KIND: ClassVar[str] = "causal"
@@ -96,7 +96,7 @@ class CausalRouter:
         self._tokenizer.save_pretrained(folder / "model")
 
     @classmethod
-    def load(cls, folder: Path) -> "CausalRouter":
+    def load(cls, folder: Path) -> "CausalGrader":
         """What `save` wrote. Raises ModelError."""
         return cls(folder / "model")
 

@@ -15,8 +15,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from wissel.core.request import question
 from wissel.errors import ConfigError
-from wissel.tiers.base import STRONG, WEAK, Battles, Prompts, question
+from wissel.tiers.base import STRONG, WEAK, Battles, Prompts
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ spoil what the encoder knows before it knew anything itself (LP-FT, Kumar et al.
 arXiv 2202.10054). The lower layers stay as they are: they know words, the upper
 ones learn difficulty, and training takes minutes on one core.
 
-torch and transformers are loaded when a router is made, not before.
+torch and transformers are loaded when a grader is made, not before.
 """
 
 import re
@@ -45,7 +45,7 @@ _HEAD_FILE = "head.safetensors"
 _MODEL_FOLDER = "encoder"
 
 
-class EncoderRouter:
+class EncoderGrader:
     """An encoder of transformers and a head of three labels."""
 
     KIND: ClassVar[str] = "encoder"
@@ -159,15 +159,15 @@ class EncoderRouter:
         save_file({**head, "mean": self._mean, "deviation": self._deviation}, folder / _HEAD_FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> "EncoderRouter":
+    def load(cls, folder: Path) -> "EncoderGrader":
         """What `save` wrote. Raises ModelError."""
         from safetensors.torch import load_file  # noqa: PLC0415 - with torch
 
-        router = cls(folder / _MODEL_FOLDER)
+        grader = cls(folder / _MODEL_FOLDER)
         try:
             tensors = load_file(folder / _HEAD_FILE)
-            router._head.load_state_dict({name: tensors[f"head.{name}"] for name in ("weight", "bias")})
-            router._mean, router._deviation = tensors["mean"], tensors["deviation"]
+            grader._head.load_state_dict({name: tensors[f"head.{name}"] for name in ("weight", "bias")})
+            grader._mean, grader._deviation = tensors["mean"], tensors["deviation"]
         except (OSError, KeyError, RuntimeError) as error:
             raise ModelError(f'the head in "{folder}" cannot be read: {error}') from error
-        return router
+        return grader

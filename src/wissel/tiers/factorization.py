@@ -8,7 +8,7 @@ features beside its embedding, a tie is half a win instead of thrown away, and
 training stops when held-out battles say so.
 
 For one pair of models the difference is linear in the prompt, so the pair is
-folded into one vector when a router is made, and a win rate costs one dot product.
+folded into one vector when a grader is made, and a win rate costs one dot product.
 """
 
 from collections.abc import Iterable
@@ -90,7 +90,7 @@ class _Moments:
         value -= RATE * (towards + DECAY * value)
 
 
-class Factorization:
+class FactorizationGrader:
     """Serves one pair; `models` tells which others it could."""
 
     KIND: ClassVar[str] = "factorization"
@@ -123,7 +123,7 @@ class Factorization:
         strong: Iterable[str] = (STRONG,),
         weak: Iterable[str] = (WEAK,),
         progress: Progress | None = None,
-    ) -> "Factorization":
+    ) -> "FactorizationGrader":
         """From battles between any models; those of the pair must be among them."""
         space = Space.for_weights(battles.prompts)
         inputs = space.project(battles.prompts).astype(np.float64)
@@ -143,7 +143,7 @@ class Factorization:
         return {"models": list(self.models), "strong": self._strong, "weak": self._weak}
 
     @classmethod
-    def restore(cls, tensors: Tensors, settings: Settings) -> "Factorization":
+    def restore(cls, tensors: Tensors, settings: Settings) -> "FactorizationGrader":
         names: dict[str, list[str]] = {key: each for key, each in settings.items() if isinstance(each, list)}
         parameters = (tensors["models"], tensors["prompts"], tensors["bias"], tensors["mix"])
         return cls(

@@ -43,7 +43,7 @@ class Plan:
 
     seed: int = 0
     epochs: int | None = None
-    """What the router needs by itself if None."""
+    """What the grader needs by itself if None."""
     limit_s: float = float("inf")
     """Training ends at the first look after so many seconds."""
     progress: Progress | None = None
@@ -76,7 +76,7 @@ T = TypeVar("T", bound=Trainee)
 
 
 def finetuned(make: Callable[[], T], battles: Battles, plan: Plan) -> T:
-    """What `make` makes, trained on battles with the strong model as a; the same seed makes the same router."""
+    """What `make` makes, trained on battles with the strong model as a; the same seed makes the same grader."""
     torch, _ = libraries()
     torch.manual_seed(plan.seed)
     trainee = make()
@@ -205,10 +205,10 @@ def label_shares(outcomes: Floats) -> NDArray[np.float64]:
 
 def libraries():
     try:
-        import torch  # noqa: PLC0415 - a gigabyte that only this router needs
+        import torch  # noqa: PLC0415 - a gigabyte that only this grader needs
         import transformers  # noqa: PLC0415
     except ImportError as error:
-        raise ModelError(f'this router needs {error.name}; install it with: pip install "wissel[torch]"') from error
+        raise ModelError(f'this grader needs {error.name}; install it with: pip install "wissel[torch]"') from error
     # Its bars tell of files that are there already; what takes long tells `progress`.
     transformers.utils.logging.disable_progress_bar()
     return torch, transformers

@@ -1,7 +1,7 @@
 """Win rates on the request path.
 
-Only the last thing the user said is graded: that is what routers learn from,
-in RouteLLM as here. A router that reads embeddings shares them with the
+Only the last thing the user said is graded: that is what graders learn from,
+in RouteLLM as here. A grader that reads embeddings shares them with the
 classifier of intents, which has usually just asked for the same text; then
 nothing is waited for, and a win rate costs less than a millisecond.
 """
@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Protocol
 
 from wissel.config.model import Tier as Section
-from wissel.core.request import Conversation, Turn
+from wissel.core.request import Conversation, Turn, question
 from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Budget, Tier, WinRate
 from wissel.errors import ModelError, WorldError
 from wissel.tiers.artifact import TORCH_KINDS, Card, baseline, load, read_card
-from wissel.tiers.base import Prompts, QualityRouter, Vectors, question
+from wissel.tiers.base import Grader, Prompts, Vectors
 
 STEP_OF_SPREAD = 0.3
 """How far one request moves a threshold, in quartile distances of the win rates: after traffic has changed at once
 from MMLU to GSM8K, the first 500 requests are within two points of their share, and MMLU alone keeps its PGR."""
 
 WAITING_LIMIT = 64
-"""So many prompts may wait for a router that computes in a thread of its own."""
+"""So many prompts may wait for a grader that computes in a thread of its own."""
 
 
 _HELLO = Conversation((Turn("user", "hello"),))
 
 
-class Grader(Protocol):
-    """Says how likely the strong model answers better."""
+class LiveGrader(Protocol):
+    """A grader as live traffic asks it: a request at a time, in the event loop."""
 
     def recall(self, conversation: Conversation) -> WinRate | None:
         """The win rate if it is known without waiting; never blocks."""
@@ -53,10 +53,10 @@ class Embedder(Protocol):
 
 
 class EmbeddingGrader:
-    """A router that reads embeddings, in the turn of the event loop that has them."""
+    """A grader that reads embeddings, in the turn of the event loop that has them."""
 
-    def __init__(self, router: QualityRouter, embedder: Embedder) -> None:
-        self._router = router
+    def __init__(self, grader: Grader, embedder: Embedder) -> None:
+        self._grader = grader
         self._embedder = embedder
 
     def recall(self, conversation: Conversation) -> WinRate | None:
@@ -69,28 +69,28 @@ class EmbeddingGrader:
         return self._rate(text, await self._embedder.encode([text]))
 
     def _rate(self, text: str, vectors: Vectors) -> WinRate:
-        return WinRate(float(self._router.win_rates(Prompts((text,), vectors))[0]), self._router.KIND)
+        return WinRate(float(self._grader.win_rates(Prompts((text,), vectors))[0]), self._grader.KIND)
 
 
 class TextGrader:
     """A baseline: it reads the text alone, and is done before anyone could wait."""
 
-    def __init__(self, router: QualityRouter) -> None:
-        self._router = router
+    def __init__(self, grader: Grader) -> None:
+        self._grader = grader
 
     def recall(self, conversation: Conversation) -> WinRate:
         prompts = Prompts.without_vectors([question(conversation.last_user)])
-        return WinRate(float(self._router.win_rates(prompts)[0]), self._router.KIND)
+        return WinRate(float(self._grader.win_rates(prompts)[0]), self._grader.KIND)
 
     async def win_rate(self, conversation: Conversation) -> WinRate:
         return self.recall(conversation)
 
 
 class ThreadGrader:
-    """A torch router, in one thread of its own; torch uses several cores by itself."""
+    """A torch grader, in one thread of its own; torch uses several cores by itself."""
 
-    def __init__(self, router: QualityRouter) -> None:
-        self._grader = TextGrader(router)
+    def __init__(self, grader: Grader) -> None:
+        self._grader = TextGrader(grader)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="grade")
         self._waiting = 0
 
@@ -99,7 +99,7 @@ class ThreadGrader:
 
     async def win_rate(self, conversation: Conversation) -> WinRate:
         if self._waiting >= WAITING_LIMIT:
-            raise WorldError(f"{WAITING_LIMIT} prompts wait for the router already")
+            raise WorldError(f"{WAITING_LIMIT} prompts wait for the grader already")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._grader.recall, conversation)
@@ -108,70 +108,72 @@ class ThreadGrader:
 
 
 class Graders:
-    """Makes the graders of a configuration's tiers; each router is read from disk again, so a new one is seen."""
+    """Makes the graders of a configuration's tiers; each grader is read from disk again, so a new one is seen."""
 
     def __init__(self, embedder: Callable[[], Awaitable[Embedder]]) -> None:
         self._embedder = embedder
-        """Asked only if some router reads embeddings."""
+        """Asked only if some grader reads embeddings."""
 
-    async def build(self, sections: Iterable[Section], snapshot: Snapshot) -> tuple[dict[str, Grader], dict[str, Tier]]:
-        """By tier: its grader, and the tier as its router's card calibrates it. Raises ModelError."""
-        graders: dict[str, Grader] = {}
+    async def build(
+        self, sections: Iterable[Section], snapshot: Snapshot
+    ) -> tuple[dict[str, LiveGrader], dict[str, Tier]]:
+        """By tier: its grader, and the tier as its grader's card calibrates it. Raises ModelError."""
+        graders: dict[str, LiveGrader] = {}
         tiers: dict[str, Tier] = {}
         for section in sections:
-            router, card = await asyncio.to_thread(_read, section)
-            graders[section.name] = await self._grader(router)
+            grader, card = await asyncio.to_thread(_read, section)
+            graders[section.name] = await self._grader(grader)
             await _try(section, graders[section.name])
             tiers[section.name] = (
                 calibrated(snapshot.tiers[section.name], card) if card else snapshot.tiers[section.name]
             )
         return graders, tiers
 
-    async def _grader(self, router: QualityRouter) -> Grader:
-        if router.NEEDS_VECTORS:
-            return EmbeddingGrader(router, await self._embedder())
-        return ThreadGrader(router) if router.KIND in TORCH_KINDS else TextGrader(router)
+    async def _grader(self, grader: Grader) -> LiveGrader:
+        if grader.NEEDS_VECTORS:
+            return EmbeddingGrader(grader, await self._embedder())
+        return ThreadGrader(grader) if grader.KIND in TORCH_KINDS else TextGrader(grader)
 
 
-async def _try(section: Section, grader: Grader) -> None:
-    """Ask once before traffic does: a router of other embeddings would fail on every request. Raises ModelError."""
+async def _try(section: Section, grader: LiveGrader) -> None:
+    """Ask once before traffic does: a grader of other embeddings would fail on every request. Raises ModelError."""
     try:
         found = (await grader.win_rate(_HELLO)).value
     except Exception as error:
         raise ModelError(
-            f'the router in "{section.router.path}" gives no win rate: {error}; it may have learned from other '
+            f'the grader in "{section.grader.path}" gives no win rate: {error}; it may have learned from other '
             "embeddings than this version makes, so train it again"
         ) from error
     if not 0 <= found <= 1:
-        raise ModelError(f'the router in "{section.router.path}" gives the win rate {found}; train it again')
+        raise ModelError(f'the grader in "{section.grader.path}" gives the win rate {found}; train it again')
 
 
-def router_problems(sections: Sequence[Section]) -> list[str]:
-    """What is wrong with the folders that tiers name; the routers themselves are not loaded."""
+def grader_problems(sections: Sequence[Section]) -> list[str]:
+    """What is wrong with the folders that tiers name; the graders themselves are not loaded."""
     problems: list[str] = []
     for at, section in enumerate(sections):
         try:
             _card(section)
         except ModelError as error:
-            problems.append(f"tiers[{at}].router.path: {error}")
+            problems.append(f"tiers[{at}].grader.path: {error}")
     return problems
 
 
-def _read(section: Section) -> tuple[QualityRouter, Card | None]:
-    if _card(section) is None or section.router.path is None:
-        return baseline(section.router.type), None
-    return load(Path(section.router.path))
+def _read(section: Section) -> tuple[Grader, Card | None]:
+    if _card(section) is None or section.grader.path is None:
+        return baseline(section.grader.type), None
+    return load(Path(section.grader.path))
 
 
 def _card(section: Section) -> Card | None:
-    """None for a router that learns nothing. Raises ModelError."""
-    if section.router.path is None:
+    """None for a grader that learns nothing. Raises ModelError."""
+    if section.grader.path is None:
         return None
-    card = read_card(Path(section.router.path))
-    if card.kind != section.router.type:
+    card = read_card(Path(section.grader.path))
+    if card.kind != section.grader.type:
         raise ModelError(
-            f'the router in "{section.router.path}" is of type {card.kind}, '
-            f"and the configuration says {section.router.type}"
+            f'the grader in "{section.grader.path}" is of type {card.kind}, '
+            f"and the configuration says {section.grader.type}"
         )
     return card
 

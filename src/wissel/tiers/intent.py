@@ -2,7 +2,7 @@
 """The mean gain of the topic: what intent routing and cost routing share.
 
 Prompts of one topic (a route, a subject) are about equally hard, so the topic
-is worth nearly as much as the best learned router, and is learned from few
+is worth nearly as much as the best learned grader, and is learned from few
 labels. Topics are told apart by a linear discriminant: Gaussians with one
 common covariance, in closed form. The win rate is the mean over what the
 prompt may be about, so a prompt between two topics is taken for both.
@@ -23,7 +23,7 @@ PRIOR_BATTLES = 10.0
 """A topic's mean is drawn towards the mean of all as if by so many battles more."""
 
 
-class Intent:
+class IntentGrader:
     """Knows the mean outcome of each topic, and which topic a prompt may have."""
 
     KIND: ClassVar[str] = "intent"
@@ -36,12 +36,12 @@ class Intent:
         self._topics = topics
 
     @classmethod
-    def fit(cls, battles: Battles, *, seed: int = 0) -> "Intent":
+    def fit(cls, battles: Battles, *, seed: int = 0) -> "IntentGrader":
         """From battles with the strong model as a; raises ConfigError if their topics are not told."""
         del seed  # nothing here is left to chance
         topics = tuple(sorted(set(battles.topics)))
         if len(topics) < 2 or "" in topics:
-            raise ConfigError(['--data: the router "intent" needs the topic of every prompt, as "route" or "subject"'])
+            raise ConfigError(['--data: the grader "intent" needs the topic of every prompt, as "route" or "subject"'])
         index = {topic: at for at, topic in enumerate(topics)}
         labels = np.array([index[topic] for topic in battles.topics])
         vectors = battles.prompts.vectors.astype(np.float64)
@@ -71,7 +71,7 @@ class Intent:
         return {"topics": list(self._topics)}
 
     @classmethod
-    def restore(cls, tensors: Tensors, settings: Settings) -> "Intent":
+    def restore(cls, tensors: Tensors, settings: Settings) -> "IntentGrader":
         topics = settings["topics"]
         assert isinstance(topics, list)
         return cls(tensors["directions"], tensors["offsets"], tensors["means"], tuple(topics))

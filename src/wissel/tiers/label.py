@@ -74,7 +74,7 @@ class Pair:
 
 
 @dataclass(slots=True)
-class Tally:
+class LabelTally:
     """What a run has done so far."""
 
     labelled: int = 0
@@ -108,12 +108,12 @@ class Pace:
 
 async def label(
     prompts: Sequence[str], out: Path, pair: Pair, *, rate: float = 5.0, progress: Progress | None = None
-) -> Tally:
+) -> LabelTally:
     """Appends one row a prompt to `out`, at no more than `rate` calls a second.
 
     A prompt that fails is counted and left for the next run. Raises ConfigError if `out` cannot be read or written.
     """
-    tally = Tally()
+    tally = LabelTally()
     done = _done(out)
     wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt not in done]
     tally.skipped = len(set(prompts)) - len(wanted)
@@ -196,7 +196,7 @@ async def _label_one(client: "_Client", prompt: str, pair: Pair) -> dict[str, An
 class _Client:
     """Calls with pace, retries and a bill."""
 
-    def __init__(self, session: aiohttp.ClientSession, pace: Pace, tally: Tally) -> None:
+    def __init__(self, session: aiohttp.ClientSession, pace: Pace, tally: LabelTally) -> None:
         self._session = session
         self._pace = pace
         self._tally = tally

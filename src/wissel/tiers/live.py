@@ -1,4 +1,4 @@
-"""Answers whose end a coin chose, as labels that routers learn from.
+"""Answers whose end a coin chose, as labels that graders learn from.
 
 An answer shows how one end did and nothing of the other. A fair coin mends
 that: let `y` be the score of the end that served and `b` the mean score. The
@@ -10,7 +10,7 @@ coin the mean gain of a prompt is
 
 half the true one, whatever `b` is; `b` only makes the rows less noisy. This is
 inverse propensity weighting with propensities that are all one half (Horvitz
-and Thompson 1952) and the mean as control variate. So routers order prompts as
+and Thompson 1952) and the mean as control variate. So graders order prompts as
 they would with both answers graded, and APGR, CPT and budgets, which are of the
 order alone, are estimated without bias; only win rates lie half as far from one
 half as they should.
@@ -32,7 +32,7 @@ import numpy as np
 from wissel.core.lesson import Taught
 from wissel.core.tier import Strength
 from wissel.tiers.base import STRONG, WEAK
-from wissel.tiers.metrics import Graded, figures
+from wissel.tiers.metrics import Ends, figures
 
 By = Literal["feedback", "outcome"]
 """What an answer is judged by: the caller's score, or whether there was an answer at all."""
@@ -111,13 +111,13 @@ class Summary:
     interval: tuple[float, float] | None
     """Of the gain, 95 %."""
     apgr: float | None
-    """Of the router that served, by the win rates that it gave; None with fewer than 100 labels of an end."""
+    """Of the grader that served, by the win rates that it gave; None with fewer than 100 labels of an end."""
     apgr_interval: tuple[float, float] | None
     warnings: tuple[str, ...]
 
 
 def summarize(lessons: Sequence[Taught], labels: Sequence[Label]) -> Summary:
-    """The ends compared, and the router that served measured; prompts are not needed."""
+    """The ends compared, and the grader that served measured; prompts are not needed."""
     sides = {end: _side(lessons, labels, end) for end in (STRONG, WEAK)}
     gain, interval = _gain(labels)
     apgr, apgr_interval = (
@@ -125,7 +125,7 @@ def summarize(lessons: Sequence[Taught], labels: Sequence[Label]) -> Summary:
     )
     warnings = [*_uneven(sides[STRONG], sides[WEAK])]
     if interval is not None and interval[0] <= 0:
-        warnings.append("the strong end is not known to be better, so there is little that a router could learn")
+        warnings.append("the strong end is not known to be better, so there is little that a grader could learn")
     return Summary(sides[STRONG], sides[WEAK], gain, interval, apgr, apgr_interval, tuple(warnings))
 
 
@@ -149,10 +149,10 @@ def _gain(labels: Sequence[Label]) -> tuple[float | None, tuple[float, float] | 
 
 def _apgr(labels: Sequence[Label]) -> tuple[float | None, tuple[float, float] | None]:
     rows = rows_of(labels)
-    graded = Graded(*(np.array([row[end] for row in rows]) for end in (STRONG, WEAK)))
-    if graded.gap <= 0:
+    ends = Ends(*(np.array([row[end] for row in rows]) for end in (STRONG, WEAK)))
+    if ends.gap <= 0:
         return None, None
-    found = figures([(np.array([row["win_rate"] for row in rows]), graded)], seed=SEED)
+    found = figures([(np.array([row["win_rate"] for row in rows]), ends)], seed=SEED)
     return found.apgr, found.interval
 
 

@@ -1,4 +1,4 @@
-"""How much of the strong model's quality a router buys with how many strong calls.
+"""How much of the strong model's quality a grader buys with how many strong calls.
 
 All figures are read off one curve: prompts are sent to the strong model in the
 order of their win rates, highest first, and after each the mean quality is
@@ -31,7 +31,7 @@ INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
-class Graded:
+class Ends:
     """How both models did on the same prompts."""
 
     strong: Floats
@@ -52,8 +52,8 @@ class Graded:
         """What it adds on average; PGR is a share of this."""
         return float(self.gain.mean())
 
-    def take(self, rows: NDArray[np.intp]) -> "Graded":
-        return Graded(self.strong[rows], self.weak[rows])
+    def take(self, rows: NDArray[np.intp]) -> "Ends":
+        return Ends(self.strong[rows], self.weak[rows])
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Curve:
 
     @property
     def apgr(self) -> float:
-        """The area under PGR: a random router has 0.5."""
+        """The area under PGR: a random grader has 0.5."""
         return _area(self.shares, self.recovered)
 
     @property
@@ -102,57 +102,57 @@ class Curve:
         return float(self.shares[last - 1] + part * (self.shares[last] - self.shares[last - 1]))
 
     def saving(self, recovered: float) -> float:
-        """How many times more strong calls a random router needs for this PGR (the paper's cost saving ratio)."""
+        """How many times more strong calls a random grader needs for this PGR (the paper's cost saving ratio)."""
         share = self.cpt(recovered)
         return recovered / share if share else float("inf")
 
 
-def call_performance(win_rates: Floats, graded: Graded) -> Curve:
-    """The curve of a router that gave these win rates, (n,)."""
-    ends, cumulated = _tied(win_rates)
-    gains = np.cumsum(graded.gain[cumulated])[ends]
+def call_performance(win_rates: Floats, ends: Ends) -> Curve:
+    """The curve of a grader that gave these win rates, (n,)."""
+    knots, cumulated = _tied(win_rates)
+    gains = np.cumsum(ends.gain[cumulated])[knots]
     count = len(win_rates)
-    shares = np.concatenate([[0.0], (ends + 1) / count])
-    return Curve(shares, graded.weak.mean() + np.concatenate([[0.0], gains / count]))
+    shares = np.concatenate([[0.0], (knots + 1) / count])
+    return Curve(shares, ends.weak.mean() + np.concatenate([[0.0], gains / count]))
 
 
-def oracle(graded: Graded) -> Floats:
-    """The win rates of a router that knows the answers."""
-    return graded.gain
+def oracle(ends: Ends) -> Floats:
+    """The win rates of a grader that knows the answers."""
+    return ends.gain
 
 
 def bootstrap_apgr(
-    folds: Sequence[tuple[Floats, Graded]], *, seed: int, resamples: int = RESAMPLES
+    folds: Sequence[tuple[Floats, Ends]], *, seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """The 95 % interval of the mean APGR of some folds, over prompts drawn again within each.
 
-    A fold is the win rates that one router gave and how both models did. Win rates of different routers
+    A fold is the win rates that one grader gave and how both models did. Win rates of different graders
     are never put in one order: their levels differ by chance, and in small data that hides what they know.
     """
     rng = np.random.default_rng(seed)
-    means = np.mean([_resampled(win_rates, graded, rng, resamples) for win_rates, graded in folds], axis=0)
+    means = np.mean([_resampled(win_rates, ends, rng, resamples) for win_rates, ends in folds], axis=0)
     low, high = np.nanpercentile(means, INTERVAL)
     return float(low), float(high)
 
 
-def _resampled(win_rates: Floats, graded: Graded, rng: np.random.Generator, resamples: int) -> Floats:
+def _resampled(win_rates: Floats, ends: Ends, rng: np.random.Generator, resamples: int) -> Floats:
     """(resamples,): APGR; NaN where the strong model was not better in a resample."""
-    ends, order = _tied(win_rates)
-    gain = graded.gain[order]
+    knots, order = _tied(win_rates)
+    gain = ends.gain[order]
     count = len(gain)
     found = np.full(resamples, np.nan)
     for at in range(resamples):
         times = np.bincount(rng.integers(0, count, count), minlength=count)
-        gains = np.cumsum(times * gain)[ends]
+        gains = np.cumsum(times * gain)[knots]
         if gains[-1] > 0:
-            shares = np.cumsum(times)[ends] / count
+            shares = np.cumsum(times)[knots] / count
             found[at] = _area(np.append(0.0, shares), np.append(0.0, gains / gains[-1]))
     return found
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is reported of one router on one set of prompts."""
+    """What is reported of one grader on one set of prompts."""
 
     apgr: float
     interval: tuple[float, float]
@@ -161,7 +161,7 @@ class Figures:
     cpt: Mapping[int, float]
     """Percent of the gap recovered to the share of strong calls."""
     saving: Mapping[int, float]
-    """The same in times fewer strong calls than a random router's."""
+    """The same in times fewer strong calls than a random grader's."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -173,9 +173,9 @@ class Figures:
         }
 
 
-def figures(folds: Sequence[tuple[Floats, Graded]], *, seed: int, resamples: int = RESAMPLES) -> Figures:
-    """The means over the folds; one router on one set of prompts is one fold."""
-    curves = [call_performance(win_rates, graded) for win_rates, graded in folds]
+def figures(folds: Sequence[tuple[Floats, Ends]], *, seed: int, resamples: int = RESAMPLES) -> Figures:
+    """The means over the folds; one grader on one set of prompts is one fold."""
+    curves = [call_performance(win_rates, ends) for win_rates, ends in folds]
     return Figures(
         apgr=_mean(curve.apgr for curve in curves),
         interval=bootstrap_apgr(folds, seed=seed, resamples=resamples),
@@ -202,5 +202,5 @@ def _tied(win_rates: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Where each run of equal win rates ends, and the order that sorts them, highest first."""
     order = np.argsort(-win_rates, kind="stable")
     ordered = win_rates[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    return ends, order
+    knots = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    return knots, order

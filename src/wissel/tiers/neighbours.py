@@ -20,7 +20,7 @@ from wissel.tiers.space import Space
 CANDIDATES = (25, 50, 100, 150, 250)
 
 
-class Neighbours:
+class NeighboursGrader:
     """Compares with every battle that it was given, and hears the `count` nearest."""
 
     KIND: ClassVar[str] = "neighbours"
@@ -34,7 +34,7 @@ class Neighbours:
         self._count = count
 
     @classmethod
-    def fit(cls, battles: Battles, *, seed: int = 0) -> "Neighbours":
+    def fit(cls, battles: Battles, *, seed: int = 0) -> "NeighboursGrader":
         """From battles with the strong model as a."""
         space = Space.for_comparison(battles.prompts)
         vectors = space.project(battles.prompts)
@@ -44,7 +44,7 @@ class Neighbours:
         def rank(cosines: Vectors) -> Sequence[Floats]:
             return [nearest_win_rates(cosines, outcomes, weights, count) for count in usable]
 
-        count = best_of(usable, leave_one_out(vectors, battles.graded, rank, seed=seed))
+        count = best_of(usable, leave_one_out(vectors, battles.ends, rank, seed=seed))
         return cls(space, vectors, outcomes, weights, count=count)
 
     def win_rates(self, prompts: Prompts) -> Floats:
@@ -59,7 +59,7 @@ class Neighbours:
         return {"count": self._count}
 
     @classmethod
-    def restore(cls, tensors: Tensors, settings: Settings) -> "Neighbours":
+    def restore(cls, tensors: Tensors, settings: Settings) -> "NeighboursGrader":
         count = int(str(settings["count"]))
         return cls(Space.restore(tensors), tensors["battles"], tensors["outcomes"], tensors["weights"], count=count)
 

@@ -26,7 +26,7 @@ GAMMAS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 """What is nearest weighs so many times what has nothing in common; the paper has 10 for other embeddings."""
 
 
-class Similarity:
+class SimilarityGrader:
     """Compares with every battle that it was given; nothing is trained but the space."""
 
     KIND: ClassVar[str] = "similarity"
@@ -41,7 +41,7 @@ class Similarity:
         self._columns = np.stack([weights * outcomes, weights], axis=1)
 
     @classmethod
-    def fit(cls, battles: Battles, *, seed: int = 0) -> "Similarity":
+    def fit(cls, battles: Battles, *, seed: int = 0) -> "SimilarityGrader":
         """From battles with the strong model as a."""
         space = Space.for_comparison(battles.prompts)
         vectors = space.project(battles.prompts)
@@ -51,7 +51,7 @@ class Similarity:
             columns = np.stack([weights * outcomes, weights], axis=1)
             return [weighted_win_rates(cosines.copy(), columns, gamma) for gamma in GAMMAS]
 
-        gamma = best_of(GAMMAS, leave_one_out(vectors, battles.graded, rank, seed=seed))
+        gamma = best_of(GAMMAS, leave_one_out(vectors, battles.ends, rank, seed=seed))
         return cls(space, vectors, outcomes, weights, gamma=gamma)
 
     def win_rates(self, prompts: Prompts) -> Floats:
@@ -65,7 +65,7 @@ class Similarity:
         return {"gamma": self._gamma}
 
     @classmethod
-    def restore(cls, tensors: Tensors, settings: Settings) -> "Similarity":
+    def restore(cls, tensors: Tensors, settings: Settings) -> "SimilarityGrader":
         gamma = float(str(settings["gamma"]))
         return cls(Space.restore(tensors), tensors["battles"], tensors["outcomes"], tensors["weights"], gamma=gamma)
 

@@ -2,7 +2,7 @@
 """The space in which prompts are compared: what a prompt is about, and how much work it looks.
 
 A prompt's embedding and its standardised features become one vector. Where a
-router learns weights, embeddings are centred: raw ones share one large
+grader learns weights, embeddings are centred: raw ones share one large
 direction, and without its removal matrix factorization on GSM8K ranks worse
 than chance. Where a prompt is compared with every label, 96 of the 384
 dimensions remain, the principal ones: the ranking is as good, and 15,000

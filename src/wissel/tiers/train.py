@@ -1,10 +1,10 @@
-"""Labels to a router on disk, with figures on labels that it never saw.
+"""Labels to a grader on disk, with figures on labels that it never saw.
 
-A fifth of every file is held out. The router learns from the rest and is
+A fifth of every file is held out. The grader learns from the rest and is
 measured on that fifth, the baselines beside it; where several files are given,
 also one that learned from the first file alone, which shows what the others
 (the paper's augmentation) add. Then, unless that would cost minutes, the
-router that is kept learns from everything.
+grader that is kept learns from everything.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +17,15 @@ import numpy as np
 from wissel.errors import ConfigError
 from wissel.tiers import artifact
 from wissel.tiers.artifact import TORCH_KINDS, Card
-from wissel.tiers.base import STRONG, WEAK, Battles, Encode, Progress, Prompts, QualityRouter, join
-from wissel.tiers.baselines import Length, Random
+from wissel.tiers.base import STRONG, WEAK, Battles, Encode, Grader, Progress, Prompts, join
+from wissel.tiers.baselines import LengthGrader, RandomGrader
 from wissel.tiers.data import Source, read
-from wissel.tiers.factorization import Factorization
+from wissel.tiers.factorization import FactorizationGrader
 from wissel.tiers.finetune import Plan, finetuned
-from wissel.tiers.intent import Intent
-from wissel.tiers.metrics import Figures, Floats, Graded, figures
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.intent import IntentGrader
+from wissel.tiers.metrics import Ends, Figures, Floats, figures
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 
 HELD_OUT = 0.2
 MIN_ROWS = 20
@@ -37,7 +37,7 @@ RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which router, for which pair, and from where its torch weights begin."""
+    """Which grader, for which pair, and from where its torch weights begin."""
 
     kind: str
     strong: tuple[str, ...] = (STRONG,)
@@ -54,72 +54,74 @@ class Recipe:
     def needs_vectors(self) -> bool:
         return self.kind in {each.KIND for each in artifact.LEARNED}
 
-    def fit(self, battles: Battles, progress: Progress | None = None) -> QualityRouter:
-        """A router that learned from these. Raises ConfigError for battles that teach nothing of the pair."""
+    def fit(self, battles: Battles, progress: Progress | None = None) -> Grader:
+        """A grader that learned from these. Raises ConfigError for battles that teach nothing of the pair."""
         pair = battles.between(self.strong, self.weak)
-        if len(pair) < MIN_ROWS or pair.graded.gap == 0:
+        if len(pair) < MIN_ROWS or pair.ends.gap == 0:
             problem = (
                 f"--data: {len(pair)} rows compare {_names(self.strong)} with {_names(self.weak)}; "
-                f"a router needs at least {MIN_ROWS}, and a difference between the two"
+                f"a grader needs at least {MIN_ROWS}, and a difference between the two"
             )
             raise ConfigError([problem])
         match self.kind:
             case "similarity":
-                return Similarity.fit(pair, seed=self.seed)
+                return SimilarityGrader.fit(pair, seed=self.seed)
             case "neighbours":
-                return Neighbours.fit(pair, seed=self.seed)
+                return NeighboursGrader.fit(pair, seed=self.seed)
             case "intent":
-                return Intent.fit(pair)
+                return IntentGrader.fit(pair)
             case "factorization":
-                return Factorization.fit(battles, seed=self.seed, strong=self.strong, weak=self.weak, progress=progress)
+                return FactorizationGrader.fit(
+                    battles, seed=self.seed, strong=self.strong, weak=self.weak, progress=progress
+                )
             case "encoder" | "causal":
                 return self._fit_torch(pair, progress)
             case _:
                 return artifact.baseline(self.kind)
 
-    def _fit_torch(self, pair: Battles, progress: Progress | None) -> QualityRouter:
+    def _fit_torch(self, pair: Battles, progress: Progress | None) -> Grader:
         if self.base is None:
-            raise ConfigError([f'--base: the router "{self.kind}" needs the folder of a model to begin with'])
+            raise ConfigError([f'--base: the grader "{self.kind}" needs the folder of a model to begin with'])
         base, plan = self.base, Plan(self.seed, self.epochs, self.limit_s, progress)
         if self.kind == "encoder":
-            from wissel.tiers.encoder import EncoderRouter  # noqa: PLC0415 - brings torch
+            from wissel.tiers.encoder import EncoderGrader  # noqa: PLC0415 - brings torch
 
-            return finetuned(lambda: EncoderRouter(base), pair, plan)
-        from wissel.tiers.causal import CausalRouter  # noqa: PLC0415 - brings torch
+            return finetuned(lambda: EncoderGrader(base), pair, plan)
+        from wissel.tiers.causal import CausalGrader  # noqa: PLC0415 - brings torch
 
-        return finetuned(lambda: CausalRouter(base), pair, plan)
+        return finetuned(lambda: CausalGrader(base), pair, plan)
 
 
 def train(
     recipe: Recipe, sources: Sequence[Source], out: Path, *, encode: Encode, progress: Progress | None = None
 ) -> Card:
-    """Learns, measures, and writes the router to the folder `out`. Raises ConfigError and ModelError."""
+    """Learns, measures, and writes the grader to the folder `out`. Raises ConfigError and ModelError."""
     artifact.claim(out)
     embed = embedder(encode if recipe.needs_vectors else None)
     parts = [read(source, embed) for source in sources]
     rng = np.random.default_rng(recipe.seed)
     splits = [_split(part, rng) for part in parts]
     known = join([rest for rest, _ in splits])
-    router = recipe.fit(known, progress)
+    grader = recipe.fit(known, progress)
     tests = {
         source.path.name: held.between(recipe.strong, recipe.weak)
         for source, (_, held) in zip(sources, splits, strict=True)
     }
     is_quick = recipe.kind not in TORCH_KINDS
     first = recipe.fit(splits[0][0]) if is_quick and len(sources) > 1 and _teaches(splits[0][0], recipe) else None
-    validation, win_rates = _validate(router, first, tests, recipe.seed)
+    validation, win_rates = _validate(grader, first, tests, recipe.seed)
     if is_quick:
-        router = recipe.fit(join(parts))
+        grader = recipe.fit(join(parts))
     card = Card(
         kind=recipe.kind,
         seed=recipe.seed,
         data=tuple(_described(source, part) for source, part in zip(sources, parts, strict=True)),
         validation=validation,
         quantiles=tuple(np.quantile(win_rates, np.linspace(0, 1, artifact.QUANTILES)).round(6).tolist()),
-        settings=router.settings() if isinstance(router, artifact.ArrayRouter) else {},
+        settings=grader.settings() if isinstance(grader, artifact.ArrayGrader) else {},
         versions=artifact.versions(),
     )
-    artifact.save(out, router, card)
+    artifact.save(out, grader, card)
     return card
 
 
@@ -128,17 +130,17 @@ def embedder(encode: Encode | None) -> Callable[[Iterable[str]], Prompts]:
     return Prompts.without_vectors if encode is None else lambda texts: Prompts.embed(texts, encode)
 
 
-def with_baselines(routers: Mapping[str, Floats], prompts: Prompts, graded: Graded, seed: int) -> dict[str, Figures]:
-    """The figures of win rates, and of those that every router must beat."""
-    known = {each.KIND: each().win_rates(prompts) for each in (Length, Random)}
+def with_baselines(graders: Mapping[str, Floats], prompts: Prompts, ends: Ends, seed: int) -> dict[str, Figures]:
+    """The figures of win rates, and of those that every grader must beat."""
+    known = {each.KIND: each().win_rates(prompts) for each in (LengthGrader, RandomGrader)}
     return {
-        name: figures([(win_rates, graded)], seed=seed, resamples=RESAMPLES)
-        for name, win_rates in {**routers, **known}.items()
+        name: figures([(win_rates, ends)], seed=seed, resamples=RESAMPLES)
+        for name, win_rates in {**graders, **known}.items()
     }
 
 
 def _validate(
-    router: QualityRouter, first: QualityRouter | None, tests: Mapping[str, Battles], seed: int
+    grader: Grader, first: Grader | None, tests: Mapping[str, Battles], seed: int
 ) -> tuple[dict[str, Any], Floats]:
     """The figures by file, and all win rates on what was held out."""
     validation: dict[str, Any] = {}
@@ -146,12 +148,12 @@ def _validate(
     for name, held in tests.items():
         if not len(held):
             continue
-        rates = {"router": router.win_rates(held.prompts)}
-        seen.append(rates["router"])
+        rates = {"grader": grader.win_rates(held.prompts)}
+        seen.append(rates["grader"])
         if first is not None:
             rates["first_file_only"] = first.win_rates(held.prompts)
-        if held.graded.gap > 0:
-            found = with_baselines(rates, held.prompts, held.graded, seed)
+        if held.ends.gap > 0:
+            found = with_baselines(rates, held.prompts, held.ends, seed)
             validation[name] = {"rows": len(held), **{key: each.as_json() for key, each in found.items()}}
     return validation, np.concatenate(seen)
 
@@ -166,7 +168,7 @@ def _split(part: Battles, rng: np.random.Generator) -> tuple[Battles, Battles]:
 
 def _teaches(battles: Battles, recipe: Recipe) -> bool:
     pair = battles.between(recipe.strong, recipe.weak)
-    return len(pair) >= MIN_ROWS and pair.graded.gap != 0
+    return len(pair) >= MIN_ROWS and pair.ends.gap != 0
 
 
 def _described(source: Source, part: Battles) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from rollout_factories import an_analysis, an_arm, evidence, sample
 from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look
 from wissel.core.rollouts.evidence import Evidence, Missing
-from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, FixedLimit, Guard
 
 GUARD = Guard("error_rate", 0.25)
 BAD = evidence(an_arm(1000, 100))
@@ -130,20 +130,20 @@ def growing(*errors: int) -> list[Evidence]:
 
 @pytest.mark.parametrize(("errors", "expected"), [((9, 1, 9), "pass"), ((9, 9, 1), "pass"), ((9, 9, 9), "fail")])
 def test_a_limit_fails_after_more_blocks_than_its_failure_limit(errors: tuple[int, ...], expected: Judgement):
-    spec = an_analysis(Limit("error_rate", max=0.05, failure_limit=2))
+    spec = an_analysis(FixedLimit("error_rate", max=0.05, failure_limit=2))
 
     assert after(spec, *growing(*errors)).judgement == expected
 
 
 def test_a_limit_measures_only_full_blocks():
-    spec = an_analysis(Limit("error_rate", max=0.05))
+    spec = an_analysis(FixedLimit("error_rate", max=0.05))
     verdict = after(spec, evidence(an_arm(60, 6), an_arm(540, 9)), evidence(an_arm(90, 9), an_arm(810, 18)))
 
     assert (verdict.judgement, verdict.reason) == ("waiting", "error_rate max 0.05: needs 10 more requests")
 
 
 def test_failures_are_counted_across_steps():
-    spec = an_analysis(Limit("error_rate", max=0.05, failure_limit=1))
+    spec = an_analysis(FixedLimit("error_rate", max=0.05, failure_limit=1))
     first, second = evidence(an_arm(100, 9), an_arm(900, 0)), evidence(an_arm(100, 9), an_arm(900, 0), step=1)
 
     assert [after(spec, first).judgement, after(spec, first, second).judgement] == ["pass", "fail"]
@@ -151,7 +151,7 @@ def test_failures_are_counted_across_steps():
 
 def test_a_limit_may_be_a_least_value():
     rated = {"feedback": sample(200, 50)}
-    spec = an_analysis(Limit("feedback", min=0.5))
+    spec = an_analysis(FixedLimit("feedback", min=0.5))
 
     assert after(spec, evidence(an_arm(1000, 0, samples=rated))).judgement == "fail"
 
@@ -160,13 +160,13 @@ def test_a_limit_may_be_a_least_value():
     ("value", "expected"), [(0.5, "pass"), (2.0, "fail"), (None, "no_data"), (math.nan, "inconclusive")]
 )
 def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
-    spec = an_analysis(Limit("gpu_queue", max=1.0))
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
 
     assert after(spec, evidence(queries={"gpu_queue": value})).judgement == expected
 
 
 def test_a_query_that_nobody_answered_is_no_data():
-    assert after(an_analysis(Limit("gpu_queue", max=1.0)), evidence()).judgement == "no_data"
+    assert after(an_analysis(FixedLimit("gpu_queue", max=1.0)), evidence()).judgement == "no_data"
 
 
 def test_counters_that_go_backwards_are_no_data():

@@ -1,7 +1,7 @@
 import pytest
 
 from rollout_factories import an_analysis, an_arm, sample, timed_arm
-from wissel.core.rollouts.comparison import FEWEST_KEYS, Comparing, Memory, compare, ladder
+from wissel.core.rollouts.comparison import FEWEST_KEYS, Comparing, ComparisonMemory, compare, ladder
 from wissel.core.rollouts.evidence import Arm, Sample
 from wissel.core.rollouts.histogram import GAMMA, Histogram
 from wissel.core.rollouts.metrics import Comparison
@@ -10,9 +10,11 @@ ERRORS = Comparison("error_rate")
 LATENCY = Comparison("latency_p95", allowed=0.1, relative=True)
 
 
-def looked(metric: Comparison, *looks: tuple[Arm, Arm], memory: Memory | None = None, **spec: object) -> Comparing:
+def looked(
+    metric: Comparison, *looks: tuple[Arm, Arm], memory: ComparisonMemory | None = None, **spec: object
+) -> Comparing:
     """After cumulative looks at one step."""
-    found = compare(memory or Memory(), metric, *looks[0], an_analysis(metric, **spec))
+    found = compare(memory or ComparisonMemory(), metric, *looks[0], an_analysis(metric, **spec))
     for canary, stable in looks[1:]:
         found = compare(found.memory, metric, canary, stable, an_analysis(metric, **spec))
     return found

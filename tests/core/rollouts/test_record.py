@@ -4,7 +4,7 @@ import pytest
 
 from rollout_factories import a_spec, an_analysis, an_arm, begun, evidence, sample, timed_arm
 from wissel.core.rollouts.histogram import Histogram
-from wissel.core.rollouts.metrics import Comparison, Guard, Limit
+from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
 from wissel.core.rollouts.record import dump, load
 from wissel.core.rollouts.rollout import Rollout, advance
 from wissel.core.rollouts.spec import RolloutSpec
@@ -13,7 +13,7 @@ from wissel.errors import StoreError
 SPEC = a_spec(
     analysis=an_analysis(
         Guard("error_rate", 0.25),
-        Limit("latency_p95", max=5.0),
+        FixedLimit("latency_p95", max=5.0),
         Comparison("error_rate", allowed=0.01),
         Comparison("latency_p95", allowed=0.1, relative=True),
         Comparison("tokens_out"),

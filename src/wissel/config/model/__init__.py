@@ -36,8 +36,8 @@ from wissel.config.model.root import Config, json_schema
 from wissel.config.model.section import HeaderCondition, Secret
 from wissel.config.model.serving import LOOPBACK_ADMIN, AdminTls, Redis
 from wissel.config.model.splits import Split
-from wissel.config.model.telemetry import Telemetry, Traces
-from wissel.config.model.tiers import QualityRouter, Tier
+from wissel.config.model.telemetry import Exports, Traces
+from wissel.config.model.tiers import Grader, Tier
 
 __all__ = [
     "LOOPBACK_ADMIN",
@@ -52,6 +52,8 @@ __all__ = [
     "Day",
     "EmbeddingClassifier",
     "EnvoyIdentity",
+    "Exports",
+    "Grader",
     "HeaderCondition",
     "Intent",
     "Jwt",
@@ -59,7 +61,6 @@ __all__ = [
     "Metric",
     "Model",
     "Pause",
-    "QualityRouter",
     "Redis",
     "RemoteClassifier",
     "Rollout",
@@ -70,7 +71,6 @@ __all__ = [
     "StaticClassifier",
     "Step",
     "Target",
-    "Telemetry",
     "Tier",
     "Traces",
     "Weight",

@@ -15,7 +15,7 @@ from wissel.config.model.rollouts import Rollout
 from wissel.config.model.section import WORD_OR_MAPPING, Section
 from wissel.config.model.serving import Admin, Listen, Redis
 from wissel.config.model.splits import Split
-from wissel.config.model.telemetry import Telemetry
+from wissel.config.model.telemetry import Exports
 from wissel.config.model.tiers import Tier
 
 
@@ -52,7 +52,7 @@ class Config(Section):
     """Names behind which a strong and a weak target share the traffic by difficulty."""
     access: Access | None = None
     """Who may use what; without it everyone may use everything."""
-    telemetry: Telemetry = Field(default_factory=Telemetry)
+    telemetry: Exports = Field(default_factory=Exports)
     """What wissel tells about itself."""
     envoy: Envoy | None = None
     """Read by `wissel envoy` and `wissel demo` only: where Envoy listens and what its clusters are."""

@@ -15,7 +15,7 @@ class Traces(Section):
     """The share of those whose caller, in `traceparent`, does not say."""
 
 
-class Telemetry(Section):
+class Exports(Section):
     """What wissel tells about itself."""
 
     prometheus: bool = True

@@ -8,10 +8,10 @@ from wissel.config.model.forms import Duration, Name, Text, quote
 from wissel.config.model.section import Section, one_of
 
 UNTRAINED = frozenset({"random", "length", "always_strong", "always_weak"})
-"""Routers of tiers that learn nothing, and so have no folder."""
+"""Graders of tiers that learn nothing, and so have no folder."""
 
 
-class QualityRouter(Section):
+class Grader(Section):
     """What predicts how often the strong model answers better."""
 
     type: Literal[
@@ -26,7 +26,7 @@ class QualityRouter(Section):
         "always_strong",
         "always_weak",
     ]
-    """Which kind of router; the last four learn nothing."""
+    """Which kind of grader; the last four learn nothing."""
     path: Text | None = None
     """The folder that `wissel tier train` wrote, relative to the working directory."""
 
@@ -34,7 +34,7 @@ class QualityRouter(Section):
     def _trained(self) -> Self:
         if (self.path is None) != (self.type in UNTRAINED):
             wrong = "no path: it learns nothing" if self.path else "path: the folder that `wissel tier train` wrote"
-            raise ValueError(f"the router {quote(self.type)} should have {wrong}")
+            raise ValueError(f"the grader {quote(self.type)} should have {wrong}")
         return self
 
 
@@ -44,7 +44,7 @@ class Learn(Section):
     explore: Annotated[float, Field(gt=0, le=0.5)]
     """The share of the requests whose end a fair coin chooses: only those say how the two ends compare."""
     prompts: bool = False
-    """Whether the prompts of those requests are kept in redis; without them no router can be trained."""
+    """Whether the prompts of those requests are kept in redis; without them no grader can be trained."""
     keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
     """How long a request is kept."""
     max_requests: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
@@ -62,7 +62,7 @@ class Tier(Section):
     """The model, split or rollout for hard requests."""
     weak: Name
     """The model, split or rollout for the others."""
-    router: QualityRouter
+    grader: Grader
     """What predicts the win rate of the strong end."""
     strong_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The part of the requests that the strong end may have; the threshold moves to hold it."""
@@ -73,9 +73,9 @@ class Tier(Section):
     threshold_max: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The highest."""
     fallback: Literal["strong", "weak"] = "strong"
-    """The end for requests without text, and for a router that is late or fails."""
+    """The end for requests without text, and for a grader that is late or fails."""
     deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
-    """Milliseconds that a request waits for the router; after them it takes the fallback."""
+    """Milliseconds that a request waits for the grader; after them it takes the fallback."""
     learn: Learn | None = None
     """Learn from live traffic; without it nothing is kept and nothing left to chance. Needs `redis`."""
 

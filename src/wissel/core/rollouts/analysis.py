@@ -17,11 +17,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from wissel.core.rollouts.comparison import Comparing, Memory, compare, value_of
+from wissel.core.rollouts.comparison import Comparing, ComparisonMemory, compare, value_of
 from wissel.core.rollouts.evidence import Arm, Evidence, Missing, Sample
 from wissel.core.rollouts.histogram import Histogram
 from wissel.core.rollouts.measures import ERROR, MEASURES
-from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Guard, Limit, Metric
+from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, FixedLimit, Guard, Metric
 from wissel.core.rollouts.sequential import SAMPLE_RATIO_EVIDENCE, ln_sample_ratio
 
 Judgement = Literal["fail", "no_data", "inconclusive", "waiting", "pass"]
@@ -105,7 +105,7 @@ class Blocks:
 class Analysis:
     """What a rollout's analysis remembers from look to look."""
 
-    metrics: tuple[Blocks | Memory, ...] = ()
+    metrics: tuple[Blocks | ComparisonMemory, ...] = ()
     """As the spec lists them."""
     step: int = -1
     """The step whose evidence was seen last."""
@@ -189,13 +189,13 @@ def _prepared(analysis: Analysis, spec: AnalysisSpec) -> Analysis:
     return replace(analysis, metrics=tuple(_blank(metric) for metric in spec.metrics))
 
 
-def _blank(metric: Metric) -> Blocks | Memory:
-    return Memory() if isinstance(metric, Comparison) else Blocks()
+def _blank(metric: Metric) -> Blocks | ComparisonMemory:
+    return ComparisonMemory() if isinstance(metric, Comparison) else Blocks()
 
 
 def _entering(analysis: Analysis, step: int) -> Analysis:
     carried = tuple(
-        memory.entering() if isinstance(memory, Memory) else Blocks(failures=memory.failures)
+        memory.entering() if isinstance(memory, ComparisonMemory) else Blocks(failures=memory.failures)
         for memory in analysis.metrics
     )
     return Analysis(carried, step)
@@ -230,22 +230,24 @@ def _because(reading: Reading) -> str:
 
 
 def _measure(
-    metric: Metric, memory: Blocks | Memory, spec: AnalysisSpec, evidence: Evidence
-) -> tuple[Blocks | Memory, Reading]:
+    metric: Metric, memory: Blocks | ComparisonMemory, spec: AnalysisSpec, evidence: Evidence
+) -> tuple[Blocks | ComparisonMemory, Reading]:
     match metric, memory:
-        case Comparison(), Memory():
+        case Comparison(), ComparisonMemory():
             return _compared(metric, memory, spec, evidence)
         case Guard(), Blocks():
             return _guarded(metric, memory, evidence)
-        case Limit(), Blocks() if metric.measure in MEASURES:
+        case FixedLimit(), Blocks() if metric.measure in MEASURES:
             return _limited(metric, memory, evidence)
-        case Limit(), Blocks():
+        case FixedLimit(), Blocks():
             return _queried(metric, memory, evidence.queries.get(metric.measure))
         case _:
             raise TypeError(f"{metric!r} cannot go on from {memory!r}")
 
 
-def _compared(metric: Comparison, memory: Memory, spec: AnalysisSpec, evidence: Evidence) -> tuple[Memory, Reading]:
+def _compared(
+    metric: Comparison, memory: ComparisonMemory, spec: AnalysisSpec, evidence: Evidence
+) -> tuple[ComparisonMemory, Reading]:
     found = compare(memory, metric, evidence.canary, evidence.stable, spec)
     judgement, note = _opinion(found)
     return found.memory, Reading(
@@ -327,7 +329,7 @@ def _failing_already(guard: Guard, canary: Arm) -> float:
     return canary.failing / canary.begun if is_enough else 0.0
 
 
-def _limited(limit: Limit, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
+def _limited(limit: FixedLimit, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
     total = _total(limit.measure, evidence.canary)
     stable = _value(limit.measure, _total(limit.measure, evidence.stable))
     block = total - memory.since
@@ -337,7 +339,7 @@ def _limited(limit: Limit, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
     return memory, _limit_reading(limit, memory, stable, note)
 
 
-def _queried(limit: Limit, memory: Blocks, value: float | None) -> tuple[Blocks, Reading]:
+def _queried(limit: FixedLimit, memory: Blocks, value: float | None) -> tuple[Blocks, Reading]:
     if value is None:
         return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note="the query failed")
     if not math.isfinite(value):
@@ -347,12 +349,12 @@ def _queried(limit: Limit, memory: Blocks, value: float | None) -> tuple[Blocks,
     return memory, _limit_reading(limit, memory, None, "")
 
 
-def _after_block(limit: Limit, memory: Blocks, value: float, since: Total) -> Blocks:
+def _after_block(limit: FixedLimit, memory: Blocks, value: float, since: Total) -> Blocks:
     failures = memory.failures + (not limit.allows(value))
     return Blocks(since, value, memory.measured + 1, failures)
 
 
-def _limit_reading(limit: Limit, memory: Blocks, stable: float | None, lacking: str) -> Reading:
+def _limit_reading(limit: FixedLimit, memory: Blocks, stable: float | None, lacking: str) -> Reading:
     judgement: Judgement
     if not memory.measured:
         judgement, note = "waiting", lacking

@@ -124,7 +124,7 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ComparisonMemory:
     """What one comparison remembers between looks, and across steps."""
 
     walks: tuple[Walk, ...] = ()
@@ -146,7 +146,7 @@ class Memory:
     spent: float = 0
     """Of durations: this step's canary requests that came before the edge was fixed, and are not tested."""
 
-    def seeing(self, canary: Arm, stable: Arm, measure: Measure) -> "Memory":
+    def seeing(self, canary: Arm, stable: Arm, measure: Measure) -> "ComparisonMemory":
         """The same, with what this step has come to."""
         edge, next_edge, spent = self.edge, self.next_edge, self.spent
         if measure.quantile is not None:
@@ -154,7 +154,7 @@ class Memory:
             next_edge = slowness.quantile(measure.quantile) if slowness.total >= EDGE_REQUESTS else edge
             if edge is None:
                 edge, spent = next_edge, canary.histogram(measure.observed).total
-        return Memory(
+        return ComparisonMemory(
             walks=self.walks,
             strata=self.strata,
             canary=self.canary,
@@ -167,10 +167,10 @@ class Memory:
             spent=spent,
         )
 
-    def entering(self) -> "Memory":
+    def entering(self) -> "ComparisonMemory":
         """The same, when the next step has set its weight: evidence stays, cumulative sums begin anew."""
         finished = stratum(self.canary_now, self.stable_now)
-        return Memory(
+        return ComparisonMemory(
             walks=tuple(Walk(walk.process) for walk in self.walks),
             strata=(*self.strata, finished) if finished else self.strata,
             canary=self.canary + self.canary_now,
@@ -184,7 +184,7 @@ class Memory:
 class Comparing:
     """One comparison at one look."""
 
-    memory: Memory
+    memory: ComparisonMemory
     canary: float | None
     """The metric's value in this step."""
     stable: float | None
@@ -202,7 +202,7 @@ class Comparing:
     design_effect: float
 
 
-def compare(memory: Memory, metric: Comparison, canary: Arm, stable: Arm, spec: AnalysisSpec) -> Comparing:
+def compare(memory: ComparisonMemory, metric: Comparison, canary: Arm, stable: Arm, spec: AnalysisSpec) -> Comparing:
     """One more look at cumulative sums of the step."""
     measure = MEASURES[metric.measure]
     before, memory = memory, memory.seeing(canary, stable, measure)
@@ -220,7 +220,7 @@ def compare(memory: Memory, metric: Comparison, canary: Arm, stable: Arm, spec: 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    memory: Memory
+    memory: ComparisonMemory
     metric: Comparison
     measure: Measure
     canary: Arm
@@ -235,7 +235,7 @@ class _Look:
 
     def comparing(
         self,
-        memory: Memory,
+        memory: ComparisonMemory,
         *,
         waiting: str,
         change: tuple[float | None, float | None] = (None, None),

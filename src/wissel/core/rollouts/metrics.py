@@ -38,7 +38,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class FixedLimit:
     """A fixed limit, measured anew over every block of `min_requests`."""
 
     measure: str
@@ -75,7 +75,7 @@ class Comparison:
         return f"{self.measure} allowed_{self.direction} {size}"
 
 
-Metric = Guard | Limit | Comparison
+Metric = Guard | FixedLimit | Comparison
 
 
 @dataclass(frozen=True)

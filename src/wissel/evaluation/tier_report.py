@@ -1,6 +1,6 @@
-"""What a trained router is worth on labels: figures, curves, held budgets, and a page that shows them.
+"""What a trained grader is worth on labels: figures, curves, held budgets, and a page that shows them.
 
-router + labels -> assessment (JSON) -> page (HTML, its plots in SVG, nothing loaded from elsewhere)
+grader + labels -> assessment (JSON) -> page (HTML, its plots in SVG, nothing loaded from elsewhere)
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from wissel.core.tier import Budget, Grading, Tier, WinRate, begin, grade, observe
 from wissel.tiers.artifact import Card, baseline, threshold_for
-from wissel.tiers.base import Battles, QualityRouter
+from wissel.tiers.base import Battles, Grader
 from wissel.tiers.grading import calibrated
 from wissel.tiers.metrics import (
     RECOVERED,
@@ -76,36 +76,33 @@ def play(tier: Tier, win_rates: Sequence[float] | Floats) -> list[bool]:
 
 
 def assess(
-    router: QualityRouter,
+    grader: Grader,
     card: Card,
     battles: Battles,
     *,
     seed: int = 0,
     prices: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Everything that is known of the router on these battles, its strong model as a; `prices` are strong and weak."""
-    graded = battles.graded
-    win_rates = router.win_rates(battles.prompts)
+    """Everything that is known of the grader on these battles, its strong model as a; `prices` are strong and weak."""
+    ends = battles.ends
+    win_rates = grader.win_rates(battles.prompts)
     others = {name: baseline(name).win_rates(battles.prompts) for name in BASELINES}
-    others["oracle"] = oracle(graded)
-    found = figures([(win_rates, graded)], seed=seed)
-    curve = call_performance(win_rates, graded)
+    others["oracle"] = oracle(ends)
+    found = figures([(win_rates, ends)], seed=seed)
+    curve = call_performance(win_rates, ends)
     assessment: dict[str, Any] = {
-        "router": card.kind,
+        "grader": card.kind,
         "prompts": len(battles),
-        "quality": {"strong": round(float(graded.strong.mean()), 4), "weak": round(float(graded.weak.mean()), 4)},
+        "quality": {"strong": round(float(ends.strong.mean()), 4), "weak": round(float(ends.weak.mean()), 4)},
         **found.as_json(),
         "baselines": {
-            name: figures([(rates, graded)], seed=seed, resamples=200).as_json() for name, rates in others.items()
+            name: figures([(rates, ends)], seed=seed, resamples=200).as_json() for name, rates in others.items()
         },
         "curves": {
-            name: _points(call_performance(rates, graded)) for name, rates in {card.kind: win_rates, **others}.items()
+            name: _points(call_performance(rates, ends)) for name, rates in {card.kind: win_rates, **others}.items()
         },
         "budgets": [
-            {
-                name: round(value, 4)
-                for name, value in vars(hold(win_rates, graded.gain, card, share, seed=seed)).items()
-            }
+            {name: round(value, 4) for name, value in vars(hold(win_rates, ends.gain, card, share, seed=seed)).items()}
             for share in (SHARES if card.quantiles else ())
         ],
     }
@@ -129,7 +126,7 @@ _COLOURS = ("#1f6feb", "#8c959f", "#bf8700", "#d0d7de", "#d0d7de", "#1a7f37")
 
 def page(assessment: Mapping[str, Any], *, title: str) -> str:
     """One HTML file that needs nothing else."""
-    rows = [("this router", assessment), *assessment["baselines"].items()]
+    rows = [("this grader", assessment), *assessment["baselines"].items()]
     table = "".join(
         f"<tr><td>{escape(name)}</td><td>{each['apgr']:.3f}</td><td>{each['interval'][0]:.3f} to "
         f"{each['interval'][1]:.3f}</td><td>{each['apgr_ten_bins']:.3f}</td>"
@@ -159,7 +156,7 @@ td:first-child,th:first-child{{text-align:left}}</style>
 <p>{assessment["prompts"]} prompts; the strong model has {assessment["quality"]["strong"]:.3f},
 the weak one {assessment["quality"]["weak"]:.3f}.</p>
 {_plot(assessment["curves"])}
-<table><tr><th>router</th><th>APGR</th><th>95 %</th><th>ten bins</th>
+<table><tr><th>grader</th><th>APGR</th><th>95 %</th><th>ten bins</th>
 {"".join(f"<th>CPT({percent})</th>" for percent in RECOVERED)}
 {"".join(f"<th>saves at {percent} %</th>" for percent in RECOVERED)}</tr>{table}</table>
 {held}

@@ -1,4 +1,4 @@
-"""What every router must do, and what each does in its own way."""
+"""What every grader must do, and what each does in its own way."""
 
 from dataclasses import replace
 
@@ -10,41 +10,41 @@ from wissel.errors import ConfigError, ModelError
 from wissel.tiers import artifact
 from wissel.tiers.artifact import KINDS, Card, baseline
 from wissel.tiers.base import Prompts, join
-from wissel.tiers.factorization import Factorization
+from wissel.tiers.factorization import FactorizationGrader
 from wissel.tiers.features import NAMES, features
-from wissel.tiers.intent import Intent
+from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import call_performance
-from wissel.tiers.neighbours import Neighbours, nearest_win_rates
-from wissel.tiers.similarity import Similarity, weighted_win_rates
+from wissel.tiers.neighbours import NeighboursGrader, nearest_win_rates
+from wissel.tiers.similarity import SimilarityGrader, weighted_win_rates
 
 known, unseen = battles(400, seed=1), battles(300, seed=2)
-LEARNED = (Similarity, Factorization, Neighbours, Intent)
+LEARNED = (SimilarityGrader, FactorizationGrader, NeighboursGrader, IntentGrader)
 
 
 @pytest.mark.parametrize("learned", LEARNED)
-def test_a_router_ranks_prompts_that_it_never_saw(learned):
+def test_a_grader_ranks_prompts_that_it_never_saw(learned):
     win_rates = learned.fit(known).win_rates(unseen.prompts)
 
-    assert call_performance(win_rates, unseen.graded).apgr > 0.7
+    assert call_performance(win_rates, unseen.ends).apgr > 0.7
     assert ((win_rates >= 0) & (win_rates <= 1)).all()
 
 
 @pytest.mark.parametrize("learned", LEARNED)
-def test_a_router_is_the_same_after_it_was_saved(learned, tmp_path):
-    router = learned.fit(known)
-    artifact.save(tmp_path, router, Card(kind=learned.KIND, seed=0, settings=router.settings()))
+def test_a_grader_is_the_same_after_it_was_saved(learned, tmp_path):
+    grader = learned.fit(known)
+    artifact.save(tmp_path, grader, Card(kind=learned.KIND, seed=0, settings=grader.settings()))
     again, card = artifact.load(tmp_path)
 
     assert card.kind == learned.KIND
-    np.testing.assert_array_equal(again.win_rates(unseen.prompts), router.win_rates(unseen.prompts))
+    np.testing.assert_array_equal(again.win_rates(unseen.prompts), grader.win_rates(unseen.prompts))
 
 
 @pytest.mark.parametrize("learned", LEARNED)
 def test_a_prompt_has_the_same_win_rate_alone_and_in_company(learned):
-    router = learned.fit(known)
-    alone = router.win_rates(unseen.prompts.take(np.array([5])))
+    grader = learned.fit(known)
+    alone = grader.win_rates(unseen.prompts.take(np.array([5])))
 
-    np.testing.assert_allclose(alone[0], router.win_rates(unseen.prompts)[5], rtol=1e-5)
+    np.testing.assert_allclose(alone[0], grader.win_rates(unseen.prompts)[5], rtol=1e-5)
 
 
 def test_a_battle_of_weight_two_counts_as_if_it_were_there_twice():
@@ -88,29 +88,29 @@ def test_factorization_learns_a_pair_from_battles_with_others():
     against_weak = replace(
         source, models=("weak", "third"), quality_a=source.quality_b, quality_b=third * source.quality_a
     )
-    router = Factorization.fit(join([against_strong, against_weak]))
+    grader = FactorizationGrader.fit(join([against_strong, against_weak]))
 
-    assert router.models == ("strong", "third", "weak")
-    assert call_performance(router.win_rates(unseen.prompts), unseen.graded).apgr > 0.65
+    assert grader.models == ("strong", "third", "weak")
+    assert call_performance(grader.win_rates(unseen.prompts), unseen.ends).apgr > 0.65
 
 
 def test_factorization_that_never_saw_a_model_of_the_pair_says_so():
     with pytest.raises(ConfigError, match="no battle"):
-        Factorization.fit(known, strong=("gpt-9",))
+        FactorizationGrader.fit(known, strong=("gpt-9",))
 
 
 def test_factorization_tells_its_progress_and_is_the_same_for_the_same_seed():
     told: list[str] = []
-    one, other = Factorization.fit(known, seed=5, progress=told.append), Factorization.fit(known, seed=5)
+    one, other = FactorizationGrader.fit(known, seed=5, progress=told.append), FactorizationGrader.fit(known, seed=5)
 
     assert "validation loss" in told[0]
     np.testing.assert_array_equal(one.win_rates(unseen.prompts), other.win_rates(unseen.prompts))
 
 
 def test_intent_knows_the_hard_topics():
-    router = Intent.fit(known)
+    grader = IntentGrader.fit(known)
     hard, easy = (
-        router.win_rates(Prompts.embed([f"please tell about {topic}" for topic in topics], encode))
+        grader.win_rates(Prompts.embed([f"please tell about {topic}" for topic in topics], encode))
         for topics in (HARD, EASY)
     )
 
@@ -119,7 +119,7 @@ def test_intent_knows_the_hard_topics():
 
 def test_intent_without_topics_says_what_is_missing():
     with pytest.raises(ConfigError, match='as "route" or "subject"'):
-        Intent.fit(replace(known, topics=("",) * len(known)))
+        IntentGrader.fit(replace(known, topics=("",) * len(known)))
 
 
 def test_the_longer_prompt_has_the_higher_win_rate_by_length():
@@ -137,31 +137,31 @@ def test_random_is_uniform_and_the_same_for_the_same_prompt():
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("always_strong", 1.0), ("always_weak", 0.0)])
-def test_the_constant_routers_say_one_thing(kind, rate):
+def test_the_constant_graders_say_one_thing(kind, rate):
     assert baseline(kind).win_rates(unseen.prompts).tolist() == [rate] * len(unseen)
 
 
-def test_every_kind_in_the_configuration_is_a_router_here():
+def test_every_kind_in_the_configuration_is_a_grader_here():
     from typing import get_args  # noqa: PLC0415 - beside its only use
 
-    from wissel.config.model import QualityRouter  # noqa: PLC0415
+    from wissel.config.model import Grader  # noqa: PLC0415
 
-    assert set(get_args(QualityRouter.model_fields["type"].annotation)) == set(KINDS)
+    assert set(get_args(Grader.model_fields["type"].annotation)) == set(KINDS)
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ModelError, match='no router is called "best"'):
+    with pytest.raises(ModelError, match='no grader is called "best"'):
         baseline("best")
 
 
-def test_a_folder_without_a_router_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="no router is in"):
+def test_a_folder_without_a_grader_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no grader is in"):
         artifact.load(tmp_path)
 
 
-def test_a_damaged_router_is_refused(tmp_path):
-    artifact.save(tmp_path, Intent.fit(known), Card(kind="intent", seed=0))
-    (tmp_path / "router.safetensors").write_bytes(b"no tensors")
+def test_a_damaged_grader_is_refused(tmp_path):
+    artifact.save(tmp_path, IntentGrader.fit(known), Card(kind="intent", seed=0))
+    (tmp_path / "grader.safetensors").write_bytes(b"no tensors")
 
     with pytest.raises(ModelError, match="cannot be read"):
         artifact.load(tmp_path)
@@ -186,6 +186,6 @@ def test_features_are_finite_for_any_text():
 
 def test_text_is_cut_where_the_classifier_cuts_it():
     from wissel.classifiers.encoder import MAX_CHARS  # noqa: PLC0415 - beside its only use
-    from wissel.tiers.base import READ_CHARS  # noqa: PLC0415
+    from wissel.core.request import READ_CHARS  # noqa: PLC0415
 
     assert READ_CHARS == MAX_CHARS

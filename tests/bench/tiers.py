@@ -1,14 +1,14 @@
 """Every figure of docs/benchmarks.md about strong or weak: what a win rate adds to a request, and how good it is.
 
-    python -m tests.bench.quality [--mmlu FILE] [--gsm8k FILE] [--encoder] [--json]
+    python -m tests.bench.tiers [--mmlu FILE] [--gsm8k FILE] [--encoder] [--json]
 
 What is added is measured on a request whose embedding is already there. The
 labels are made up then, since only their number matters; a request's features
 are computed from its text, as when serving, and the text has 60 words.
 
-How good the routers are is measured on RouteLLM's own labels, rows of
+How good the graders are is measured on RouteLLM's own labels, rows of
 `{prompt, strong, weak}`, by five-fold cross-validation with the baselines on
-the same folds (`quality`): all labels, 1,500 drawn from each fold's, all of
+the same folds (`cross_validation`): all labels, 1,500 drawn from each fold's, all of
 them one-sided as `wissel tier export` has them, and learned from one file to be
 measured on the other. Budgets are played through the tier that serves: on what
 was held out, and after the traffic has changed at once to the other file.
@@ -45,17 +45,17 @@ from wissel.classifiers.encoder import Encoder
 from wissel.classifiers.export import ensure, find_source
 from wissel.tiers import artifact
 from wissel.tiers.artifact import Card
-from wissel.tiers.base import STRONG, WEAK, Battles, Progress, Prompts, QualityRouter
+from wissel.tiers.base import STRONG, WEAK, Battles, Grader, Progress, Prompts
 from wissel.tiers.data import Source, read
-from wissel.tiers.factorization import Factorization
-from wissel.tiers.intent import Intent
-from wissel.tiers.neighbours import Neighbours
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.factorization import FactorizationGrader
+from wissel.tiers.intent import IntentGrader
+from wissel.tiers.neighbours import NeighboursGrader
+from wissel.tiers.similarity import SimilarityGrader
 from wissel.tiers.train import Recipe, embedder
 
 DIMENSIONS = 384
 FIT_ROWS = 400
-"""Enough for the routers whose speed does not depend on the number of labels."""
+"""Enough for the graders whose speed does not depend on the number of labels."""
 
 LEARNED = ("similarity", "factorization", "neighbours")
 FEW = 1500
@@ -78,16 +78,16 @@ def made_up(rows: int, rng: np.random.Generator) -> Battles:
     return Battles(Prompts(texts, vectors), (STRONG, WEAK), a, b, strong, weak, np.ones(rows), topics)
 
 
-def percentiles(router: QualityRouter, prompts: Prompts, requests: int) -> tuple[float, float]:
+def percentiles(grader: Grader, prompts: Prompts, requests: int) -> tuple[float, float]:
     """p50 and p99 of one win rate, in milliseconds."""
     singles = [prompts.take(np.array([at % len(prompts)])) for at in range(requests)]
     for each in singles[:50]:
-        router.win_rates(each)
+        grader.win_rates(each)
     gc.disable()
     took: list[float] = []
     for each in singles:
         began = perf_counter()
-        router.win_rates(each)
+        grader.win_rates(each)
         took.append(1000 * (perf_counter() - began))
     gc.enable()
     low, high = np.percentile(took, (50, 99))
@@ -95,18 +95,18 @@ def percentiles(router: QualityRouter, prompts: Prompts, requests: int) -> tuple
 
 
 def speeds(rows: int, requests: int) -> dict[str, dict[str, float]]:
-    """By router, milliseconds; as it is read from disk again."""
+    """By grader, milliseconds; as it is read from disk again."""
     rng = np.random.default_rng(0)
     many = made_up(rows, rng)
     few = many.take(np.arange(min(FIT_ROWS, rows)))
     asked = made_up(200, rng).prompts
-    fits = {"similarity": (Similarity, many), "neighbours": (Neighbours, many)}
-    fits |= {"factorization": (Factorization, few), "intent": (Intent, few)}
+    fits = {"similarity": (SimilarityGrader, many), "neighbours": (NeighboursGrader, many)}
+    fits |= {"factorization": (FactorizationGrader, few), "intent": (IntentGrader, few)}
     found: dict[str, dict[str, float]] = {}
     for kind, (learned, battles) in fits.items():
-        router = learned.fit(battles)
+        grader = learned.fit(battles)
         with tempfile.TemporaryDirectory() as folder:
-            artifact.save(Path(folder), router, Card(kind=kind, seed=0, settings=router.settings()))
+            artifact.save(Path(folder), grader, Card(kind=kind, seed=0, settings=grader.settings()))
             loaded, _ = artifact.load(Path(folder))
         p50, p99 = percentiles(loaded, asked, requests)
         found[kind] = {"labels": len(battles), "p50": round(p50, 3), "p99": round(p99, 3)}
@@ -114,7 +114,7 @@ def speeds(rows: int, requests: int) -> dict[str, dict[str, float]]:
 
 
 def tables(files: Mapping[str, Battles], *, encoder: bool, progress: Progress, few: int = FEW) -> dict[str, Results]:
-    """By protocol in words, the figures of each router."""
+    """By protocol in words, the figures of each grader."""
     found: dict[str, Results] = {}
     for name, battles in files.items():
         kinds = (*LEARNED, *(["intent"] if all(battles.topics) else []), *(["encoder"] if encoder else []))
@@ -142,13 +142,13 @@ def recipe(kind: str) -> Recipe:
 
 
 def budgets(battles: Battles, other: Prompts) -> list[dict[str, Any]]:
-    """For each router and share, the least and the most that the folds realised."""
+    """For each grader and share, the least and the most that the folds realised."""
     found: list[dict[str, Any]] = []
     for kind in LEARNED:
         for share in SHARES:
             changes = [asdict(each) for each in change_of_traffic(recipe(kind), battles, other, share)]
             spans = {name: [min(each[name] for each in changes), max(each[name] for each in changes)] for name in SPANS}
-            found.append({"router": kind, "target": share, **spans})
+            found.append({"grader": kind, "target": share, **spans})
     return found
 
 
@@ -188,7 +188,7 @@ def lines(
         yield from (f"{kind:>14}  {_line(each)}" for kind, each in results.items())
     for each in held:
         before, before_fixed, after, after_fixed = (_span(each[name]) for name in SPANS)
-        yield f"{each['router']:>14}  budget {100 * each['target']:.0f} %: MMLU {before} (fixed {before_fixed})"
+        yield f"{each['grader']:>14}  budget {100 * each['target']:.0f} %: MMLU {before} (fixed {before_fixed})"
         yield f"{'':>14}  then the first {AFTER_CHANGE} of GSM8K: {after} (fixed {after_fixed})"
 
 

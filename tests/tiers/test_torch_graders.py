@@ -1,4 +1,4 @@
-"""The routers that bring torch, trained end to end on models of a few thousand weights."""
+"""The graders that bring torch, trained end to end on models of a few thousand weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,9 @@ from tiers.world import EASY, HARD, battles, rows, write
 from wissel.errors import ConfigError, ModelError
 from wissel.tiers import artifact
 from wissel.tiers.base import Prompts
-from wissel.tiers.causal import LABELS, CausalRouter
+from wissel.tiers.causal import LABELS, CausalGrader
 from wissel.tiers.data import Source
-from wissel.tiers.encoder import EncoderRouter
+from wissel.tiers.encoder import EncoderGrader
 from wissel.tiers.finetune import Plan, finetuned, label_shares
 from wissel.tiers.metrics import call_performance
 from wissel.tiers.train import Recipe, train
@@ -73,19 +73,19 @@ known, unseen = battles(300, seed=1), battles(200, seed=2)
 
 def test_an_encoder_learns_which_topics_are_hard(tiny_bert, tmp_path):
     told: list[str] = []
-    router = finetuned(lambda: EncoderRouter(tiny_bert), known, Plan(epochs=12, progress=told.append))
-    artifact.save(tmp_path, router, artifact.Card(kind="encoder", seed=0))
+    grader = finetuned(lambda: EncoderGrader(tiny_bert), known, Plan(epochs=12, progress=told.append))
+    artifact.save(tmp_path, grader, artifact.Card(kind="encoder", seed=0))
     again, _ = artifact.load(tmp_path)
 
-    assert call_performance(router.win_rates(unseen.prompts), unseen.graded).apgr > 0.65
+    assert call_performance(grader.win_rates(unseen.prompts), unseen.ends).apgr > 0.65
     assert "validation loss" in told[-1]
-    np.testing.assert_allclose(again.win_rates(unseen.prompts), router.win_rates(unseen.prompts), atol=1e-6)
+    np.testing.assert_allclose(again.win_rates(unseen.prompts), grader.win_rates(unseen.prompts), atol=1e-6)
     assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
-    before = EncoderRouter(tiny_bert)._encoder.state_dict()
-    after = finetuned(lambda: EncoderRouter(tiny_bert, trained_layers=1), known, Plan(epochs=1))._encoder.state_dict()
+    before = EncoderGrader(tiny_bert)._encoder.state_dict()
+    after = finetuned(lambda: EncoderGrader(tiny_bert, trained_layers=1), known, Plan(epochs=1))._encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
 
     assert changed
@@ -93,39 +93,39 @@ def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
 
 
 def test_a_causal_model_learns_which_topics_are_hard(tiny_llama, tmp_path):
-    router = finetuned(lambda: CausalRouter(tiny_llama, rate=3e-3), known, Plan(epochs=8))
-    artifact.save(tmp_path, router, artifact.Card(kind="causal", seed=0))
+    grader = finetuned(lambda: CausalGrader(tiny_llama, rate=3e-3), known, Plan(epochs=8))
+    artifact.save(tmp_path, grader, artifact.Card(kind="causal", seed=0))
     again, _ = artifact.load(tmp_path)
 
-    assert call_performance(router.win_rates(unseen.prompts), unseen.graded).apgr > 0.65
-    np.testing.assert_allclose(again.win_rates(unseen.prompts), router.win_rates(unseen.prompts), atol=1e-6)
+    assert call_performance(grader.win_rates(unseen.prompts), unseen.ends).apgr > 0.65
+    np.testing.assert_allclose(again.win_rates(unseen.prompts), grader.win_rates(unseen.prompts), atol=1e-6)
     assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_the_win_rate_is_exactly_that_of_the_next_token(tiny_llama):
     """By hand: the whole text through the model, its last logits, the three labels."""
-    router = CausalRouter(tiny_llama)
-    tokens = router._tokens("please tell about proof")
+    grader = CausalGrader(tiny_llama)
+    tokens = grader._tokens("please tell about proof")
     with torch.inference_mode():
-        last = router._model(input_ids=torch.tensor([tokens])).logits[0, -1].double()
-    labels = torch.tensor([router._tokenizer.convert_tokens_to_ids(label) for label in LABELS])
+        last = grader._model(input_ids=torch.tensor([tokens])).logits[0, -1].double()
+    labels = torch.tensor([grader._tokenizer.convert_tokens_to_ids(label) for label in LABELS])
     shares = last[labels].exp() / last[labels].exp().sum()
 
-    found = router.win_rates(Prompts.without_vectors(["please tell about proof"]))
+    found = grader.win_rates(Prompts.without_vectors(["please tell about proof"]))
     assert found[0] == pytest.approx(float(shares[0] + shares[1] / 2), abs=1e-6)
 
 
 def test_a_causal_win_rate_is_the_same_alone_and_in_company(tiny_llama):
-    router = CausalRouter(tiny_llama)
+    grader = CausalGrader(tiny_llama)
     texts = ["please tell about proof", "recipe", "please " * 40 + "kernel", "capital and weather"]
-    together = router.win_rates(Prompts.without_vectors(texts))
-    alone = [router.win_rates(Prompts.without_vectors([text]))[0] for text in texts]
+    together = grader.win_rates(Prompts.without_vectors(texts))
+    alone = [grader.win_rates(Prompts.without_vectors([text]))[0] for text in texts]
 
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_a_text_that_spells_a_label_is_still_graded(tiny_llama):
-    assert 0 < CausalRouter(tiny_llama).win_rates(Prompts.without_vectors(["[[weak]] [[weak]]"]))[0] < 1
+    assert 0 < CausalGrader(tiny_llama).win_rates(Prompts.without_vectors(["[[weak]] [[weak]]"]))[0] < 1
 
 
 def test_labels_are_shared_between_win_tie_and_loss():
@@ -143,14 +143,14 @@ def test_training_through_the_recipe_writes_a_card(tiny_llama, tmp_path):
     assert (tmp_path / "out/card.json").is_file()
 
 
-def test_a_torch_router_without_a_model_to_begin_with_is_refused(tmp_path):
+def test_a_torch_grader_without_a_model_to_begin_with_is_refused(tmp_path):
     source = Source(write(tmp_path / "labels.jsonl", rows(120)))
 
     with pytest.raises(ConfigError, match="--base"):
         train(Recipe("encoder"), [source], tmp_path / "out", encode=lambda _: pytest.fail("nothing is embedded"))
 
 
-@pytest.mark.parametrize("router", [EncoderRouter, CausalRouter])
-def test_a_folder_without_a_model_is_refused(router, tmp_path):
+@pytest.mark.parametrize("grader", [EncoderGrader, CausalGrader])
+def test_a_folder_without_a_model_is_refused(grader, tmp_path):
     with pytest.raises(ModelError, match="can be read"):
-        router(tmp_path)
+        grader(tmp_path)

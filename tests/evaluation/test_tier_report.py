@@ -1,4 +1,4 @@
-"""A trained router, measured; and the commands that do it."""
+"""A trained grader, measured; and the commands that do it."""
 
 import json
 from html.parser import HTMLParser
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.bench.cross_validation import beside, cached, change_of_traffic, cross_validate, folds
-from tests.bench.quality import budgets, lines, tables
+from tests.bench.tiers import budgets, lines, tables
 from typer.testing import CliRunner
 
 from tiers.world import EASY, battles, encode, rows, write
 from wissel.cli import app
 from wissel.core.tier import Tier
-from wissel.evaluation.quality_report import assess, hold, page, play
+from wissel.evaluation.tier_report import assess, hold, page, play
 from wissel.tiers import artifact
 from wissel.tiers.data import Source
 from wissel.tiers.train import Recipe, train
@@ -21,15 +21,15 @@ from wissel.tiers.train import Recipe, train
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("router")
+    place = tmp_path_factory.mktemp("grader")
     source = Source(write(place / "labels.jsonl", rows(400, seed=1)))
     train(Recipe("similarity"), [source], place / "out", encode=encode)
     return place / "out"
 
 
 def test_an_assessment_has_the_figures_and_the_baselines_beside_them(folder):
-    router, card = artifact.load(folder)
-    found = assess(router, card, battles(200, seed=2), prices=(24.7, 0.24))
+    grader, card = artifact.load(folder)
+    found = assess(grader, card, battles(200, seed=2), prices=(24.7, 0.24))
 
     assert found["apgr"] > found["baselines"]["random"]["apgr"]
     assert set(found["cpt"]) == {"20", "50", "80"}
@@ -41,18 +41,18 @@ def test_an_assessment_has_the_figures_and_the_baselines_beside_them(folder):
 
 def test_a_budget_is_held_where_the_calibrated_threshold_is_not(folder):
     """The same win rates, all of them lower: what a change of traffic looks like."""
-    router, card = artifact.load(folder)
+    grader, card = artifact.load(folder)
     seen = battles(600, seed=3)
-    moved = router.win_rates(seen.prompts) - 0.1
-    held = hold(moved, seen.graded.gain, card, 0.3, seed=0)
+    moved = grader.win_rates(seen.prompts) - 0.1
+    held = hold(moved, seen.ends.gain, card, 0.3, seed=0)
 
     assert abs(held.fixed - 0.3) > 0.1
     assert held.held == pytest.approx(0.3, abs=0.04)
 
 
 def test_a_page_needs_nothing_else_and_escapes_what_it_is_told(folder):
-    router, card = artifact.load(folder)
-    shown = page(assess(router, card, battles(100, seed=2)), title="<script>alert(1)</script>")
+    grader, card = artifact.load(folder)
+    shown = page(assess(grader, card, battles(100, seed=2)), title="<script>alert(1)</script>")
     HTMLParser().feed(shown)
 
     assert "<script" not in shown
@@ -66,7 +66,7 @@ def test_a_fixed_threshold_is_played_as_it_is():
     assert play(Tier("t", "s", "w", 0.5), [0.4, 0.5, 0.6]) == [False, True, True]
 
 
-def test_every_row_is_predicted_once_and_never_learned_from_by_its_own_router():
+def test_every_row_is_predicted_once_and_never_learned_from_by_its_own_grader():
     seen: list[int] = []
     for known, held in folds(23, seed=0):
         assert not set(known.tolist()) & set(held.tolist())
@@ -75,7 +75,7 @@ def test_every_row_is_predicted_once_and_never_learned_from_by_its_own_router():
     assert sorted(seen) == list(range(23))
 
 
-def test_cross_validation_finds_that_a_router_is_better_than_the_baselines():
+def test_cross_validation_finds_that_a_grader_is_better_than_the_baselines():
     labels = battles(400)
     found, others = cross_validate(Recipe("similarity"), labels, rows=200), beside(labels, seed=0)
 
@@ -110,7 +110,7 @@ def invoke(*arguments: object):
     return CliRunner().invoke(app, ["tier", *map(str, arguments)])
 
 
-def test_the_commands_train_calibrate_and_measure_a_router_that_reads_texts(tmp_path):
+def test_the_commands_train_calibrate_and_measure_a_grader_that_reads_texts(tmp_path):
     labels = write(tmp_path / "labels.jsonl", rows(300))
     trained = invoke("train", "--router", "length", "--data", labels, "--out", tmp_path / "out")
     calibrated = invoke("calibrate", "--router", tmp_path / "out", "--strong-share", 0.3, "--data", labels, "--json")

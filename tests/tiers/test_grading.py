@@ -26,14 +26,14 @@ from wissel.errors import ModelError, WorldError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.session import Peer, Session
 from wissel.offline.dry import explain
-from wissel.router import Router
+from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 from wissel.tiers import artifact
 from wissel.tiers.artifact import Card, baseline
 from wissel.tiers.grading import EmbeddingGrader, Graders, TextGrader, ThreadGrader, calibrated
-from wissel.tiers.similarity import Similarity
+from wissel.tiers.similarity import SimilarityGrader
 
-similarity = Similarity.fit(battles(100))
+similarity = SimilarityGrader.fit(battles(100))
 thrifty = Tier("thrifty", strong="large", weak="small", policy=Budget(0.3, 0.5, 0.01), deadline=0.05)
 
 
@@ -51,7 +51,11 @@ def telemetry():
 
 def router_with(grader, telemetry: Telemetry, tier: Tier = thrifty) -> Router:
     config = snapshot(tiers={"thrifty": tier})
-    return Router(config, None, 0.15, telemetry, {"thrifty": grader}, Thresholds(config.tiers))
+    return Router(
+        config,
+        Advisers(graders={"thrifty": grader}),
+        SharedParts(telemetry=telemetry, thresholds=Thresholds(config.tiers)),
+    )
 
 
 async def decide(router: Router, text: str = "please tell about proof") -> Routed:
@@ -89,7 +93,7 @@ async def test_the_embedding_is_the_classifiers_own(batcher):
 
     assert before is None
     assert after == await grader.win_rate(asked)
-    assert after.router == "similarity"
+    assert after.grader == "similarity"
 
 
 async def test_a_tier_decides_at_once_where_nothing_must_be_encoded(telemetry):
@@ -110,7 +114,7 @@ async def test_a_tier_waits_for_the_encoder(batcher, telemetry):
     ("grader", "reason"),
     [(Slow(), "late"), (Broken(WorldError("away")), "failed"), (Broken(RuntimeError("a bug")), "failed")],
 )
-async def test_a_router_that_gives_no_answer_costs_the_choice_only(grader, reason, telemetry):
+async def test_a_grader_that_gives_no_answer_costs_the_choice_only(grader, reason, telemetry):
     decision = await decide(router_with(grader, telemetry, replace(thrifty, fallback="weak")))
 
     assert (decision.model.name, decision.tier.reason, decision.reason) == ("small", reason, "error")
@@ -125,11 +129,11 @@ async def test_a_request_without_text_takes_the_fallback_and_asks_nobody(telemet
 async def test_only_what_was_served_moves_the_threshold(telemetry):
     router = router_with(TextGrader(baseline("always_strong")), telemetry)
     decision = await decide(router)
-    dry = router.thresholds.of(thrifty).threshold
+    dry = router.shared.thresholds.of(thrifty).threshold
     router.served(decision)
 
     assert dry == 0.5
-    assert router.thresholds.of(thrifty).threshold == pytest.approx(0.507)
+    assert router.shared.thresholds.of(thrifty).threshold == pytest.approx(0.507)
 
 
 async def test_tiers_are_counted(telemetry):
@@ -139,7 +143,7 @@ async def test_tiers_are_counted(telemetry):
     assert b'wissel_tier_threshold{tier="thrifty"} 0.5' in telemetry.exposition()
 
 
-async def test_a_torch_router_computes_in_a_thread_of_its_own():
+async def test_a_torch_grader_computes_in_a_thread_of_its_own():
     grader = ThreadGrader(baseline("always_strong"))
 
     assert grader.recall(conversation("hello")) is None
@@ -149,7 +153,7 @@ async def test_a_torch_router_computes_in_a_thread_of_its_own():
 def section(tmp_path, kind: str = "similarity") -> Section:
     text = (
         "models: [{name: large, cluster: a}, {name: small, cluster: b}]\n"
-        f"tiers: [{{name: thrifty, strong: large, weak: small, router: {{type: {kind}, path: {tmp_path}}}, "
+        f"tiers: [{{name: thrifty, strong: large, weak: small, grader: {{type: {kind}, path: {tmp_path}}}, "
         "strong_share: 0.3}]\n"
     )
     return parse(text, "f").tiers[0]
@@ -170,22 +174,22 @@ async def test_the_card_says_where_a_budget_begins_and_how_fast_it_moves(tmp_pat
     assert tiers["thrifty"].policy.step == pytest.approx(0.3 * 0.1)
 
 
-async def test_a_folder_with_another_kind_of_router_is_refused(tmp_path, batcher):
+async def test_a_folder_with_another_kind_of_grader_is_refused(tmp_path, batcher):
     artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
 
     with pytest.raises(ModelError, match="is of type similarity, and the configuration says neighbours"):
         await Graders(lambda: pytest.fail("not needed")).build([section(tmp_path, "neighbours")], snapshot())
 
 
-def test_a_configuration_whose_router_is_missing_is_found_wanting(tmp_path):
+def test_a_configuration_whose_grader_is_missing_is_found_wanting(tmp_path):
     (tmp_path / "wissel.yaml").write_text(
         "models: [{name: large, cluster: a}, {name: small, cluster: b}]\n"
-        "tiers: [{name: thrifty, strong: large, weak: small, router: {type: intent, path: gone}, threshold: 0.5}]\n"
+        "tiers: [{name: thrifty, strong: large, weak: small, grader: {type: intent, path: gone}, threshold: 0.5}]\n"
     )
     result = CliRunner().invoke(app, ["check", "-c", str(tmp_path / "wissel.yaml"), "--json"])
 
     assert result.exit_code == 2
-    assert 'tiers[0].router.path: no router is in \\"gone\\"' in result.output
+    assert 'tiers[0].grader.path: no grader is in \\"gone\\"' in result.output
 
 
 def test_a_fixed_threshold_needs_no_calibration():
@@ -229,7 +233,7 @@ async def test_a_request_that_envoy_sends_moves_the_threshold_and_tells_why(tele
     told = answer.dynamic_metadata["wissel"]
     await asyncio.sleep(0)  # it is counted once the answer is out
 
-    assert router.thresholds.of(thrifty).requests == 1
+    assert router.shared.thresholds.of(thrifty).requests == 1
     assert (told["tier"], told["tier_end"], told["tier_reason"]) == ("thrifty", "strong", "threshold")
     assert (told["win_rate"], told["threshold"]) == (1.0, 0.5)
 
@@ -238,14 +242,14 @@ async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
     router = router_with(TextGrader(baseline("always_strong")), telemetry)
     view = decision_view(await dry_run(router, CALL, BODY, request_id="dry-run"))
 
-    assert router.thresholds.of(thrifty).requests == 0
+    assert router.shared.thresholds.of(thrifty).requests == 0
     assert view["tier"] == {
         "name": "thrifty",
         "end": "strong",
         "reason": "threshold",
         "win_rate": 1.0,
         "threshold": 0.5,
-        "router": "always_strong",
+        "grader": "always_strong",
         "detail": None,
     }
 
@@ -253,7 +257,7 @@ async def test_a_dry_run_moves_nothing_and_tells_the_same(telemetry):
 async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
     (tmp_path / "wissel.yaml").write_text(
         "models: [{name: large, cluster: a}, {name: small, cluster: b}]\n"
-        "tiers: [{name: thrifty, strong: large, weak: small, router: {type: length}, threshold: 0.5}]\n"
+        "tiers: [{name: thrifty, strong: large, weak: small, grader: {type: length}, threshold: 0.5}]\n"
     )
     ends = [
         (await explain(tmp_path / "wissel.yaml", headers={}, body=body, caller=None, call=CALL[":path"])).model.name
@@ -263,7 +267,7 @@ async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
     assert ends == ["small", "large"]
 
 
-async def test_a_router_of_other_embeddings_is_refused_before_it_serves(tmp_path):
+async def test_a_grader_of_other_embeddings_is_refused_before_it_serves(tmp_path):
     artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
     wider = Batcher(lambda texts: np.hstack([encode(texts)] * 2))
 
@@ -275,7 +279,7 @@ async def test_a_router_of_other_embeddings_is_refused_before_it_serves(tmp_path
     await wider.close()
 
 
-async def test_a_router_that_gives_no_number_is_refused_before_it_serves(tmp_path, batcher):
+async def test_a_grader_that_gives_no_number_is_refused_before_it_serves(tmp_path, batcher):
     artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
     tensors = {**similarity.tensors(), "outcomes": np.full(100, np.nan, np.float32)}
     save_file(tensors, tmp_path / artifact.TENSORS_FILE)
