@@ -326,8 +326,8 @@ async def test_an_endless_answer_is_cut_off():
 
 @pytest.mark.slow
 async def test_a_server_process_answers_as_the_model_does_here(tmp_path):
-    from classifiers import tiny_router  # noqa: PLC0415  needs torch, which no other test here does
-    from wissel.classifiers.arch_router import ArchRouter  # noqa: PLC0415
+    from classifiers import tiny_router
+    from wissel.classifiers.arch_router import ArchRouter
 
     weights = tiny_router.trained()
     weights.save_pretrained(tmp_path)

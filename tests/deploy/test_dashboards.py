@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
 import pytest_asyncio
 import yaml
@@ -279,13 +278,15 @@ async def send_traffic(stage: Stage) -> None:
 async def ask(
     stage: Stage, model: str, *, key: str = ENGINEERING, prompt: str = "Hello", session: str = "s", stream: bool = False
 ) -> None:
+    from openai import AuthenticationError, PermissionDeniedError
+
     messages: Any = [{"role": "user", "content": prompt}]
     async with stage.client(key) as client:
         try:
             answer: Any = await client.chat.completions.create(
                 model=model, messages=messages, stream=stream, extra_headers={"x-session-id": session}
             )
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
+        except (AuthenticationError, PermissionDeniedError):
             return
         if stream:
             async for _ in answer:
