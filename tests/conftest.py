@@ -1,24 +1,17 @@
 """Real parts that tests of several folders share; where one is missing its tests skip visibly."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from redis_server import RedisServer, each_redis
+from real import missing
+from redis_server import RedisServer, binaries
 from wissel.classifiers import export
 from wissel.classifiers.encoder import Encoder
 from wissel.errors import ModelError
 from wissel.store.connection import Connection
 from wissel.store.keys import Keys
-
-
-def missing(error):
-    """Skips, or fails where everything is required."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(str(error))
-    pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +37,15 @@ def original():
         missing(error)
 
 
-@pytest.fixture(scope="session", params=each_redis())
-def _server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    with RedisServer(request.param) as server:
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """The version that serves tests which are not about Redis."""
+    return next(iter(binaries().values()), "") or missing("no redis-server here")
+
+
+@pytest.fixture(scope="session")
+def _server(redis_binary: str) -> Iterator[RedisServer]:
+    with RedisServer(redis_binary) as server:
         yield server
 
 
@@ -57,10 +56,10 @@ def server(_server: RedisServer) -> RedisServer:
     return _server
 
 
-@pytest.fixture(params=each_redis())
-def mortal(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+@pytest.fixture
+def mortal(redis_binary: str) -> Iterator[RedisServer]:
     """One that the test may kill."""
-    with RedisServer(request.param) as server:
+    with RedisServer(redis_binary) as server:
         yield server
 
 
