@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from xdist.scheduler import LoadGroupScheduling
 
 from real import missing
 from redis_server import RedisServer, binaries
@@ -12,6 +13,26 @@ from wissel.classifiers.encoder import Encoder
 from wissel.errors import ModelError
 from wissel.store.connection import Connection
 from wissel.store.keys import Keys
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with real parts come first: what takes long is not left over when another process has nothing to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadGroupScheduling:
+    return ByFileScheduling(config, log)
+
+
+class ByFileScheduling(LoadGroupScheduling):
+    """A file goes to one process, which starts its parts once; so do all files of one `xdist_group`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return nodeid.partition("::")[0] if scope == nodeid else scope
 
 
 @pytest.fixture(scope="session")
