@@ -86,7 +86,8 @@ def mortal(redis_binary: str) -> Iterator[RedisServer]:
 
 @pytest_asyncio.fixture
 async def redis(server: RedisServer) -> AsyncIterator[Connection]:
-    connection = Connection(server.url)
+    # On a machine that is busy with other tests an answer may take longer than a request may wait for it.
+    connection = Connection(server.url, deadline=20.0)
     yield connection
     await connection.close()
 

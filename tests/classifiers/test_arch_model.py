@@ -7,6 +7,9 @@ from wissel.classifiers.trie import fold
 from wissel.core.request import Turn
 from wissel.errors import ModelError
 
+# It shares what takes seconds to load.
+pytestmark = pytest.mark.xdist_group("router model")
+
 ARCH = PROFILES["arch_router"]
 
 

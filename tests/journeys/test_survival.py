@@ -110,7 +110,9 @@ async def settled(counters: Counters, scope: Scope, expected: int) -> dict[str, 
 # The replica that controls.
 
 STEPS = [
-    {"set_weight": 10}, {"pause": {}}, {"set_weight": 20}, {"pause": {"duration": "3s"}}, {"set_weight": 50}, {"pause": {}},
+    {"set_weight": 10}, {"pause": {}},
+    {"set_weight": 20}, {"pause": {"duration": "3s"}},
+    {"set_weight": 50}, {"pause": {}},
 ]  # fmt: skip
 
 
