@@ -19,7 +19,7 @@ from factories import api_key, model, permit, snapshot
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.intent import NoScores, Scores
-from wissel.core.request import Api, Conversation, Head
+from wissel.core.request import Conversation, Head
 from wissel.core.snapshot import Limit, Rate
 from wissel.extproc import wire
 from wissel.extproc.session import methods
@@ -195,7 +195,7 @@ async def test_the_operation_is_told_by_the_names_of_the_conventions():
         ("embeddings", "embeddings"),
     ],
 )
-def test_an_operation_is_named_after_its_api(api: Api, name: str):
+def test_an_operation_is_named_after_its_api(api: str, name: str):
     traced = Traced()
     trace = traced.tracing.begin(Head("llm", "POST", "/", {}, api), "r-1")
     assert trace is not None
