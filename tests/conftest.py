@@ -1,12 +1,13 @@
 """Real parts that tests of several folders share; where one is missing its tests skip visibly."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from xdist.scheduler import LoadGroupScheduling
 
-from redis_server import RedisServer, each_redis
+from real import missing
+from redis_server import RedisServer, binaries
 from wissel.classifiers import export
 from wissel.classifiers.encoder import Encoder
 from wissel.errors import ModelError
@@ -14,11 +15,24 @@ from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 
 
-def missing(error):
-    """Skips, or fails where everything is required."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(str(error))
-    pytest.skip(str(error))
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with real parts come first: what takes long is not left over when another process has nothing to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadGroupScheduling:
+    return ByFileScheduling(config, log)
+
+
+class ByFileScheduling(LoadGroupScheduling):
+    """A file goes to one process, which starts its parts once; so do all files of one `xdist_group`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return nodeid.partition("::")[0] if scope == nodeid else scope
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +58,15 @@ def original():
         missing(error)
 
 
-@pytest.fixture(scope="session", params=each_redis())
-def _server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    with RedisServer(request.param) as server:
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """The version that serves tests which are not about Redis."""
+    return next(iter(binaries().values()), "") or missing("no redis-server here")
+
+
+@pytest.fixture(scope="session")
+def _server(redis_binary: str) -> Iterator[RedisServer]:
+    with RedisServer(redis_binary) as server:
         yield server
 
 
@@ -57,16 +77,17 @@ def server(_server: RedisServer) -> RedisServer:
     return _server
 
 
-@pytest.fixture(params=each_redis())
-def mortal(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+@pytest.fixture
+def mortal(redis_binary: str) -> Iterator[RedisServer]:
     """One that the test may kill."""
-    with RedisServer(request.param) as server:
+    with RedisServer(redis_binary) as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def redis(server: RedisServer) -> AsyncIterator[RedisConnection]:
-    connection = RedisConnection(server.url)
+    # On a machine that is busy with other tests an answer may take longer than a request may wait for it.
+    connection = RedisConnection(server.url, deadline=20.0)
     yield connection
     await connection.close()
 

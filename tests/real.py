@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -19,6 +20,13 @@ def need(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
     except WisselError:
         return pytest.mark.skipif(os.environ.get("REQUIRE_ALL") != "1", reason=f"no {what} here")
     return pytest.mark.skipif(False, reason=f"{what} is here")
+
+
+def missing(part: object) -> NoReturn:
+    """Skips the test that finds a part missing while it runs, or fails where everything is required."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(str(part))
+    pytest.skip(str(part))
 
 
 def _encoder() -> str:

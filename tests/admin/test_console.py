@@ -9,18 +9,11 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from selenium.common.exceptions import TimeoutException
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 from factories import api_key, permit, snapshot
 from real import need, needs_envoy, needs_redis
@@ -36,6 +29,10 @@ from wissel.demo.stage import Stage, running_stage
 from wissel.errors import WorldError
 from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 FILES = {each.name for each in files("wissel.admin.console").iterdir() if not each.name.startswith("__")}
 TOKEN = "t0ken"
@@ -126,7 +123,10 @@ needs_chromium = need(chromium, "chromium")
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chrome]:
+def browser(tmp_path: Path) -> "Iterator[Chrome]":
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
     options = ChromeOptions()
     options.binary_location = chromium()
     for flag in (
@@ -144,14 +144,17 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
 class Page:
     """What a person does with the page; each call waits until it can be done."""
 
-    def __init__(self, browser: Chrome, url: str) -> None:
+    def __init__(self, browser: "Chrome", url: str) -> None:
         self.browser = browser
         browser.get(url)
 
-    def see(self, selector: str, *words: str) -> WebElement:
+    def see(self, selector: str, *words: str) -> "WebElement":
         """The first of these elements in sight that says all the words."""
+        from selenium.common.exceptions import TimeoutException
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.wait import WebDriverWait
 
-        def found(browser: Chrome) -> WebElement | None:
+        def found(browser: "Chrome") -> "WebElement | None":
             shown = [each for each in browser.find_elements(By.CSS_SELECTOR, selector) if each.is_displayed()]
             return next((each for each in shown if all(word in each.text for word in words)), None)
 
@@ -184,6 +187,8 @@ async def served(process: Process, token: str | None = None) -> AsyncIterator[st
 @needs_chromium
 @pytest.mark.slow
 async def test_a_wrong_token_is_told_and_the_right_one_opens(browser, process):
+    from selenium.webdriver.common.keys import Keys
+
     def visit(url: str) -> tuple[str, list[str], Any]:
         page = Page(browser, url)
         page.type("#token-input", "nope" + Keys.ENTER)
@@ -203,6 +208,8 @@ async def test_a_wrong_token_is_told_and_the_right_one_opens(browser, process):
 @needs_chromium
 @pytest.mark.slow
 async def test_the_explorer_shows_a_decision_and_the_keyboard_is_enough(browser, process):
+    from selenium.webdriver.common.keys import Keys
+
     def visit(url: str) -> tuple[str, str, list[str]]:
         page = Page(browser, url)
         page.see("#ask-caller", "ada", "bob")
@@ -304,7 +311,7 @@ return [...document.querySelectorAll("body *")]
 """[contrast, text] of every text in sight, by WCAG's formula, in the theme that is the argument."""
 
 
-def contrasts(browser: Chrome) -> list[tuple[float, str]]:
+def contrasts(browser: "Chrome") -> list[tuple[float, str]]:
     return [tuple(each) for theme in ("dark", "light") for each in browser.execute_script(CONTRASTS, theme)]
 
 

@@ -269,7 +269,7 @@ def _load() -> tuple[Encoder, Encode]:
     """The int8 export and the real weights in PyTorch, both on one thread."""
     encoder = Encoder.load(export.ensure(), threads=1)
     original = export.load_original(export.find_source())
-    import torch  # noqa: PLC0415 - load_original has said by now what to install where it is missing
+    import torch
 
     torch.set_num_threads(1)
 

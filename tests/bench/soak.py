@@ -60,20 +60,22 @@ class Tally:
     """What should not have happened."""
 
 
-async def soak(duration: float) -> dict[str, Any]:
+async def soak(duration: float, *, between_reloads: float = RELOAD_SECONDS) -> dict[str, Any]:
     """Run the whole; the report, whose `left_over` is empty if all is well."""
     with tempfile.TemporaryDirectory(prefix="wissel-soak-") as home:
         async with running_stage(DOCUMENT, Path(home)) as stage, aiohttp.ClientSession() as session:
             stage.upstreams["b"].behaviour.event_gap = 0.005
             tally = Tally()
-            await _load(stage, session, tally, min(duration, 20.0))
+            await _load(stage, session, tally, min(duration, 20.0), between_reloads)
             warm = resident_mb(stage.process_id)
-            await _load(stage, session, tally, max(0.0, duration - 20.0))
+            await _load(stage, session, tally, max(0.0, duration - 20.0), between_reloads)
             await _settled(stage, session)
             return await _report(stage, session, tally, warm)
 
 
-async def _load(stage: Stage, session: aiohttp.ClientSession, tally: Tally, seconds: float) -> None:
+async def _load(
+    stage: Stage, session: aiohttp.ClientSession, tally: Tally, seconds: float, between_reloads: float
+) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     dice = random.Random(7)
@@ -84,8 +86,8 @@ async def _load(stage: Stage, session: aiohttp.ClientSession, tally: Tally, seco
 
     async def reloader() -> None:
         text, flipped = stage.path.read_text(), False
-        while loop.time() + RELOAD_SECONDS < until:
-            await asyncio.sleep(RELOAD_SECONDS)
+        while loop.time() + between_reloads < until:
+            await asyncio.sleep(between_reloads)
             flipped = not flipped
             stage.path.write_text(text.replace("fast: c", "fast: a") if flipped else text)
         stage.path.write_text(text)

@@ -1,13 +1,14 @@
 import pytest
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from classifiers.tiny_router_model import ROUTES, arch_model, sayings, untrained
-from wissel.classifiers.arch_model import Prefix, load
 from wissel.classifiers.arch_prompt import PROFILES
+from wissel.classifiers.arch_router import load_model
 from wissel.classifiers.trie import fold
 from wissel.core.request import Turn
 from wissel.errors import ModelError
+
+# It shares what takes seconds to load.
+pytestmark = pytest.mark.xdist_group("router model")
 
 ARCH = PROFILES["arch_router"]
 
@@ -17,12 +18,20 @@ def prompts(count, profile=ARCH):
     return [model.encode_prompt(profile.prompt(ROUTES, chat.turns)) for chat, _ in sayings(count, seed=5)]
 
 
+def no_prefix():
+    from wissel.classifiers.arch_model import Prefix
+
+    return Prefix((), ())
+
+
 def trie_of(profile=ARCH):
     return fold([arch_model().encode(answer) for answer in profile.answers(ROUTES).values()])
 
 
 def step_by_step(model, prompt, trie, answers):
     """What each answer's probability is by the book: one forward pass per token, softmax over the legal ones."""
+    import torch
+
     probabilities = []
     for answer in answers:
         probability, tokens = 1.0, list(prompt)
@@ -38,12 +47,14 @@ def step_by_step(model, prompt, trie, answers):
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES.values())
 def test_one_pass_gives_the_probabilities_that_one_pass_per_token_gives(profile):
+    import torch
+
     weights = untrained()
     model = arch_model(weights)
     [prompt] = prompts(1, profile)
     answers = [model.encode(answer) for answer in profile.answers(ROUTES).values()]
 
-    [judgement] = model.choose([prompt], Prefix((), ()), trie_of(profile))
+    [judgement] = model.choose([prompt], no_prefix(), trie_of(profile))
 
     with torch.inference_mode():
         by_the_book = step_by_step(weights, prompt, trie_of(profile), answers)
@@ -58,7 +69,7 @@ def test_a_cached_prefix_changes_nothing(length):
 
     [cached] = model.choose([prompt], prefix, trie_of())
 
-    [uncached] = model.choose([prompt], Prefix((), ()), trie_of())
+    [uncached] = model.choose([prompt], no_prefix(), trie_of())
     assert cached.choice.probabilities == pytest.approx(uncached.choice.probabilities, rel=1e-4)
 
 
@@ -70,7 +81,7 @@ def test_a_prompt_that_leaves_the_prefix_early_uses_what_it_shares():
 
     [cached] = model.choose([other], prefix, trie_of())
 
-    [uncached] = model.choose([other], Prefix((), ()), trie_of())
+    [uncached] = model.choose([other], no_prefix(), trie_of())
     assert prefix.shared_with(other) == 30
     assert cached.choice.probabilities == pytest.approx(uncached.choice.probabilities, rel=1e-4)
 
@@ -115,14 +126,16 @@ def test_all_answers_of_all_requests_cost_one_pass(requests):
 
 
 def test_a_model_that_would_rather_say_something_else_has_strayed():
+    import torch
+
     weights = untrained()
     [prompt] = prompts(1)
     with torch.inference_mode():
         liked = weights(input_ids=torch.tensor([prompt])).logits[0, -1].argsort(descending=True).tolist()
     model = arch_model(weights)
 
-    [free] = model.choose([prompt], Prefix((), ()), fold([[liked[0], 1], [liked[1], 1]]))
-    [forced] = model.choose([prompt], Prefix((), ()), fold([[liked[1], 1], [liked[2], 1]]))
+    [free] = model.choose([prompt], no_prefix(), fold([[liked[0], 1], [liked[1], 1]]))
+    [forced] = model.choose([prompt], no_prefix(), fold([[liked[1], 1], [liked[2], 1]]))
 
     assert (free.strayed, forced.strayed) == (False, True)
     assert (free.choice.greedy, forced.choice.greedy) == (0, 0)
@@ -130,9 +143,9 @@ def test_a_model_that_would_rather_say_something_else_has_strayed():
 
 def test_bfloat16_gives_about_the_same():
     [prompt] = prompts(1)
-    exact = arch_model(untrained()).choose([prompt], Prefix((), ()), trie_of())[0].choice
+    exact = arch_model(untrained()).choose([prompt], no_prefix(), trie_of())[0].choice
 
-    coarse = arch_model(untrained().bfloat16()).choose([prompt], Prefix((), ()), trie_of())[0].choice
+    coarse = arch_model(untrained().bfloat16()).choose([prompt], no_prefix(), trie_of())[0].choice
 
     assert coarse.probabilities == pytest.approx(exact.probabilities, abs=0.05)
 
@@ -141,33 +154,36 @@ def test_a_model_is_loaded_from_its_directory_once(tmp_path):
     untrained().save_pretrained(tmp_path)
     arch_model()._tokenizer.save_pretrained(tmp_path)
 
-    model = load(str(tmp_path), "cpu", "float32")
+    model = load_model(str(tmp_path), "cpu", "float32")
 
     prompt = ARCH.prompt(ROUTES, [Turn("user", "hi")])
-    assert load(str(tmp_path), "cpu", "float32") is model
+    assert load_model(str(tmp_path), "cpu", "float32") is model
     assert model.encode_prompt(prompt) == arch_model().encode_prompt(prompt)
-    assert model.choose(prompts(1), Prefix((), ()), trie_of()) == arch_model().choose(
-        prompts(1), Prefix((), ()), trie_of()
-    )
+    assert model.choose(prompts(1), no_prefix(), trie_of()) == arch_model().choose(prompts(1), no_prefix(), trie_of())
 
 
 def test_a_directory_without_a_model_is_the_worlds_fault(tmp_path):
     with pytest.raises(ModelError, match="cannot load the model"):
-        load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 def test_a_path_that_does_not_exist_is_not_looked_for_elsewhere(tmp_path):
     with pytest.raises(ModelError, match="no model at"):
-        load(str(tmp_path / "absent"))
+        load_model(str(tmp_path / "absent"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told(tmp_path):
+def test_a_gpu_that_is_not_there_is_told(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
     with pytest.raises(ModelError, match=r"no CUDA device .* device should be cpu, or auto"):
-        load(str(tmp_path), "cuda")
+        load_model(str(tmp_path), "cuda")
 
 
 def test_sliding_windows_are_refused():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     config = Qwen2Config(
         vocab_size=8,
         hidden_size=8,

@@ -14,6 +14,9 @@ from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
 from wissel.errors import ModelError
 
+# It shares a model that takes seconds to train.
+pytestmark = pytest.mark.xdist_group("router model")
+
 NAMES = [route.name for route in ROUTES]
 
 

@@ -119,7 +119,8 @@ def test_without_torch_the_export_says_what_to_install(original, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_may_export_at_once(exported, original, tmp_path):
-    environment = {"WISSEL_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Each with one thread: two that take every core for themselves wait for each other most of the time.
+    environment = {"WISSEL_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     code = "import sys; from wissel.classifiers import export; sys.exit(export.main())"
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: python(code, **environment), range(2)))

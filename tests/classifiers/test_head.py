@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from wissel.classifiers import head as module
 from wissel.classifiers.head import LOOSENESS, fit_head
@@ -28,6 +27,8 @@ def fitted(vectors, owners, phrases=None, wording=None):
 
 
 def test_the_fit_is_that_of_scikit_learn_where_it_starts_from_nothing():
+    from sklearn.linear_model import LogisticRegression
+
     vectors, owners = clouds(4, 30, noise=1.5, shared=1)
     nothing = np.zeros((32, 4), np.float32)
     weights, bias = module._unpack(nothing, module._fit(vectors, owners, nothing, np.zeros(33 * 4, np.float32)))

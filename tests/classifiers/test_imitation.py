@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
 from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.head import WORDS_WEIGHT
@@ -50,6 +49,8 @@ def test_a_student_answers_what_it_was_not_taught_as_its_teacher_does(words, tea
 
 
 def test_a_student_is_ridge_regression_onto_what_its_teacher_scores_all_phrases(words, teacher, student):
+    from sklearn.linear_model import Ridge
+
     def known(texts):
         details = WORDS_WEIGHT * Words(teacher.phrases.texts).vectors(texts)
         return np.hstack([blurred(words)(texts), details, np.ones((len(texts), 1))])

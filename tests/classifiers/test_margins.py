@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
 
 from wissel.classifiers.margins import MARGIN, MISTRUST, PENALTY, Judged, _chance, judge, learn_margin, margin_beside
 
@@ -92,6 +91,8 @@ def test_one_error_in_thousands_is_conceded():
 
 
 def test_how_often_something_happens_is_fitted_as_scikit_learn_does():
+    from sklearn.linear_model import LogisticRegression
+
     rng = np.random.default_rng(0)
     certainty = rng.random(500)
     happened = rng.random(500) < np.exp(-6 * certainty)

@@ -2,15 +2,16 @@
 
 import functools
 import random
+from typing import TYPE_CHECKING
 
-import torch
-from tests.bench.arch import stand_in_tokenizer
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-from wissel.classifiers.arch_model import ArchModel
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+    from wissel.classifiers.arch_model import ArchModel
 
 ROUTES = (
     Route("code_generation", "m", "Generating new code snippets, functions, or boilerplate"),
@@ -51,7 +52,9 @@ def _say(route: str, choose: random.Random) -> str:
 
 
 @functools.cache
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> "PreTrainedTokenizerFast":
+    from tests.bench.arch import stand_in_tokenizer
+
     corpus = [
         profile.prompt(ROUTES, conversation.turns) + answer
         for profile in PROFILES.values()
@@ -61,7 +64,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return stand_in_tokenizer(corpus, vocabulary=1000)
 
 
-def untrained(seed: int = 0, **config) -> Qwen2ForCausalLM:
+def untrained(seed: int = 0, **config) -> "Qwen2ForCausalLM":
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     torch.manual_seed(seed)
     sizes = {
         "vocab_size": len(tokenizer()),
@@ -80,11 +86,13 @@ def untrained(seed: int = 0, **config) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(Qwen2Config(**{**sizes, **config})).eval()
 
 
-def arch_model(model: Qwen2ForCausalLM | None = None) -> ArchModel:
+def arch_model(model: "Qwen2ForCausalLM | None" = None) -> "ArchModel":
+    from wissel.classifiers.arch_model import ArchModel
+
     return ArchModel(model or untrained(), tokenizer())
 
 
-def generate(model: Qwen2ForCausalLM, prompt: str, *, max_new_tokens: int = 40) -> str:
+def generate(model: "Qwen2ForCausalLM", prompt: str, *, max_new_tokens: int = 40) -> str:
     """As the model card does it."""
     chat = tokenizer().apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -94,8 +102,10 @@ def generate(model: Qwen2ForCausalLM, prompt: str, *, max_new_tokens: int = 40) 
 
 
 @functools.cache
-def trained() -> Qwen2ForCausalLM:
+def trained() -> "Qwen2ForCausalLM":
     """Taught, in seconds, to answer Arch-Router's prompt with the route whose word the user said."""
+    import torch
+
     steps = 140
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a model waits longer for its threads than it computes

@@ -9,7 +9,6 @@ import yaml
 
 from real import needs_encoder, needs_envoy, needs_redis
 from wissel.cli.serve import has_screen
-from wissel.demo import live
 from wissel.demo.delivery import EXPECTED, standings
 from wissel.demo.live import Question, go_on
 from wissel.demo.stage import running_stage
@@ -22,13 +21,11 @@ from wissel.runtime.background import beside
 @needs_envoy
 @needs_encoder
 @needs_redis
-async def test_both_rollouts_begin_again_and_other_callers_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "_REST", 0.1)
-    monkeypatch.setattr(live, "_BETWEEN", 0.05)
+async def test_both_rollouts_begin_again_and_other_callers_go_on(tmp_path):
     document = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
     questions = [Question("gpt-4o", "Hello", ENGINEERING), Question("gpt-4o", "Hello", "wsl-demo-nobody")]
     async with running_stage({**document, "redis": "embedded"}, tmp_path) as stage, aiohttp.ClientSession() as session:
-        async with beside(go_on(stage, questions, key=ENGINEERING)):
+        async with beside(go_on(stage, questions, key=ENGINEERING, between=0.05, rest=0.1)):
             for _ in range(360):
                 attempts = {each["name"]: each["attempt"] for each in await standings(stage, session)}
                 if min(attempts.values()) >= 2:

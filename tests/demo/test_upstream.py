@@ -3,14 +3,16 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import openai
 import pytest
 
 from wissel.apis.simulated import Answer, tokens
 from wissel.demo.upstream import Behaviour, Upstream, running_upstream
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]
 EXPECTED = 'This is m on qwen. You said: "hello there"'
@@ -23,10 +25,15 @@ async def upstream() -> AsyncGenerator[Upstream]:
 
 
 @pytest.fixture
-async def client(upstream: Upstream) -> AsyncGenerator[openai.AsyncOpenAI]:
-    base = f"http://{upstream.address}/v1"
-    async with openai.AsyncOpenAI(base_url=base, api_key="a key", max_retries=0) as client:
+async def client(upstream: Upstream) -> "AsyncGenerator[AsyncOpenAI]":
+    async with client_of(upstream) as client:
         yield client
+
+
+def client_of(upstream: Upstream) -> "AsyncOpenAI":
+    from openai import AsyncOpenAI
+
+    return AsyncOpenAI(base_url=f"http://{upstream.address}/v1", api_key="a key", max_retries=0)
 
 
 async def post(upstream: Upstream, path: str, body: Any) -> tuple[int, str, str]:
@@ -40,19 +47,19 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 class TestWithTheOpenAIClient:
-    async def test_chat(self, client: openai.AsyncOpenAI):
+    async def test_chat(self, client: "AsyncOpenAI"):
         answer = await client.chat.completions.create(model="m", messages=HELLO)
 
         assert (answer.model, answer.choices[0].message.content) == ("m", EXPECTED)
         assert (answer.system_fingerprint, answer.model_extra) == ("fp_qwen", {"served_by": "qwen"})
 
-    async def test_usage_counts_both_ways(self, client: openai.AsyncOpenAI):
+    async def test_usage_counts_both_ways(self, client: "AsyncOpenAI"):
         answer = await client.chat.completions.create(model="m", messages=HELLO)
 
         assert answer.usage
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, len(EXPECTED.split()))
 
-    async def test_streamed_chat_ends_with_usage_where_it_is_asked_for(self, client: openai.AsyncOpenAI):
+    async def test_streamed_chat_ends_with_usage_where_it_is_asked_for(self, client: "AsyncOpenAI"):
         stream = await client.chat.completions.create(
             model="m", messages=HELLO, stream=True, stream_options={"include_usage": True}
         )
@@ -62,53 +69,51 @@ class TestWithTheOpenAIClient:
         assert (text, chunks[-2].choices[0].finish_reason) == (EXPECTED, "stop")
         assert (chunks[-1].choices, [bool(chunk.usage) for chunk in chunks].count(True)) == ([], 1)
 
-    async def test_streamed_chat_says_nothing_of_usage_otherwise(self, client: openai.AsyncOpenAI):
+    async def test_streamed_chat_says_nothing_of_usage_otherwise(self, client: "AsyncOpenAI"):
         stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
 
         assert [chunk.usage async for chunk in stream if "usage" in chunk.model_fields_set] == []
 
-    async def test_completions(self, client: openai.AsyncOpenAI):
+    async def test_completions(self, client: "AsyncOpenAI"):
         answer = await client.completions.create(model="m", prompt="hello there")
 
         assert answer.choices[0].text == EXPECTED
 
-    async def test_streamed_completions(self, client: openai.AsyncOpenAI):
+    async def test_streamed_completions(self, client: "AsyncOpenAI"):
         stream = await client.completions.create(model="m", prompt="hello there", stream=True)
 
         assert "".join([chunk.choices[0].text async for chunk in stream]) == EXPECTED
 
-    async def test_responses(self, client: openai.AsyncOpenAI):
+    async def test_responses(self, client: "AsyncOpenAI"):
         answer = await client.responses.create(model="m", input="hello there")
 
         assert (answer.output_text, answer.usage and answer.usage.input_tokens) == (EXPECTED, 2)
 
-    async def test_streamed_responses_are_put_together_by_the_client(self, client: openai.AsyncOpenAI):
+    async def test_streamed_responses_are_put_together_by_the_client(self, client: "AsyncOpenAI"):
         async with client.responses.stream(model="m", input=HELLO) as stream:
             pieces = [event.delta async for event in stream if event.type == "response.output_text.delta"]
             final = await stream.get_final_response()
 
         assert ("".join(pieces), final.output_text) == (EXPECTED, EXPECTED)
 
-    async def test_embeddings_are_the_same_for_the_same_text(self, client: openai.AsyncOpenAI):
+    async def test_embeddings_are_the_same_for_the_same_text(self, client: "AsyncOpenAI"):
         answer = await client.embeddings.create(model="m", input=["one", "two", "one"], dimensions=5)
 
         one, two, again = [each.embedding for each in answer.data]
         assert (one == again, one == two, len(one)) == (True, False, 5)
 
     async def test_models_are_listed(self):
-        async with running_upstream(Upstream("qwen", models=["m", "n"])) as upstream:
-            client = openai.AsyncOpenAI(base_url=f"http://{upstream.address}/v1", api_key="a key")
-            async with client:
-                listed = [model.id async for model in client.models.list()]
+        async with running_upstream(Upstream("qwen", models=["m", "n"])) as upstream, client_of(upstream) as client:
+            listed = [model.id async for model in client.models.list()]
 
         assert listed == ["m", "n"]
 
     async def test_a_model_that_it_has_not_is_not_found(self):
-        async with running_upstream(Upstream("qwen", models=["m"])) as upstream:
-            client = openai.AsyncOpenAI(base_url=f"http://{upstream.address}/v1", api_key="a key")
-            async with client:
-                with pytest.raises(openai.NotFoundError) as raised:
-                    await client.chat.completions.create(model="auto", messages=HELLO)
+        from openai import NotFoundError
+
+        async with running_upstream(Upstream("qwen", models=["m"])) as upstream, client_of(upstream) as client:
+            with pytest.raises(NotFoundError) as raised:
+                await client.chat.completions.create(model="auto", messages=HELLO)
 
         assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
@@ -138,7 +143,7 @@ class TestAnthropicsMessages:
 
 
 class TestBehaviour:
-    async def test_it_keeps_each_request_byte_for_byte(self, upstream: Upstream, client: openai.AsyncOpenAI):
+    async def test_it_keeps_each_request_byte_for_byte(self, upstream: Upstream, client: "AsyncOpenAI"):
         raw = b'{ "model":"m" , "messages":[{"role":"user","content":"\\u00e9"}] }'
 
         async with aiohttp.ClientSession() as session:

@@ -13,7 +13,6 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import compose_spec
 import kubernetes_validate
 import pytest
 import yaml
@@ -117,14 +116,18 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose_takes_the_file(compose: dict[str, Any]):
+    from compose_spec import PyCompose
+
     merged = yaml.safe_dump({key: value for key, value in compose.items() if not key.startswith("x-")})
 
-    assert compose_spec.PyCompose.from_yaml(merged).to_spec().services
+    assert PyCompose.from_yaml(merged).to_spec().services
 
 
 def test_compose_refuses_a_key_that_it_does_not_know():
+    from compose_spec import PyCompose
+
     with pytest.raises(Exception, match="imagee"):
-        compose_spec.PyCompose.from_yaml("services: {a: {imagee: b}}")
+        PyCompose.from_yaml("services: {a: {imagee: b}}")
 
 
 def test_every_file_that_compose_mounts_is_here(compose: dict[str, Any]):

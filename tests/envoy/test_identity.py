@@ -83,7 +83,7 @@ async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 
 def token(key: rsa.RSAPrivateKey = SIGNER, **claims: Any) -> str:
-    payload = {"iss": "https://id", "aud": "wissel", "sub": "ada", "groups": ["staff"], "exp": time.time() + 600}
+    payload = {"iss": "https://id", "aud": "wissel", "sub": "ada", "groups": ["staff"], "exp": time.time() + 86_400}
     return jwt.encode({**payload, **claims}, key, "RS256", headers={"kid": "k"})
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
 
 from wissel.evaluation.figures import (
     auroc,
@@ -18,6 +17,8 @@ RNG = np.random.default_rng(3)
 
 
 def test_macro_f1_is_that_of_scikit_learn():
+    from sklearn.metrics import f1_score
+
     wanted, said = (list(RNG.choice(["a", "b", "c"], 200)) for _ in range(2))
 
     assert macro_f1(qualities(wanted, said)) == pytest.approx(f1_score(wanted, said, average="macro"))
@@ -28,6 +29,8 @@ def test_a_route_that_is_only_predicted_has_no_part_in_the_mean():
 
 
 def test_auroc_is_that_of_scikit_learn_ties_included():
+    from sklearn.metrics import roc_auc_score
+
     positives, negatives = (list(RNG.integers(0, 10, 100) + shift) for shift in (2, 0))
 
     truth = [1] * 100 + [0] * 100

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-import wissel.identity.jwks
 from wissel.core.access import Principal
 from wissel.core.snapshot import TokenIssuer
 from wissel.errors import UpstreamError
@@ -74,8 +73,8 @@ PUBLIC_PEM = RSA.public_key().public_bytes(serialization.Encoding.PEM, serializa
 
 def signed_with_the_public_key() -> str:
     """HS256 with the bytes of the public key as the secret: PyJWT will not make it, so it is made by hand."""
-    import hashlib  # noqa: PLC0415  # only an attacker needs it
-    import hmac  # noqa: PLC0415
+    import hashlib  # only an attacker needs it
+    import hmac
 
     head = jwt.utils.base64url_encode(json.dumps({"alg": "HS256", "kid": "r1"}).encode()).decode()
     text = f"{head}.{sign().split('.')[1]}"
@@ -179,9 +178,8 @@ async def server():
         yield issuer
 
 
-async def test_a_slow_issuer_costs_no_more_than_the_deadline_and_the_known_keys_stay(server, monkeypatch):
-    monkeypatch.setattr(wissel.identity.jwks, "DEADLINE", 0.1)
-    keys = KeySet(server.url)
+async def test_a_slow_issuer_costs_no_more_than_the_deadline_and_the_known_keys_stay(server):
+    keys = KeySet(server.url, deadline=0.1)
     await keys.refresh()
     server.wait = 5
     began = time.perf_counter()
@@ -210,9 +208,8 @@ async def test_an_issuer_that_is_down_at_the_start_refuses_every_token_and_nothi
     assert found.verify(sign()) == "the token's key is not known"
 
 
-async def test_a_rotated_key_is_looked_for_and_found(server, monkeypatch):
-    monkeypatch.setattr(wissel.identity.jwks, "HURRY_SECONDS", 0.05)
-    sets = KeySets()
+async def test_a_rotated_key_is_looked_for_and_found(server):
+    sets = KeySets(hurry=0.05)
     found = await sets.tokens((TokenIssuer("https://id", ("wissel",), server.url, frozenset({"RS256"})),))
     server.document = {"keys": [jwk(OTHER, "r2")]}
     first = found.verify(sign(OTHER, kid="r2"))

@@ -93,7 +93,7 @@ def document(jwks: str, collector: str) -> dict[str, Any]:
 
 
 def token(key: rsa.RSAPrivateKey = SIGNER, **claims: Any) -> str:
-    payload = {"iss": "https://id", "aud": "wissel", "sub": "ada", "groups": ["staff"], "exp": time.time() + 600}
+    payload = {"iss": "https://id", "aud": "wissel", "sub": "ada", "groups": ["staff"], "exp": time.time() + 86_400}
     return jwt.encode({**payload, **claims, "note": CANARY}, key, "RS256", headers={"kid": "k"})
 
 

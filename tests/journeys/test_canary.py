@@ -27,14 +27,14 @@ METRICS = [
 
 
 def a_rollout(canary: str, *, weight: int = 20, pause: dict[str, str] | None = None) -> dict[str, Any]:
-    pause = {"duration": "2s"} if pause is None else pause
+    pause = {"duration": "1s"} if pause is None else pause
     return {
         "name": f"chat-{canary}",
         "stable": "old",
         "canary": canary,
         "key": ["request"],
         "steps": [{"set_weight": weight}, {"pause": pause}, {"set_weight": 50}, {"pause": pause}],
-        "analysis": {"interval": "1s", "min_requests": 50, "metrics": METRICS},
+        "analysis": {"interval": "500ms", "min_requests": 50, "metrics": METRICS},
     }
 
 

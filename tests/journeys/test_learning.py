@@ -47,12 +47,13 @@ async def stage(tmp_path_factory) -> AsyncIterator[Stage]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def spoken(stage: Stage) -> list[Spoken]:
-    """What was asked of the tier `thrifty` through Envoy; each answer was rated."""
+async def spoken(stage: Stage, tmp_path_factory) -> list[Spoken]:
+    """What was asked of the tier `thrifty` through Envoy; each answer was rated, and every score is written."""
     async with aiohttp.ClientSession(stage.envoy.url) as session:
         found = [await ask(session, row, "thrifty") for row in rows(REQUESTS, seed=11)]
         for each in found:
             await rate(session, each)
+    await all_exported(stage, "thrifty", tmp_path_factory.mktemp("spoken") / "live.jsonl")
     return found
 
 
@@ -105,7 +106,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 async def test_what_a_coin_decided_is_exported_with_prompt_and_score(stage, spoken, tmp_path):
-    code, found = await all_exported(stage, "thrifty", tmp_path / "live.jsonl")
+    code, found = await export(stage, "thrifty", tmp_path / "live.jsonl")
     by_id = {each.request_id: each for each in spoken}
     exported = lines(tmp_path / "live.jsonl")
 
@@ -122,7 +123,7 @@ async def test_what_a_coin_decided_is_exported_with_prompt_and_score(stage, spok
 
 async def test_only_the_owner_may_read_what_was_exported(stage, spoken, tmp_path):
     (tmp_path / "live.jsonl").write_text("older")
-    await all_exported(stage, "thrifty", tmp_path / "live.jsonl")
+    await export(stage, "thrifty", tmp_path / "live.jsonl")
 
     assert (tmp_path / "live.jsonl").stat().st_mode & 0o777 == 0o600
 
@@ -142,7 +143,7 @@ async def test_a_grader_is_trained_from_it_and_knows_hard_prompts(stage, spoken,
 
 
 async def test_the_audit_trail_says_that_prompts_were_taken_away(stage, spoken, tmp_path):
-    _, found = await all_exported(stage, "thrifty", tmp_path / "live.jsonl")
+    _, found = await export(stage, "thrifty", tmp_path / "live.jsonl")
     place = ["--config", str(stage.path), "--data", str(stage.path.parent / "redis")]
     _, entry = await wissel(stage, "audit", "-n", "1", *place)
 

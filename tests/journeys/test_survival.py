@@ -109,21 +109,26 @@ async def settled(counters: Counters, scope: Scope, expected: int) -> dict[str, 
 
 # The replica that controls.
 
-STEPS = [{"set_weight": 10}, {"pause": {"duration": "10s"}}, {"set_weight": 50}, {"pause": {}}]
+STEPS = [
+    {"set_weight": 10}, {"pause": {}},
+    {"set_weight": 20}, {"pause": {"duration": "3s"}},
+    {"set_weight": 50}, {"pause": {}},
+]  # fmt: skip
 
 
 @asynccontextmanager
-async def replica(home: Path, redis: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A whole `wissel serve`, ready."""
+async def replica(home: Path, redis: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A whole `wissel serve`, ready, and the URL of its admin."""
     listen = {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
     rollout = {"name": "chat", "stable": "old", "canary": "new", "steps": STEPS}
     path = written(home, {"redis": redis, "listen": listen, "models": MODELS, "rollouts": [rollout]})
     command = [sys.executable, "-m", "wissel", "serve", "--config", str(path), "--data", str(home)]
+    admin = f"http://{listen['admin']}"
     async with (
         aiohttp.ClientSession() as session,
-        running(command, log=home / "log", ready=lambda: is_ready(session, f"http://{listen['admin']}/readyz")) as one,
+        running(command, log=home / "log", ready=lambda: is_ready(session, f"{admin}/readyz")) as one,
     ):
-        yield one
+        yield one, admin
 
 
 def written(home: Path, document: Any) -> Path:
@@ -161,10 +166,12 @@ async def test_a_replica_killed_in_the_middle_of_a_step_is_followed_by_another_f
         found = await rollout()
         return found is not None and found.weight == weight
 
-    async with replica(tmp_path / "a", mortal.url) as first:
+    async with replica(tmp_path / "a", mortal.url) as (first, admin):
         await until(lambda: is_at(10))
         # It has the lease, and will have it as long as it lives.
-        async with replica(tmp_path / "b", mortal.url) as second:
+        async with replica(tmp_path / "b", mortal.url) as (second, _), aiohttp.ClientSession(admin) as session:
+            await session.post("/v1/rollouts/chat/promote", json={"by": "ada"})
+            await until(lambda: is_at(20))
             before = await rollout()
             first.kill()
             await first.wait()
@@ -176,6 +183,9 @@ async def test_a_replica_killed_in_the_middle_of_a_step_is_followed_by_another_f
 
     assert before is not None
     assert after is not None
-    assert (before.step, after.step, before.attempt, after.attempt) == (1, 3, 1, 1)
+    assert (before.step, after.step, before.attempt, after.attempt) == (3, 5, 1, 1)
     assert still_serves
-    assert told == [("started", 0), ("weight_set", 10), ("weight_set", 50), ("paused", 50)]
+    assert told == [
+        ("started", 0), ("weight_set", 10), ("paused", 10), ("step_promoted", 10),
+        ("weight_set", 20), ("weight_set", 50), ("paused", 50),
+    ]  # fmt: skip

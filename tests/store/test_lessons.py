@@ -40,7 +40,7 @@ def kept(redis: RedisConnection) -> LessonStore:
 
 @contextlib.asynccontextmanager
 async def running(lessons: LessonStore) -> AsyncIterator[None]:
-    task = asyncio.create_task(lessons.run())
+    task = asyncio.create_task(lessons.run(interval=0.02))
     try:
         yield
     finally:
@@ -193,7 +193,6 @@ async def test_the_writer_survives_what_nobody_thought_of(kept: LessonStore, mon
         await whole()
 
     monkeypatch.setattr(kept, "flush", broken)
-    monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.02)
     kept.add(taught())
     async with running(kept):
         async with asyncio.timeout(10):

@@ -240,10 +240,9 @@ async def test_without_redis_each_replica_gives_out_its_part(mortal):
     assert sum(isinstance(each, Drawn) for each in drawn) == 99
 
 
-async def test_settlements_wait_for_redis_to_come_back(mortal, monkeypatch):
-    monkeypatch.setattr(wissel.store.limits, "RETRY_SECONDS", 0.05)
+async def test_settlements_wait_for_redis_to_come_back(mortal):
     connection = RedisConnection(mortal.url, deadline=1)
-    limiter = Limiter(connection, Keys("test"), "r")
+    limiter = Limiter(connection, Keys("test"), "r", retry=0.05)
     drawn = await limiter.draw((tokens(100),), otherwise="local")
     mortal.kill()
     limiter.settle(drawn, Used(2000, 0))  # a server that is killed may also forget its last second

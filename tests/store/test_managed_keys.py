@@ -5,7 +5,6 @@ from hashlib import sha256
 
 import pytest
 
-import wissel.store.managed_keys
 from wissel.core.access import Principal
 from wissel.store.audit import Audit
 from wissel.store.connection import RedisConnection
@@ -69,10 +68,9 @@ async def test_every_change_is_in_the_audit_trail(managed, redis, keys):
     ]
 
 
-async def test_a_change_reaches_who_follows(managed, monkeypatch):
-    monkeypatch.setattr(wissel.store.managed_keys, "POLL_SECONDS", 0.01)
+async def test_a_change_reaches_who_follows(managed):
     seen: list[set[str]] = []
-    following = asyncio.create_task(managed.follow(lambda found: seen.append(set(found))))
+    following = asyncio.create_task(managed.follow(lambda found: seen.append(set(found)), poll=0.01))
     record, _ = await managed.create(TEAM, by="ada", now=10.0)
     await reached(seen, {record.key.id})
     await managed.revoke(record.key.id, by="ada", reason="")
@@ -80,14 +78,12 @@ async def test_a_change_reaches_who_follows(managed, monkeypatch):
     following.cancel()
 
 
-async def test_who_follows_survives_a_lost_redis_and_sees_an_empty_one(mortal, keys, monkeypatch):
-
-    monkeypatch.setattr(wissel.store.managed_keys, "POLL_SECONDS", 0.01)
+async def test_who_follows_survives_a_lost_redis_and_sees_an_empty_one(mortal, keys):
     connection = RedisConnection(mortal.url)
     managed = ManagedKeys(connection, keys)
     record, _ = await managed.create(TEAM, by="ada", now=10.0)
     seen: list[set[str]] = []
-    following = asyncio.create_task(managed.follow(lambda found: seen.append(set(found))))
+    following = asyncio.create_task(managed.follow(lambda found: seen.append(set(found)), poll=0.01))
     await reached(seen, {record.key.id})
     mortal.kill()
     await asyncio.sleep(0.1)

@@ -4,7 +4,7 @@ import pytest
 
 from factories import model, split
 from wissel.core.access import ANONYMOUS
-from wissel.core.decision import Routed
+from wissel.core.decision import Denied, Routed
 from wissel.core.intent import Intent
 from wissel.core.limits import Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome, Usage
@@ -81,6 +81,40 @@ def test_an_assignment_is_counted_by_its_split():
         'wissel_assignments_total{feature_flag_key="ab",feature_flag_result_reason="split",'
         'feature_flag_result_variant="canary"} 1.0'
     ) in telemetry.exposition().decode()
+
+
+@pytest.mark.parametrize(
+    ("denied", "labels"),
+    [
+        (Denied(403, "no", "permission", "forbidden", route="talk"), 'code="forbidden",route="talk"'),
+        (Denied(429, "no", "limit", "over", limit_id="per-key"), 'code="over",limit="per-key",route=""'),
+    ],
+)
+def test_a_refusal_is_counted_by_its_code_and_its_limit(denied, labels):
+    telemetry = Telemetry()
+    telemetry.decided(denied, 0.001)
+
+    assert f"wissel_denials_total{{{labels}}} 1.0" in telemetry.exposition().decode().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [
+        ("chat", "chat"),
+        ("completions", "text_completion"),
+        ("responses", "chat"),
+        ("messages", "chat"),
+        ("embeddings", "embeddings"),
+    ],
+)
+def test_an_operation_is_named_after_its_api(api, name):
+    [line] = [
+        line
+        for line in lines(Outcome(200, 1.0, api))
+        if line.startswith("gen_ai_client_operation_duration_seconds_sum")
+    ]
+
+    assert f'gen_ai_operation_name="{name}"' in line
 
 
 def test_a_failure_can_be_seen_to_begin_at_zero():

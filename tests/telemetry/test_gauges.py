@@ -5,7 +5,7 @@ import pytest
 from rollout_factories import a_spec, an_analysis, begun
 from wissel.core.rollouts.analysis import Reading, Verdict
 from wissel.core.rollouts.metrics import Comparison, Guard
-from wissel.core.rollouts.rollout import Progress
+from wissel.core.rollouts.rollout import Progress, begin
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store
 
@@ -69,6 +69,12 @@ def test_a_rollout_without_a_record_has_weight_zero_and_no_phase():
 
     assert 'wissel_rollout_weight{rollout="chat-v2"} 0.0' in page
     assert not any(line.startswith("wissel_rollout_phase{") for line in page)
+
+
+def test_a_lost_record_is_told():
+    lost = begin(a_spec(), 0.0, lost=True).rollout
+
+    assert 'wissel_rollout_lost{rollout="chat-v2"} 1.0' in shown(Progress(a_spec(), lost))
 
 
 def test_the_configuration_and_the_store_are_asked_when_they_are_shown():

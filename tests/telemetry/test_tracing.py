@@ -15,9 +15,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from factories import api_key, permit, snapshot
+from factories import api_key, model, permit, snapshot
+from wissel.core.access import ANONYMOUS
+from wissel.core.decision import Routed
 from wissel.core.intent import NoScores, Scores
-from wissel.core.request import Conversation
+from wissel.core.request import Conversation, Head
 from wissel.core.snapshot import Limit, Rate
 from wissel.extproc import wire
 from wissel.extproc.session import methods
@@ -62,8 +64,8 @@ class Traced:
 
     def __init__(self, *, sample: float = 1.0, **fields: Any) -> None:
         self.exporter = InMemorySpanExporter()
-        tracing = Tracing(SimpleSpanProcessor(self.exporter), sample=sample)
-        self.router = Router(snapshot(**fields), Advisers(classifier=Guess()), SharedParts(tracing=tracing))
+        self.tracing = Tracing(SimpleSpanProcessor(self.exporter), sample=sample)
+        self.router = Router(snapshot(**fields), Advisers(classifier=Guess()), SharedParts(tracing=self.tracing))
 
     async def send(self, model: str = "ab", *, key: str = "", traceparent: str = "", status: int = 200) -> None:
         stream = methods(lambda: self.router, self.router.shared.telemetry)[wire.METHOD](Quiet())
@@ -181,6 +183,26 @@ async def test_the_operation_is_told_by_the_names_of_the_conventions():
         "http.response.status_code": 503,
         "error.type": "503",
     }
+
+
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [
+        ("chat", "chat"),
+        ("completions", "text_completion"),
+        ("responses", "chat"),
+        ("messages", "chat"),
+        ("embeddings", "embeddings"),
+    ],
+)
+def test_an_operation_is_named_after_its_api(api: str, name: str):
+    traced = Traced()
+    trace = traced.tracing.begin(Head("llm", "POST", "/", {}, api), "r-1")
+    assert trace is not None
+    trace.decided(Routed(model("small"), "small", "small", "static", ANONYMOUS, "r1"))
+    trace.ended(None)
+
+    assert (traced.spans[f"{name} small"].attributes or {})["gen_ai.operation.name"] == name
 
 
 async def test_a_refusal_is_told_on_the_route():

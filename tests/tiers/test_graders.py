@@ -142,9 +142,9 @@ def test_the_constant_graders_say_one_thing(kind, rate):
 
 
 def test_every_kind_in_the_configuration_is_a_grader_here():
-    from typing import get_args  # noqa: PLC0415 - beside its only use
+    from typing import get_args
 
-    from wissel.config.model import Grader  # noqa: PLC0415
+    from wissel.config.model import Grader
 
     assert set(get_args(Grader.model_fields["type"].annotation)) == set(KINDS)
 
@@ -185,7 +185,7 @@ def test_features_are_finite_for_any_text():
 
 
 def test_text_is_cut_where_the_classifier_cuts_it():
-    from wissel.classifiers.encoder import MAX_CHARS  # noqa: PLC0415 - beside its only use
-    from wissel.core.request import READ_CHARS  # noqa: PLC0415
+    from wissel.classifiers.encoder import MAX_CHARS
+    from wissel.core.request import READ_CHARS
 
     assert READ_CHARS == MAX_CHARS

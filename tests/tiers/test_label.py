@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -12,7 +13,9 @@ from wissel.errors import ConfigError, UpstreamError
 from wissel.tiers import label as labelling
 from wissel.tiers.base import Prompts
 from wissel.tiers.data import Source, read
-from wissel.tiers.label import Endpoint, Pair, label, vote
+from wissel.tiers.label import Endpoint, Pair, vote
+
+label = partial(labelling.label, backoff_s=0.001)
 
 
 class Upstream:
@@ -43,8 +46,7 @@ class Upstream:
 
 
 @pytest.fixture
-async def upstream(monkeypatch) -> AsyncIterator[tuple[Upstream, Pair]]:
-    monkeypatch.setattr(labelling, "BACKOFF_S", 0.001)
+async def upstream() -> AsyncIterator[tuple[Upstream, Pair]]:
     served = Upstream()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", served.answer)

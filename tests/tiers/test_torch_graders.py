@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from wissel.tiers.finetune import Plan, finetuned, label_shares
 from wissel.tiers.metrics import call_performance
 from wissel.tiers.train import Recipe, train
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -28,6 +29,7 @@ WORDS = (*HARD, *EASY, "please", "tell", "about", "number", "and", "thanks", *ma
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Matrices of a few thousand numbers: several threads would only wait for each other."""
+    torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,35 +37,42 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> transformers.PreTrainedTokenizerFast:
-    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415 - with torch
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> "PreTrainedTokenizerFast":
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     tokens = {token: at for at, token in enumerate(("[PAD]", "[UNK]", *WORDS))}
     raw = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]")
 
 
 @pytest.fixture(scope="module")
 def tiny_bert(vocabulary, tmp_path_factory) -> Path:
+    import torch
+    from transformers import BertConfig, BertModel
+
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
-    config = transformers.BertConfig(
+    config = BertConfig(
         vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
     )
-    transformers.BertModel(config).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)
     vocabulary.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tiny_llama(vocabulary, tmp_path_factory) -> Path:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     folder = tmp_path_factory.mktemp("llama")
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    config = LlamaConfig(
         vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
     vocabulary.save_pretrained(folder)
     return folder
 
@@ -84,6 +93,8 @@ def test_an_encoder_learns_which_topics_are_hard(tiny_bert, tmp_path):
 
 
 def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
+    import torch
+
     before = EncoderGrader(tiny_bert)._encoder.state_dict()
     after = finetuned(lambda: EncoderGrader(tiny_bert, trained_layers=1), known, Plan(epochs=1))._encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -103,6 +114,8 @@ def test_a_causal_model_learns_which_topics_are_hard(tiny_llama, tmp_path):
 
 
 def test_the_win_rate_is_exactly_that_of_the_next_token(tiny_llama):
+    import torch
+
     """By hand: the whole text through the model, its last logits, the three labels."""
     grader = CausalGrader(tiny_llama)
     tokens = grader._tokens("please tell about proof")

@@ -20,9 +20,9 @@ from wissel.demo.stage import Stage
 _CALLERS: Final = 4
 _PAUSE: Final = 0.5
 """Mean seconds between two questions of one caller."""
-_BETWEEN: Final = 0.3
+BETWEEN: Final = 0.3
 """Seconds between two rounds of the rollouts' callers: slower than in the story, so that there is time to look."""
-_REST: Final = 20.0
+REST: Final = 20.0
 """Seconds that a rollout stays as it ended, before it begins again."""
 
 
@@ -36,15 +36,17 @@ class Question:
     stream: bool = False
 
 
-async def go_on(stage: Stage, questions: Sequence[Question], *, key: str) -> None:
+async def go_on(
+    stage: Stage, questions: Sequence[Question], *, key: str, between: float = BETWEEN, rest: float = REST
+) -> None:
     """Until cancelled; `key` is that of the rollouts' callers."""
     fail_often(stage)
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
         for number in range(_CALLERS):
             tasks.create_task(_patiently(partial(_ask_for_ever, stage, session, questions, number)))
         for name in EXPECTED:
-            tasks.create_task(_patiently(partial(call_for_ever, stage, session, name, key, between=_BETWEEN)))
-            tasks.create_task(_patiently(partial(_again_and_again, stage, session, name)))
+            tasks.create_task(_patiently(partial(call_for_ever, stage, session, name, key, between=between)))
+            tasks.create_task(_patiently(partial(_again_and_again, stage, session, name, rest)))
 
 
 async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
@@ -72,13 +74,13 @@ async def _ask_for_ever(
         await asyncio.sleep(random.uniform(0.5, 1.5) * _PAUSE)
 
 
-async def _again_and_again(stage: Stage, session: aiohttp.ClientSession, name: str) -> None:
+async def _again_and_again(stage: Stage, session: aiohttp.ClientSession, name: str, rest: float) -> None:
     while True:
         await asyncio.sleep(1)
         standing = next(each for each in await standings(stage, session) if each["name"] == name)
         if not is_over(standing):
             continue
-        await asyncio.sleep(_REST)
+        await asyncio.sleep(rest)
         if standing["phase"] == "healthy":
             await _say(stage, session, name, "undo")
         await _say(stage, session, name, "retry")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -17,7 +17,8 @@ from wissel.envoy import EnvoyPlan, render
 from wissel.errors import WorldError
 from wissel.runtime.child import running
 
-_given: set[int] = set()
+_claims: Final[list[socket.socket]] = []
+"""A datagram socket on every port that was given out: whoever looks for one sees it taken, and TCP stays free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,23 @@ def envoy_binary() -> str:
 
 
 def free_port() -> int:
-    """A free port of the loopback, never the same twice, below those that Linux gives to outgoing connections."""
+    """A free port of the loopback, below those that Linux gives to outgoing connections.
+
+    No other process on this machine is given it while this one lives.
+    """
     while True:
-        port = random.randrange(20_000, 32_768)
+        address = "127.0.0.1", random.randrange(20_000, 32_768)
+        claim = socket.socket(type=socket.SOCK_DGRAM)
         with socket.socket() as probe:
-            if port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
-                _given.add(port)
-                return port
+            try:
+                claim.bind(address)
+            except OSError:
+                claim.close()
+                continue
+            if probe.connect_ex(address) != 0:
+                _claims.append(claim)
+                return address[1]
+            claim.close()
 
 
 @asynccontextmanager

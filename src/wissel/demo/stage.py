@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import openai
 import yaml
 
 from wissel.config import Config, load
@@ -19,6 +18,9 @@ from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import plan
 from wissel.runtime.child import running
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 START_SECONDS: Final = 300.0
 """The first start exports the embedding model, which takes a while on a small machine."""
@@ -53,9 +55,11 @@ class Stage:
         """Model name to what its server calls it."""
         return {model.name: model.upstream_model for model in self.config.models}
 
-    def client(self, key: str) -> openai.AsyncOpenAI:
+    def client(self, key: str) -> "AsyncOpenAI":
         """OpenAI's own client, talking to Envoy."""
-        return openai.AsyncOpenAI(base_url=f"{self.envoy.url}/v1", api_key=key, max_retries=0)
+        from openai import AsyncOpenAI  # noqa: PLC0415  it takes half a second, and not every stage needs a client
+
+        return AsyncOpenAI(base_url=f"{self.envoy.url}/v1", api_key=key, max_retries=0)
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import openai
 import yaml
 from rich.console import Console
 from rich.live import Live
@@ -136,6 +135,8 @@ async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
 
 
 async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
+    from openai import APIStatusError  # noqa: PLC0415  half a second that no other command waits for
+
     headers = {"x-session-id": ask.session} if ask.session else {}
     status, served_by, answered = 200, "", ""
     async with stage.client(ask.key) as client:
@@ -144,7 +145,7 @@ async def _send(stage: Stage, ask: Ask, *, number: int) -> Told:
             raw = await client.chat.completions.with_raw_response.create(
                 model=ask.model, messages=messages, stream=ask.stream, extra_headers=headers
             )
-        except openai.APIStatusError as error:
+        except APIStatusError as error:
             status, decided = error.status_code, ""
         else:
             served_by, decided = raw.headers.get("x-served-by", ""), raw.headers.get("x-wissel-model", "")

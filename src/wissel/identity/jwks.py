@@ -46,12 +46,21 @@ class SigningKey:
 class KeySet:
     """The public keys at `source`, a URL or the path of a file, by their ids."""
 
-    def __init__(self, source: str, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        clock: Callable[[], float] = monotonic,
+        deadline: float = DEADLINE,
+        hurry: float = HURRY_SECONDS,
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._deadline = deadline
+        self._hurry = hurry
         self._keys: Mapping[str, SigningKey] = {}
         self._wanted = asyncio.Event()
-        self._asked_at = -HURRY_SECONDS
+        self._asked_at = -hurry
 
     def find(self, kid: str | None) -> SigningKey | None:
         """The key of this id; without one, the only key there is. A key that is not there is looked for soon."""
@@ -83,7 +92,7 @@ class KeySet:
         except TimeoutError:
             return
         self._wanted.clear()
-        await asyncio.sleep(max(0.0, self._asked_at + HURRY_SECONDS - self._clock()))
+        await asyncio.sleep(max(0.0, self._asked_at + self._hurry - self._clock()))
 
     async def refresh(self) -> None:
         """Read the keys now. Raises UpstreamError, and then those that were known stay."""
@@ -92,7 +101,7 @@ class KeySet:
         self._keys = keys_of(raw, self._source)
 
     async def _fetch(self) -> bytes:
-        limit = aiohttp.ClientTimeout(total=DEADLINE)
+        limit = aiohttp.ClientTimeout(total=self._deadline)
         try:
             async with (
                 aiohttp.ClientSession(timeout=limit) as session,
@@ -104,7 +113,7 @@ class KeySet:
                 while len(raw) <= _MOST_BYTES and (more := await response.content.read(_MOST_BYTES)):
                     raw += more
         except TimeoutError as error:
-            raise UpstreamError(f'"{self._source}" did not answer within {DEADLINE:g} seconds') from error
+            raise UpstreamError(f'"{self._source}" did not answer within {self._deadline:g} seconds') from error
         except aiohttp.ClientError as error:
             raise UpstreamError(f'"{self._source}": {error}') from error
         if len(raw) > _MOST_BYTES:

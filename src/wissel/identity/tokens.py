@@ -22,7 +22,7 @@ from jwt.exceptions import (
 from wissel.core.access import Principal
 from wissel.core.identity import flatten, groups_at, text_at
 from wissel.core.snapshot import TokenIssuer
-from wissel.identity.jwks import KeySet
+from wissel.identity.jwks import HURRY_SECONDS, KeySet
 
 MOST_BYTES: Final = 16 * 1024
 """Of a token; a longer one is not even looked at."""
@@ -89,13 +89,16 @@ class Tokens:
 class KeySets:
     """One `KeySet` for each source, over all reloads; a new one is read before it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hurry: float = HURRY_SECONDS) -> None:
+        self._hurry = hurry
         self._sets: dict[str, KeySet] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def tokens(self, issuers: tuple[TokenIssuer, ...]) -> Tokens | None:
         """What checks the tokens of `issuers`; None where there are none."""
-        new = {issuer.jwks: KeySet(issuer.jwks) for issuer in issuers if issuer.jwks not in self._sets}
+        new = {
+            issuer.jwks: KeySet(issuer.jwks, hurry=self._hurry) for issuer in issuers if issuer.jwks not in self._sets
+        }
         await asyncio.gather(*(key_set.start() for key_set in new.values()))
         self._tasks += [asyncio.create_task(key_set.run()) for key_set in new.values()]
         self._sets.update(new)

@@ -77,6 +77,7 @@ class Controller:
         session: aiohttp.ClientSession,
         *,
         now: Callable[[], float],
+        interval: float = TICK,
     ) -> None:
         self._records = records
         self._counters = counters
@@ -86,6 +87,7 @@ class Controller:
         self._measurements = Measurements(counters, session)
         self._webhooks = Webhooks(session)
         self._now = now
+        self._interval = interval
         self._deliveries: dict[str, Delivery] = {}
 
     def use(self, deliveries: tuple[Delivery, ...]) -> None:
@@ -101,7 +103,7 @@ class Controller:
                 log.warning("controller_cannot_act", problem=str(error))
             except Exception:
                 log.exception("controller_failed")
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self._interval)
 
     async def tick(self) -> None:
         """One look at every rollout, if this replica holds the lease. Raises StoreError while Redis is away."""

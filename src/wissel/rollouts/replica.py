@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import time
@@ -34,7 +34,7 @@ from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
 from wissel.errors import StoreError
-from wissel.rollouts.controller import Controller
+from wissel.rollouts.controller import TICK, Controller
 from wissel.rollouts.experiments import Experiments
 from wissel.runtime.background import beside
 from wissel.store.audit import Audit
@@ -47,8 +47,8 @@ from wissel.store.lease import Lease
 from wissel.store.lessons import LessonStore
 from wissel.store.looks import Looks
 from wissel.store.memory import ReplicaMemory
-from wissel.store.recorder import Recorder
-from wissel.store.records import Follower, Records
+from wissel.store.recorder import FLUSH_INTERVAL, Recorder
+from wissel.store.records import POLL_INTERVAL, Follower, Records
 from wissel.store.tally import Ticket
 from wissel.telemetry.gauges import StoreHealth
 
@@ -57,23 +57,47 @@ NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds between two rounds of what a replica does without being asked."""
+
+    tick: float = TICK
+    """Of the controller."""
+    poll: float = POLL_INTERVAL
+    """For what the records say."""
+    flush: float = FLUSH_INTERVAL
+    """Of what was counted."""
+
+
+DEFAULT_INTERVALS: Final = Intervals()
+
+
 class Fleet:
     """One replica's part in it."""
 
-    def __init__(self, connection: RedisConnection, namespace: str, session: aiohttp.ClientSession, data: Path) -> None:
+    def __init__(
+        self,
+        connection: RedisConnection,
+        namespace: str,
+        session: aiohttp.ClientSession,
+        data: Path,
+        intervals: Intervals = DEFAULT_INTERVALS,
+    ) -> None:
         keys = Keys(namespace)
         # Names this life of this replica, and no other ever.
         life = f"{socket.gethostname()}.{secrets.token_hex(6)}"
         self.counters = Counters(connection, keys)
         self.feedback = FeedbackStore(connection, keys)
         self.audit = Audit(connection, keys)
-        self.recorder = Recorder(self.counters, self.feedback, life)
+        self.recorder = Recorder(self.counters, self.feedback, life, flush_interval=intervals.flush)
         self.lessons = LessonStore(connection, keys)
         records = Records(connection, keys)
-        self.follower = Follower(records)
+        self.follower = Follower(records, interval=intervals.poll)
         lease = Lease(connection, keys, life)
         self._memory = ReplicaMemory(namespace, data)
-        self.controller = Controller(records, self.counters, self.audit, lease, self._memory, session, now=time)
+        self.controller = Controller(
+            records, self.counters, self.audit, lease, self._memory, session, now=time, interval=intervals.tick
+        )
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
         self._models: Mapping[str, Model] = {}
@@ -238,7 +262,12 @@ def _served_by_another_arm(decision: Routed, models: Mapping[str, Model], outcom
 
 @asynccontextmanager
 async def running_fleet(
-    url: str, namespace: str, on_change: Callable[[], None], *, data: Path
+    url: str,
+    namespace: str,
+    on_change: Callable[[], None],
+    *,
+    data: Path,
+    intervals: Intervals = DEFAULT_INTERVALS,
 ) -> AsyncGenerator[Fleet]:
     """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL.
 
@@ -248,7 +277,7 @@ async def running_fleet(
         connection = RedisConnection(url)
         stack.push_async_callback(connection.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        fleet = Fleet(connection, namespace, session, data)
+        fleet = Fleet(connection, namespace, session, data, intervals)
         stack.push_async_callback(fleet.close)
         await fleet.first_look()
         await stack.enter_async_context(beside(fleet.run(on_change)))

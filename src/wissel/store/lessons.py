@@ -69,9 +69,9 @@ class LessonStore:
         """The caller of a kept request has said what it thinks."""
         self._put(tier, _SCORE, {"id": request_id, "score": score})
 
-    async def run(self) -> None:
+    async def run(self, *, interval: float = FLUSH_INTERVAL) -> None:
         """Write until cancelled, whatever happens."""
-        waiting = FLUSH_INTERVAL
+        waiting = interval
         while True:
             await asyncio.sleep(waiting)
             try:
@@ -85,7 +85,7 @@ class LessonStore:
                 # A bug here must not end the replica's other work; what waits is tried again.
                 log.exception("lessons_not_written")
             else:
-                waiting = FLUSH_INTERVAL
+                waiting = interval
 
     async def flush(self) -> None:
         """Bring what waits to Redis. After a StoreError some may be there already; reading takes each once."""

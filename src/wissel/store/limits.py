@@ -184,6 +184,7 @@ class Limiter:
         *,
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
+        retry: float = RETRY_SECONDS,
     ) -> None:
         self._batch = Batch(connection, SCRIPT, deadline=DEADLINE) if connection else None
         # On their way by themselves: nobody waits for a settlement, and no draw should wait behind one.
@@ -192,6 +193,7 @@ class Limiter:
         self._replica = replica
         self._clock = clock
         self._wall = wall
+        self._retry = retry
         self._hot: dict[tuple[str, ...], _Refused] = {}
         self._meters: Meters = {}
         self._last_charge: dict[tuple[str, ...], Charge] = {}
@@ -216,7 +218,7 @@ class Limiter:
         if not self.is_lost or self._clock() >= self._retry_at:
             try:
                 # One request asks; should Redis be away, the others must not wait for that too.
-                self._retry_at = self._clock() + RETRY_SECONDS
+                self._retry_at = self._clock() + self._retry
                 return await self._draw_there(self._batch, charges)
             except StoreError as error:
                 self._failures += 1
@@ -246,7 +248,7 @@ class Limiter:
         while True:
             await self._woken.wait()
             if not await self.flush():
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._retry)
 
     async def close(self) -> None:
         """Settle what can be settled, and stop."""

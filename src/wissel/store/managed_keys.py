@@ -99,7 +99,7 @@ class ManagedKeys:
         """Another one after every change."""
         return await self._connection.run("GET", self._keys.managed_version) or ""
 
-    async def follow(self, publish: Callable[[Mapping[str, ManagedKey]], None]) -> None:
+    async def follow(self, publish: Callable[[Mapping[str, ManagedKey]], None], *, poll: float = POLL_SECONDS) -> None:
         """Hand out the keys as they are now, and whenever they change, for ever."""
         seen: str | None = None
         while True:
@@ -110,7 +110,7 @@ class ManagedKeys:
                     seen = version
             except StoreError as error:
                 log.warning("managed_keys_not_read", error=str(error))
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(poll)
 
     async def _put(self, record: KeyRecord, kind: str, by: str, reason: str) -> None:
         await self._change(["HSET", self._keys.managed, record.key.id, _json(record)], record.key.id, kind, by, reason)

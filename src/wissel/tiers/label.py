@@ -107,7 +107,13 @@ class Pace:
 
 
 async def label(
-    prompts: Sequence[str], out: Path, pair: Pair, *, rate: float = 5.0, progress: Progress | None = None
+    prompts: Sequence[str],
+    out: Path,
+    pair: Pair,
+    *,
+    rate: float = 5.0,
+    backoff_s: float = BACKOFF_S,
+    progress: Progress | None = None,
 ) -> LabelTally:
     """Appends one row a prompt to `out`, at no more than `rate` calls a second.
 
@@ -124,7 +130,7 @@ async def label(
         raise ConfigError([f'--out: cannot write "{out}": {error.strerror}']) from error
     with file:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
-            client = _Client(session, Pace(rate), tally)
+            client = _Client(session, Pace(rate), backoff_s, tally)
 
             async def work() -> None:
                 for prompt in todo:
@@ -196,9 +202,10 @@ async def _label_one(client: "_Client", prompt: str, pair: Pair) -> dict[str, An
 class _Client:
     """Calls with pace, retries and a bill."""
 
-    def __init__(self, session: aiohttp.ClientSession, pace: Pace, tally: LabelTally) -> None:
+    def __init__(self, session: aiohttp.ClientSession, pace: Pace, backoff_s: float, tally: LabelTally) -> None:
         self._session = session
         self._pace = pace
+        self._backoff_s = backoff_s
         self._tally = tally
 
     async def ask(self, endpoint: Endpoint, prompt: str) -> str:
@@ -211,7 +218,7 @@ class _Client:
             except _AgainError as error:
                 if attempt == ATTEMPTS:
                     raise UpstreamError(f"{endpoint.model}: {error}, {ATTEMPTS} times") from error
-                await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
+                await asyncio.sleep(self._backoff_s * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
 
     async def _call(self, endpoint: Endpoint, prompt: str) -> str:

@@ -11,4 +11,4 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    return {**factories, "uvloop": uvloop.new_event_loop} if item.path.name == "test_transport.py" else factories
+    return {**factories, "uvloop": uvloop.new_event_loop} if item.path.name == "test_server.py" else factories
