@@ -21,7 +21,7 @@ from real import needs_envoy, until
 from wissel.config import load, parse
 from wissel.demo.parts import EnvoyProcess, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
-from wissel.envoy import PROCESSOR_CLUSTER, TLS, EnvoyPlan, UpstreamCluster, plan, render
+from wissel.envoy import PROCESSOR_CLUSTER, ClusterTLS, EnvoyPlan, UpstreamCluster, plan, render
 from wissel.envoy.listener import anything_but
 from wissel.errors import ConfigError, WorldError
 
@@ -69,8 +69,8 @@ def test_a_configuration_becomes_a_plan():
         processors=("127.0.0.1:50051",),
         clusters=(
             UpstreamCluster("qwen", "10.0.0.7:8000"),
-            UpstreamCluster("openai", "api.openai.com:443", TLS("api.openai.com")),
-            UpstreamCluster("inside", "10.0.0.8:443", TLS("models.inside", "/etc/inside.pem")),
+            UpstreamCluster("openai", "api.openai.com:443", ClusterTLS("api.openai.com")),
+            UpstreamCluster("inside", "10.0.0.8:443", ClusterTLS("models.inside", "/etc/inside.pem")),
         ),
         message_timeout=5.5,
     )
@@ -117,7 +117,7 @@ def test_a_model_cannot_take_the_processors_cluster():
         ("10.0.0.1:80", None, "STATIC"),
         ("[::1]:80", None, "STATIC"),
         ("vllm:8000", None, "STRICT_DNS"),
-        ("api.openai.com:443", TLS("api.openai.com"), "LOGICAL_DNS"),
+        ("api.openai.com:443", ClusterTLS("api.openai.com"), "LOGICAL_DNS"),
     ],
 )
 def test_names_are_looked_up_and_addresses_are_not(address: str, tls: TLS | None, discovery: str):
@@ -135,8 +135,8 @@ def test_a_pattern_foranything_but_some_words_matches_exactly_the_others(words: 
 
 PLANS = {
     "plain": sample(),
-    "tls": sample(clusters=(UpstreamCluster("openai", "api.openai.com:443", TLS("api.openai.com")),)),
-    "tls to an address": sample(clusters=(UpstreamCluster("inside", "10.0.0.1:443", TLS("10.0.0.1")),)),
+    "tls": sample(clusters=(UpstreamCluster("openai", "api.openai.com:443", ClusterTLS("api.openai.com")),)),
+    "tls to an address": sample(clusters=(UpstreamCluster("inside", "10.0.0.1:443", ClusterTLS("10.0.0.1")),)),
     "unix": sample(processors=("unix:/run/wissel.sock",)),
     "several processors": sample(processors=("127.0.0.1:50051", "127.0.0.1:50052", "unix:/run/wissel.sock")),
     "names for processors": sample(processors=("wissel-0.wissel:50051", "127.0.0.1:50052")),
@@ -490,7 +490,7 @@ async def test_an_upstream_is_believed_only_with_a_certificate_for_its_name_of_a
     authorities = {name: Authority(tmp_path, name) for name in ("good", "other")}
     context = authorities["good"].server(**certified)
     secured = await stack.enter_async_context(running_upstream(Upstream("secured"), tls=context))
-    cluster = UpstreamCluster("qwen", secured.address, TLS(expected, authorities[trusted].file))
+    cluster = UpstreamCluster("qwen", secured.address, ClusterTLS(expected, authorities[trusted].file))
     envoy = await start(clusters=(cluster,))
 
     answered, _ = await ask(envoy)
