@@ -154,7 +154,7 @@ def budgets(battles: Battles, other: Prompts) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.quality",
+        prog="python -m tests.bench.tiers",
         description="Measure what a win rate adds to a request, and how good it is.",
     )
     parser.add_argument("--rows", type=int, default=15_000, help="labels of similarity and neighbours, for the speed")
