@@ -120,7 +120,7 @@ def test_a_model_cannot_take_the_processors_cluster():
         ("api.openai.com:443", ClusterTLS("api.openai.com"), "LOGICAL_DNS"),
     ],
 )
-def test_names_are_looked_up_and_addresses_are_not(address: str, tls: TLS | None, discovery: str):
+def test_names_are_looked_up_and_addresses_are_not(address: str, tls: ClusterTLS | None, discovery: str):
     rendered = yaml.safe_load(render(sample(clusters=(UpstreamCluster("one", address, tls),))))
 
     assert rendered["static_resources"]["clusters"][1]["type"] == discovery
