@@ -159,7 +159,7 @@ class Page:
             return next((each for each in shown if all(word in each.text for word in words)), None)
 
         # What is drawn anew while it is looked at is looked at again.
-        wait = WebDriverWait(self.browser, 40, poll_frequency=0.1, ignored_exceptions=[Exception])
+        wait = WebDriverWait(self.browser, 90, poll_frequency=0.1, ignored_exceptions=[Exception])
         try:
             return wait.until(found)
         except TimeoutException:

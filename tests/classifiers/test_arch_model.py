@@ -1,6 +1,6 @@
 import pytest
 
-from classifiers.tiny_router_model import ROUTES, arch_model, sayings, untrained
+from classifiers.tiny_router_model import ROUTES, arch_model, reader, sayings, untrained
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.classifiers.arch_router import load_model
 from wissel.classifiers.trie import fold
@@ -14,8 +14,7 @@ ARCH = PROFILES["arch_router"]
 
 
 def prompts(count, profile=ARCH):
-    model = arch_model()
-    return [model.encode_prompt(profile.prompt(ROUTES, chat.turns)) for chat, _ in sayings(count, seed=5)]
+    return [reader().encode_prompt(profile.prompt(ROUTES, chat.turns)) for chat, _ in sayings(count, seed=5)]
 
 
 def no_prefix():
@@ -25,7 +24,7 @@ def no_prefix():
 
 
 def trie_of(profile=ARCH):
-    return fold([arch_model().encode(answer) for answer in profile.answers(ROUTES).values()])
+    return fold([reader().encode(answer) for answer in profile.answers(ROUTES).values()])
 
 
 def step_by_step(model, prompt, trie, answers):

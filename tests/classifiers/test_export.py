@@ -117,7 +117,7 @@ def test_without_torch_the_export_says_what_to_install(original, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_processes_may_export_at_once(exported, original, tmp_path):
     # Each with one thread: two that take every core for themselves wait for each other most of the time.
     environment = {"WISSEL_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

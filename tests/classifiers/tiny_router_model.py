@@ -92,6 +92,12 @@ def arch_model(model: "Qwen2ForCausalLM | None" = None) -> "ArchModel":
     return ArchModel(model or untrained(), tokenizer())
 
 
+@functools.cache
+def reader() -> "ArchModel":
+    """For what its tokenizer makes of texts: a model takes longer to make than to ask."""
+    return arch_model()
+
+
 def generate(model: "Qwen2ForCausalLM", prompt: str, *, max_new_tokens: int = 40) -> str:
     """As the model card does it."""
     chat = tokenizer().apply_chat_template(
@@ -136,5 +142,5 @@ def trained() -> "Qwen2ForCausalLM":
 def _lesson(conversation: Conversation, route: str) -> tuple[list[int], int]:
     """The tokens of prompt and answer, and where the answer begins."""
     profile = PROFILES["arch_router"]
-    prompt = arch_model().encode_prompt(profile.prompt(ROUTES, conversation.turns))
+    prompt = reader().encode_prompt(profile.prompt(ROUTES, conversation.turns))
     return prompt + tokenizer().encode(profile.answers(ROUTES)[route] + "<|im_end|>"), len(prompt)
