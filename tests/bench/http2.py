@@ -28,13 +28,15 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.settings import SettingCodes
-from hpack import Encoder, HeaderTuple
+from hpack import Encoder
 from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame, WindowUpdateFrame
 from rich.console import Console
 from rich.table import Table
 
 from wissel.grpc.frames import Deframer, frame
-from wissel.grpc.http2 import CONNECTION_WINDOW, STREAM_WINDOW, Headers, Http2, Listener, Stream
+from wissel.grpc.http2 import CONNECTION_WINDOW, Headers, Http2
+from wissel.grpc.requests import RequestHead
+from wissel.grpc.streams import STREAM_WINDOW, Listener, Stream
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ASKED: Final = [
@@ -92,7 +94,7 @@ class Handler:
         self.over = 0
         """Streams."""
 
-    def opened(self, stream_id: int, headers: list[HeaderTuple]) -> None:
+    def opened(self, stream_id: int, _request: RequestHead) -> None:
         self.engine.streams[stream_id] = Stream(stream_id, self.engine.initial_window)
         self._deframers[stream_id] = Deframer(MAX_MESSAGE_BYTES)
         self._turns[stream_id] = 0
@@ -156,7 +158,8 @@ class WithH2:
                     if found:
                         self._listener.received(self.streams[stream_id], memoryview(found))
                 case RequestReceived(stream_id=int(stream_id), headers=list(headers)):
-                    self._listener.opened(stream_id, cast("list[HeaderTuple]", headers))
+                    fields = dict(cast("list[tuple[bytes, bytes]]", headers))
+                    self._listener.opened(stream_id, RequestHead(fields[b":method"], fields[b":path"], fields, None))
                 case StreamEnded(stream_id=int(stream_id)):
                     self._listener.ended(self.streams[stream_id])
                 case StreamReset(stream_id=int(stream_id)) if stream_id in self.streams:

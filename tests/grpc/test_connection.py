@@ -118,10 +118,16 @@ class Wire:
 class Peer:
     """h2's client on the other end."""
 
-    def __init__(self, limits: Limits | None = None, *, windows: dict[SettingCodes | int, int] | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        windows: dict[SettingCodes | int, int] | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self.seen: list[Echo] = []
         self.errors: list[tuple[Exception, str]] = []
-        self.shared = Shared(
+        self.shared = shared or Shared(
             {ECHO: lambda call: Echo(call, self.seen), "/test.Test/Broken": self._broken},
             limits or Limits(),
             lambda error, where: self.errors.append((error, where)),
@@ -155,8 +161,14 @@ class Peer:
         stream = self.h2.get_next_available_stream_id()
         self.h2.send_headers(stream, list(headers), end_stream=end and not messages)
         for left, message in enumerate(messages, 1 - len(messages)):
-            self.h2.send_data(stream, frame(message), end_stream=end and not left)
+            self.send(stream, frame(message), end=end and not left)
         return stream
+
+    def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
+        """Bytes of the stream, in as many frames as they need."""
+        size = self.h2.max_outbound_frame_size
+        for at in range(0, len(data), size):
+            self.h2.send_data(stream, data[at : at + size], end_stream=end and at + size >= len(data))
 
     def call(self, *messages: bytes, end: bool = False, headers: Iterable[tuple[str, str]] = REQUEST) -> int:
         stream = self.open(*messages, end=end, headers=headers)
@@ -167,8 +179,13 @@ class Peer:
         return [event for event in self.events if isinstance(event, kind) and getattr(event, "stream_id", 0) == stream]
 
     def messages(self, stream: int) -> list[bytes]:
-        deframer = Deframer(1 << 30)
-        return [m for e in self.of(stream, DataReceived) if isinstance(e, DataReceived) for m in deframer.feed(e.data)]
+        return list(Deframer(1 << 30).feed(self.data(stream)))
+
+    def data(self, stream: int) -> bytes:
+        return b"".join(e.data for e in self.of(stream, DataReceived) if isinstance(e, DataReceived))
+
+    def resets(self, stream: int) -> list[ErrorCodes | int]:
+        return [e.error_code for e in self.of(stream, StreamReset) if isinstance(e, StreamReset)]
 
     def headers(self, stream: int) -> dict[str, str]:
         """Of response and trailers together."""
@@ -230,7 +247,7 @@ async def test_a_stream_finished_first_by_the_server_is_reset_without_error():
     stream = peer.call(b"finish")
 
     assert peer.status(stream) == (Status.OK, "")
-    assert [e.error_code for e in peer.of(stream, StreamReset) if isinstance(e, StreamReset)] == [ErrorCodes.NO_ERROR]
+    assert peer.resets(stream) == [ErrorCodes.NO_ERROR]
     assert peer.seen[0].ended == ["gone"]
 
 
@@ -304,10 +321,21 @@ async def test_a_finish_met_by_a_reset_in_the_same_read_is_no_error():
 )
 async def test_what_is_no_grpc_is_answered_in_http(change: dict[str, str], status: str):
     peer = Peer()
-    stream = peer.call(headers=[(name, change.get(name, value)) for name, value in REQUEST])
+    stream = peer.call(headers=[(name, change.get(name, value)) for name, value in REQUEST], end=True)
 
     assert peer.headers(stream)[":status"] == status
-    assert peer.seen == []
+    assert b"speaks gRPC" in peer.data(stream)
+    assert (peer.seen, peer.connection._streams, peer.shared.memory.held) == ([], {}, 0)
+
+
+async def test_what_is_no_grpc_is_answered_once_it_was_heard_out():
+    peer = Peer()
+    stream = peer.call(headers=[*REQUEST[:-1], ("content-type", "text/plain")])
+    before = peer.headers(stream)
+    peer.send(stream, b"a body", end=True)
+    peer.push()
+
+    assert (before, peer.headers(stream)[":status"]) == ({}, "415")
 
 
 @pytest.mark.parametrize("kind", ["application/grpc+proto", "application/grpc;charset=utf-8"])
@@ -354,18 +382,139 @@ async def test_a_last_message_cut_short_is_an_error():
     assert peer.seen[0].ended == ["gone"]
 
 
-async def test_unfinished_messages_share_one_allowance():
-    peer = Peer(Limits(memory_bytes=100))
-    first, second = peer.open(), peer.open()
-    for stream in (first, second):
-        peer.h2.send_data(stream, frame(bytes(1000))[:60])
+# memory
+
+
+def half(size: int) -> bytes:
+    """So many bytes of a message that lacks one more."""
+    return frame(bytes(size - 4))[:-1]
+
+
+async def test_where_all_hold_too_much_the_newest_of_the_large_streams_ends():
+    peer = Peer(Limits(memory_bytes=400_000))
+    streams = [peer.open() for _ in range(3)]
+    for stream in streams:
+        peer.send(stream, half(150_000))
+    peer.push()
+    for stream in streams[:2]:
+        peer.send(stream, b"x")
     peer.push()
 
-    assert peer.status(second)[0] is Status.RESOURCE_EXHAUSTED
-    assert peer.shared.memory.held == 60
-    peer.h2.reset_stream(first)
+    assert peer.status(streams[2]) == (Status.RESOURCE_EXHAUSTED, "server holds too many unfinished messages")
+    assert [len(echo.heard) for echo in peer.seen] == [1, 1, 0]
+
+
+async def test_the_newest_may_be_a_stream_of_another_connection():
+    first = Peer(Limits(memory_bytes=300_000))
+    second = Peer(shared=first.shared)
+    old, new, message = first.open(), second.open(), half(190_000)
+    first.send(old, message[:120_000])
+    first.push()
+    second.send(new, half(120_000))
+    second.push()
+    third = first.call(b"silence")
+    first.send(old, message[120_000:])
+    first.push()
+    await turn()
+    second.pull()
+
+    assert second.status(new)[0] is Status.RESOURCE_EXHAUSTED
+    assert (first.resets(old), first.resets(third)) == ([], [])
+
+
+async def test_small_streams_do_not_pay_for_a_large_one():
+    peer = Peer(Limits(memory_bytes=300_000))
+    large = peer.open()
+    peer.send(large, half(250_000))
+    small = [peer.open() for _ in range(20)]
+    for stream in small:
+        peer.send(stream, half(5000))
     peer.push()
-    assert peer.shared.memory.held == 0
+
+    assert peer.status(large)[0] is Status.RESOURCE_EXHAUSTED
+    assert peer.shared.memory.held == 100_000
+    assert [peer.headers(stream) for stream in small] == [{}] * 20
+
+
+async def test_a_message_is_held_until_it_is_answered():
+    peer = Peer()
+    stream = peer.call(b"silence")
+    held = peer.shared.memory.held
+    peer.seen[0].call.send(b"answer")
+    after = peer.shared.memory.held
+    peer.send(stream, frame(b"silence"))
+    peer.h2.reset_stream(stream)
+    peer.push()
+
+    assert (held, after, peer.shared.memory.held) == (7, 0, 0)
+
+
+async def test_tiny_messages_that_are_not_read_end_their_stream():
+    peer = Peer(Limits(queued_bytes=100_000), windows={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    other = peer.call(b"silence")
+    stream = peer.call(*[b"x"] * 1000)
+
+    assert peer.status(stream) == (Status.RESOURCE_EXHAUSTED, "too much waits to be read")
+    assert peer.resets(other) == []
+    assert peer.shared.memory.held == 7
+
+
+async def test_a_stream_that_overruns_its_window_ends():
+    peer = Peer(windows={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    other, stream = peer.call(b"silence"), peer.call(b"x", b"finish")
+    frames = DataFrame(stream, data=bytes(16_384)).serialize() * 65
+    peer.push(frames)
+
+    assert peer.resets(stream) == [ErrorCodes.FLOW_CONTROL_ERROR]
+    assert (peer.closed_with, peer.resets(other)) == (None, [])
+    assert [echo.ended for echo in peer.seen] == [[], ["gone"]]
+
+
+# silence
+
+
+@pytest.mark.parametrize("said", [b"", frame(b"silence") + half(100)])
+async def test_a_stream_that_owes_us_bytes_must_not_be_silent(said: bytes):
+    peer = Peer(Limits(silence=0.01))
+    stream = peer.open()
+    peer.send(stream, said)
+    peer.push()
+    await asyncio.sleep(0.05)
+    peer.pull()
+
+    assert peer.status(stream) == (Status.DEADLINE_EXCEEDED, "nothing came for too long")
+    assert peer.seen[0].ended == ["gone"]
+
+
+async def test_a_request_that_is_no_grpc_must_not_be_silent():
+    peer = Peer(Limits(silence=0.01))
+    stream = peer.call(headers=REQUEST[:-1])
+    await asyncio.sleep(0.05)
+    peer.pull()
+
+    assert peer.resets(stream) == [ErrorCodes.CANCEL]
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_a_stream_that_owes_nothing_may_be_silent(end: bool):
+    peer = Peer(Limits(silence=0.01), windows={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    stream = peer.call(b"silence", b"hello", end=end)
+    await asyncio.sleep(0.05)
+    peer.pull()
+
+    assert (peer.headers(stream).get("grpc-status"), peer.resets(stream)) == (None, [])
+    assert "gone" not in peer.seen[0].ended
+
+
+async def test_a_stream_that_goes_on_is_not_silent():
+    peer = Peer(Limits(silence=0.03))
+    stream, message = peer.open(), frame(b"a message that takes its time")
+    for at in range(len(message)):
+        peer.send(stream, message[at : at + 1])
+        peer.push()
+        await asyncio.sleep(0.005)
+
+    assert peer.messages(stream) == [b"a message that takes its time"]
 
 
 # bugs
@@ -438,7 +587,7 @@ async def test_an_answer_waits_for_the_window_and_goes_on_when_it_opens():
     peer = Peer(windows={SettingCodes.INITIAL_WINDOW_SIZE: 10})
     stream = peer.call(b"0123456789", end=True)
 
-    assert sum(len(e.data) for e in peer.of(stream, DataReceived) if isinstance(e, DataReceived)) == 10
+    assert len(peer.data(stream)) == 10
     assert peer.seen[0].ended == ["half closed"]
     peer.h2.increment_flow_control_window(100, stream)
     peer.push()
@@ -494,16 +643,6 @@ async def test_windows_are_renewed_for_streams_that_are_gone():
         peer.push()
 
     assert peer.h2.outbound_flow_control_window > 8 << 20
-
-
-async def test_a_peer_that_leaves_too_much_unread_loses_the_stream():
-    peer = Peer(Limits(queued_bytes=100), windows={SettingCodes.INITIAL_WINDOW_SIZE: 0})
-    stream = peer.call(bytes(50), bytes(50))
-
-    resets = [e.error_code for e in peer.of(stream, StreamReset) if isinstance(e, StreamReset)]
-    assert resets == [ErrorCodes.ENHANCE_YOUR_CALM]
-    assert peer.seen[0].ended == ["gone"]
-    assert peer.shared.memory.held == 0
 
 
 async def test_a_socket_that_is_not_read_makes_answers_wait():

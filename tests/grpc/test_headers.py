@@ -1,4 +1,7 @@
+from collections.abc import Callable, Iterable
+
 from hpack import Decoder, Encoder, HeaderTuple, NeverIndexedHeaderTuple
+from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,13 +34,31 @@ def test_remembered_headers_are_what_hpack_would_have_read(blocks: list[list[Hea
                 encoder.header_table_size = block
         else:
             data = encoder.encode(block)
-            assert list(remembering.decode(data, raw=True)) == list(plain.decode(data, raw=True))
+            assert list(remembering.fields(data)) == list(plain.decode(data, raw=True))
+
+
+@given(st.lists(st.one_of(st.integers(0x80, 0xFF).map(lambda byte: bytes([byte])), st.binary(max_size=6)), max_size=12))
+def test_bytes_are_read_or_refused_as_hpack_does(parts: list[bytes]):
+    """A small limit, so that it is met too."""
+    data = b"".join(parts)
+
+    assert outcome(lambda: RememberingDecoder(300).fields(data)) == outcome(lambda: Decoder(300).decode(data, raw=True))
+
+
+def outcome(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]] | str:
+    """What was read, or that it was refused, for its size or at all."""
+    try:
+        return list(read())
+    except OversizedHeaderListError:
+        return "oversized"
+    except HPACKError:
+        return "refused"
 
 
 def test_a_known_block_is_not_decoded_again():
     encoder, decoder = Encoder(), RememberingDecoder(1 << 16)
     blocks = [encoder.encode([(b"te", b"trailers")]) for _ in range(3)]
-    first, second, third = (decoder.decode(block, raw=True) for block in blocks)
+    first, second, third = (decoder.fields(block) for block in blocks)
 
     assert list(first) == list(second) == [(b"te", b"trailers")]
     assert third is second
@@ -46,6 +67,6 @@ def test_a_known_block_is_not_decoded_again():
 def test_what_is_remembered_is_bounded():
     encoder, decoder = Encoder(), RememberingDecoder(1 << 16)
     for number in range(1000):
-        decoder.decode(encoder.encode([NeverIndexedHeaderTuple(b"x-id", b"%d" % number)]), raw=True)
+        decoder.fields(encoder.encode([NeverIndexedHeaderTuple(b"x-id", b"%d" % number)]))
 
     assert len(decoder._known) <= 64

@@ -7,9 +7,10 @@ end of a turn: trailers, so that a handler that fails after it had finished its
 stream still fails it, and `Receiver.gone`, so that it is never called from
 inside another call to the same receiver.
 
-What a peer may cost is bounded: a full window or an unread socket makes a
-stream queue, queues and half-read messages share one allowance of memory, and
-frames that bring nothing have to be earned by some that do.
+What a peer may cost is bounded: what a stream makes us keep, from the first byte
+of a message to the last byte of its answer, is on its account of memory; a
+stream that owes us bytes must not be silent for long; and frames that bring
+nothing have to be earned by some that do.
 """
 
 import asyncio
@@ -17,16 +18,16 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
-
+from wissel.grpc.answers import RESPONSE, Headers, refuse, trailers
 from wissel.grpc.bounds import Allowance, Limits, Memory
-from wissel.grpc.call import Method, Receiver
-from wissel.grpc.frames import Deframer, FramingError, Status, frame, parse_timeout, percent_encode
-from wissel.grpc.http2 import LAST_STREAM_ID, ErrorCode, Headers, Http2, ProtocolError
-from wissel.grpc.outbox import Outbox, Queue
+from wissel.grpc.call import Method
+from wissel.grpc.frames import FramingError, Status, frame, parse_timeout
+from wissel.grpc.http2 import LAST_STREAM_ID, Http2
+from wissel.grpc.outbox import Outbox
+from wissel.grpc.reader import ErrorCode, ProtocolError
+from wissel.grpc.requests import RequestHead
+from wissel.grpc.rpc import CallStream
 
-_RESPONSE = [(b":status", b"200"), (b"content-type", b"application/grpc")]
-_OK = [(b"grpc-status", b"0")]
 _DRAIN_PING = b"draining"
 _WRITE_BUFFER = 1 << 20
 _FRAMES_PER_ANSWER = 8
@@ -44,36 +45,7 @@ class Shared:
         self.on_error = on_error
         self.connections: set[Connection] = set()
         self.memory = Memory(limits.memory_bytes)
-        """Half-read messages and queues."""
         self.draining = False
-
-
-class CallStream(Queue):
-    """A `Call`, with what its connection knows of it."""
-
-    __slots__ = ("answered", "connection", "deadline", "deframer", "held", "method", "over", "receiver", "status")
-
-    def __init__(self, connection: "Connection", stream_id: int, window: int, method: str, message_limit: int) -> None:
-        super().__init__(stream_id, window)
-        self.connection = connection
-        self.method = method
-        self.deframer = Deframer(message_limit)
-        self.receiver: Receiver | None = None
-        self.deadline: asyncio.TimerHandle | None = None
-        self.status: tuple[Status, str] | None = None
-        """Set when the stream is finished, by the handler or for it."""
-        self.answered = False
-        self.held = 0
-        """Bytes of a half-read message, as they are counted."""
-        self.over = False
-
-    def send(self, message: bytes) -> None:
-        if self.status is None:
-            self.connection.send(self, message)
-
-    def finish(self, status: Status = Status.OK, message: str = "") -> None:
-        if self.status is None:
-            self.connection.finish(self, status, message)
 
 
 class Connection(asyncio.Protocol):
@@ -85,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._http2: Http2[CallStream] = Http2(self, max_streams=limits.streams, max_header_bytes=limits.header_bytes)
         self._streams = self._http2.streams
-        self._outbox: Outbox[CallStream] = Outbox(self._http2, shared.memory, limits.queued_bytes, self._frame_sent)
+        self._outbox: Outbox[CallStream] = Outbox(self._http2, self._queue_grew, self._frame_sent)
         self._transport: asyncio.Transport  # from connection_made on, which comes first
         self._finishing: list[CallStream] = []
         self._over: list[CallStream] = []
@@ -99,6 +71,7 @@ class Connection(asyncio.Protocol):
         """The final GOAWAY was sent: a new stream is refused."""
         self._handshake: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -143,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._take_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio calls it by this name
-        for timer in (self._handshake, self._stall, self._goodbye):
+        for timer in (self._handshake, self._stall, self._look, self._goodbye):
             if timer is not None:
                 timer.cancel()
         self._shared.connections.discard(self)
@@ -156,20 +129,22 @@ class Connection(asyncio.Protocol):
 
     def send(self, stream: CallStream, message: bytes) -> None:
         if not stream.answered:
-            self._http2.send_headers(stream, _RESPONSE)
-            stream.answered = True
-            self._resets.earn(1)
-        if not self._outbox.send(stream, frame(message)):
-            stream.status = (Status.RESOURCE_EXHAUSTED, "")
-            self._http2.reset(stream.id, ErrorCode.ENHANCE_YOUR_CALM)
-            self._release(stream)
-        self._pump_due = self._pump_due or bool(stream.queue)
+            self._begin_answer(stream, RESPONSE)
+        stream.unanswered = 0
+        if stream.inbound:
+            self._count(stream)
+        self._outbox.send(stream, frame(message))
         self._take_turn()
 
     def finish(self, stream: CallStream, status: Status, message: str) -> None:
         stream.status = (status, message)
+        stream.wanted = False
         self._finishing.append(stream)
         self._take_turn()
+
+    def give_up(self, stream: CallStream) -> None:
+        """All streams together hold too much, and this one is to pay for it."""
+        self._fail(stream, Status.RESOURCE_EXHAUSTED, "server holds too many unfinished messages")
 
     # the server's side
 
@@ -207,11 +182,11 @@ class Connection(asyncio.Protocol):
         while self._finishing:
             stream = self._finishing.pop()
             if not stream.queue:
-                self._send_trailers(stream)
+                self._end_answer(stream)
         if self._pump_due:
             self._pump_due = False
             for stream in self._outbox.pump(self._flush):
-                self._send_trailers(stream)
+                self._end_answer(stream)
         if self._leaving and not self._streams and (self._refusing or not self._goodbye):
             self._close()
         self._flush()
@@ -236,22 +211,23 @@ class Connection(asyncio.Protocol):
             self._handshake.cancel()
             self._handshake = None
 
-    def opened(self, stream_id: int, headers: list[HeaderTuple]) -> None:
+    def opened(self, stream_id: int, request: RequestHead) -> None:
         if self._refusing or len(self._streams) >= self._limits.streams:
             self._http2.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        named: dict[bytes, bytes] = dict(cast("Headers", headers))
-        path = named.get(b":path", b"").decode("latin-1")
+        path = request.path.decode("latin-1")
         stream = CallStream(self, stream_id, self._http2.initial_window, path, self._limits.message_bytes)
         self._streams[stream_id] = stream
-        if refusal := _http_refusal(named):
-            self._refuse(stream, refusal)
+        if self._look is None:
+            self._look = self._loop.call_later(self._limits.silence, self._look_for_silence)
+        stream.plain = refuse(request)
+        if stream.plain is not None:
             return
         method = self._shared.methods.get(path)
         if method is None:
             self.finish(stream, Status.UNIMPLEMENTED, "unknown method")
             return
-        timeout = named.get(b"grpc-timeout")
+        timeout = request.fields.get(b"grpc-timeout")
         if timeout is not None:
             try:
                 seconds = parse_timeout(timeout)
@@ -265,12 +241,15 @@ class Connection(asyncio.Protocol):
             self._fault(stream, error)
 
     def received(self, stream: CallStream, data: memoryview) -> None:
+        stream.silent = False
         receiver = stream.receiver
         if receiver is None or stream.status is not None:
             return
         deframer = stream.deframer
         try:
             for message in deframer.feed(data):
+                stream.heard = True
+                stream.unanswered += len(message)
                 receiver.message(message)
                 if stream.status is not None:
                     return
@@ -280,12 +259,26 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001  a bug must end the stream, and only it
             self._fault(stream, error)
             return
-        if deframer.held != stream.held:
-            more, stream.held = deframer.held - stream.held, deframer.held
-            if not self._shared.memory.hold(more):
-                self._fail(stream, Status.RESOURCE_EXHAUSTED, "server holds too many unfinished messages")
+        if deframer.held + stream.unanswered != stream.inbound:
+            self._count(stream)
+
+    def _count(self, stream: CallStream) -> None:
+        inbound = stream.deframer.held + stream.unanswered
+        more, stream.inbound = inbound - stream.inbound, inbound
+        self._shared.memory.hold(stream, more)
+
+    def _queue_grew(self, stream: CallStream, more: int) -> None:
+        # The windows may have room for a part of it.
+        self._pump_due = self._pump_due or more > 0
+        self._shared.memory.hold(stream, more)
+        if stream.queued > self._limits.queued_bytes:
+            self._fail(stream, Status.RESOURCE_EXHAUSTED, "too much waits to be read")
 
     def ended(self, stream: CallStream) -> None:
+        if stream.plain is not None and stream.status is None:
+            self._begin_answer(stream, stream.plain.headers)
+            self._outbox.send(stream, stream.plain.body)
+            self.finish(stream, Status.UNKNOWN, "")
         if stream.receiver is None or stream.status is not None:
             return
         if stream.deframer.held:
@@ -322,9 +315,17 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, stream: CallStream, status: Status, message: str) -> None:
         """End the stream now, whatever was queued or decided before."""
-        self._outbox.drop(stream)
+        self._drop(stream)
         stream.status = None
         self.finish(stream, status, message)
+
+    def _drop(self, stream: CallStream) -> None:
+        """Keep nothing of what came and of what waits."""
+        if stream.held:
+            self._outbox.drop(stream)
+            stream.unanswered = 0
+            stream.deframer.drop()
+            self._count(stream)
 
     def _fault(self, stream: CallStream, error: Exception) -> None:
         self._shared.on_error(error, stream.method)
@@ -333,21 +334,34 @@ class Connection(asyncio.Protocol):
     def _deadline_passed(self, stream: CallStream) -> None:
         self._fail(stream, Status.DEADLINE_EXCEEDED, "deadline exceeded")
 
-    def _refuse(self, stream: CallStream, headers: Headers) -> None:
-        """Answer in plain HTTP what is no gRPC."""
-        stream.status = (Status.UNKNOWN, "")
-        self._end_stream(stream, headers)
+    def _look_for_silence(self) -> None:
+        """End the streams of which nothing came since the last look, though they owe us more."""
+        self._look = None
+        for stream in list(self._streams.values()):
+            if stream.status is None and stream.owes:
+                if stream.silent:
+                    self._fail(stream, Status.DEADLINE_EXCEEDED, "nothing came for too long")
+                stream.silent = True
+        if self._streams:
+            self._look = self._loop.call_later(self._limits.silence, self._look_for_silence)
 
-    def _send_trailers(self, stream: CallStream) -> None:
+    def _begin_answer(self, stream: CallStream, headers: Headers) -> None:
+        self._http2.send_headers(stream, headers)
+        stream.answered = True
+        self._resets.earn(1)
+
+    def _end_answer(self, stream: CallStream) -> None:
         if stream.over or stream.status is None:
             return
-        status, message = stream.status
-        trailers = _OK if status is Status.OK and not message else _trailers(status, message)
-        self._end_stream(stream, trailers if stream.answered else _RESPONSE + trailers)
-
-    def _end_stream(self, stream: CallStream, headers: Headers) -> None:
-        self._http2.send_headers(stream, headers, end=True)
-        self._http2.close(stream)
+        if stream.plain is None:
+            end = trailers(*stream.status)
+            self._http2.send_headers(stream, end if stream.answered else RESPONSE + end, end=True)
+            self._http2.close(stream)
+        elif stream.answered:
+            self._http2.end_data(stream)
+            self._http2.close(stream)
+        else:
+            self._http2.reset(stream.id, ErrorCode.CANCEL)
         self._release(stream)
 
     def _release(self, stream: CallStream) -> None:
@@ -356,8 +370,7 @@ class Connection(asyncio.Protocol):
             return
         stream.over = True
         self._streams.pop(stream.id, None)
-        self._outbox.drop(stream)
-        self._shared.memory.hold(-stream.held)
+        self._drop(stream)
         stream.status = stream.status or (Status.CANCELLED, "")
         if stream.deadline is not None:
             stream.deadline.cancel()
@@ -394,24 +407,6 @@ class Connection(asyncio.Protocol):
     def _watch_for_stall(self) -> None:
         if self._stall is None:
             self._stall = self._loop.call_later(self._limits.stall, self._transport.abort)
-
-
-def _http_refusal(headers: Mapping[bytes, bytes]) -> Headers | None:
-    """The answer to a request that is not gRPC at all."""
-    if headers.get(b":method") != b"POST":
-        return [(b":status", b"405"), (b"allow", b"POST")]
-    kind = headers.get(b"content-type", b"")
-    if not kind.startswith(b"application/grpc") or kind[16:17] not in (b"", b"+", b";"):
-        return [(b":status", b"415"), (b"accept", b"application/grpc")]
-    return None
-
-
-def _trailers(status: Status, message: str) -> Headers:
-    trailers = [(b"grpc-status", b"%d" % status)]
-    if message:
-        # Never indexed: messages vary, and the peer chooses how many of them our compression table remembers.
-        trailers.append(NeverIndexedHeaderTuple(b"grpc-message", percent_encode(message)))
-    return trailers
 
 
 def _notice_dead_peers(sock: socket.socket) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 PREFIX_BYTES = 5
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])", re.ASCII)
+_NOTHING = memoryview(b"")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
@@ -67,6 +68,10 @@ class Deframer:
         """Bytes of a message that is not complete yet; zero on a border between messages."""
         return len(self._partial)
 
+    def drop(self) -> None:
+        """Forget what is not complete."""
+        self._partial = bytearray()
+
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """The messages that `data` completes.
 
@@ -91,8 +96,10 @@ class Deframer:
             if end > len(pending):
                 self._need = end
                 break
-            yield pending[PREFIX_BYTES:end].tobytes()
-            pending = pending[end:]
+            message = pending[PREFIX_BYTES:end].tobytes()
+            # At the end of a large message its buffer goes before the message is looked at.
+            pending = pending[end:] if end < len(pending) else _NOTHING
+            yield message
         else:
             self._need = PREFIX_BYTES
         self._partial += pending

@@ -1,49 +1,45 @@
 """The server's side of one HTTP/2 connection (RFC 9113), without any I/O.
 
-Bytes go in, and the listener hears at once, in the order of the frames; what is
-to be written gathers until `take`. It does what a gRPC server needs and no
-more: no priorities, no push, nothing that forwards a header.
+Frames come in, and the listener hears at once, in their order; what is to be
+written gathers until `take`. It does what a gRPC server needs and no more: no
+priorities, no push, nothing that forwards a header.
 
-A stream is the listener's: it keeps the streams that are open in `streams`, and
-whatever a peer says of another is passed over, since it may not have heard yet
-that the stream is gone. Of such frames, and of others that bring nothing, the
+Why it is our own: one message of ext_proc is one small frame, and what a general
+library spends on each frame (an event object, a state machine, a copy) is more
+than the rest of the transport does. `python -m tests.bench.http2` runs the h2
+library behind the same `Listener` beside it. The price is that its faults are
+ours: it is held to h2 by differential tests and to each rule by a playbook.
+
+A fault on one stream ends that stream, one that leaves the connection's state
+in doubt ends the connection. The streams that are open are the listener's, in
+`streams`. Of those that are gone the last few are remembered: a peer that had
+ended its side must send no more, while one that had not may still be sending
+and is passed over. Of such frames, and of others that bring nothing, the
 listener hears too, so that it can lose its patience.
 
-Windows that we grant are renewed when a quarter of one is used, in the turn
-that reads the data. No frame is larger than what is left then, so whether a
-peer keeps within them needs no check.
+Windows that we grant are renewed when a quarter of one is used, as long as the
+listener wants more of the stream. What comes over a window ends the stream, or
+the connection where it is the connection's.
 """
 
-from collections.abc import Callable
-from enum import IntEnum
 from struct import Struct
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
-from hpack import HeaderTuple
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
-from wissel.grpc.headers import RememberingDecoder, RememberingEncoder
+from wissel.grpc import reader
+from wissel.grpc.headers import HeaderBlock, RememberingDecoder, RememberingEncoder
+from wissel.grpc.reader import HEAD, NUMBER, ErrorCode, FrameReader, ProtocolError, StreamError, unpad
+from wissel.grpc.requests import MalformedError, check_trailers
+from wissel.grpc.streams import STREAM_WINDOW, Listener, Stream
 
-STREAM_WINDOW: Final = 1 << 20
 CONNECTION_WINDOW: Final = 16 << 20
-MAX_FRAME_BYTES: Final = 1 << 18
-"""Of a frame's payload; a peer need not use it."""
 LAST_STREAM_ID: Final = 2**31 - 1
 """In a GOAWAY: every stream that the peer has opened so far will be served."""
 
 Headers = list[tuple[bytes, bytes]]
 
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEAD: Final = Struct(">HBBBL")
-"""Length (in two parts), kind, flags, stream."""
-_HEAD_BYTES: Final = 9
 _SETTING: Final = Struct(">HL")
-_NUMBER: Final = Struct(">L")
-
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0, 1, 3, 4
-_PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 6, 7, 8, 9
-_END_STREAM = _ACK = 0x1
-_END_HEADERS, _PADDED, _PRIORITISED = 0x4, 0x8, 0x20
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME, _MAX_HEADER_LIST = range(1, 7)
 
 _DEFAULT_WINDOW: Final = 65_535
@@ -51,89 +47,11 @@ _DEFAULT_FRAME: Final = 16_384
 _LARGEST_WINDOW: Final = 2**31 - 1
 _TABLE_BYTES: Final = 4096
 """Of the table that we compress with, at the most: our headers are few."""
-_FRAGMENTS: Final = 64
-"""Frames that one block of headers may come in."""
-
-
-class ErrorCode(IntEnum):
-    """Why a stream or a connection ends, in HTTP/2's numbers."""
-
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    INTERNAL_ERROR = 2
-    FLOW_CONTROL_ERROR = 3
-    STREAM_CLOSED = 5
-    FRAME_SIZE_ERROR = 6
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    COMPRESSION_ERROR = 9
-    ENHANCE_YOUR_CALM = 11
-
-
-class ProtocolError(Exception):
-    """The peer broke the protocol, and the connection with it; a GOAWAY that says so waits to be written."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Stream:
-    """What the protocol knows of an open stream."""
-
-    __slots__ = ("id", "peer_ended", "unacknowledged", "window")
-
-    def __init__(self, stream_id: int, window: int) -> None:
-        self.id = stream_id
-        self.window = window
-        """Bytes that the peer takes of this stream right now."""
-        self.unacknowledged = 0
-        """Bytes received since its window was last renewed."""
-        self.peer_ended = False
+_GONE: Final = 256
+"""Streams that are remembered after their end, at the least."""
 
 
 S = TypeVar("S", bound=Stream)
-Heard_contra = TypeVar("Heard_contra", bound=Stream, contravariant=True)
-
-
-class Listener(Protocol[Heard_contra]):
-    """Hears what a peer does."""
-
-    def began(self) -> None:
-        """The peer speaks HTTP/2."""
-        ...
-
-    def opened(self, stream_id: int, headers: list[HeaderTuple]) -> None:
-        """A request; to hear more of it, put it into `streams`."""
-        ...
-
-    def received(self, stream: Heard_contra, data: memoryview) -> None:
-        """Some bytes of an open stream, at least one."""
-        ...
-
-    def ended(self, stream: Heard_contra) -> None:
-        """The peer sends no more on this stream."""
-        ...
-
-    def was_reset(self, stream: Heard_contra) -> None:
-        """The peer wants nothing more of this stream."""
-        ...
-
-    def window_opened(self) -> None:
-        """The peer may take more than before."""
-        ...
-
-    def ponged(self, data: bytes) -> None:
-        """A ping of ours was answered."""
-        ...
-
-    def leaves(self) -> None:
-        """The peer opens no more streams."""
-        ...
-
-    def nothing_new(self) -> None:
-        """A frame came that has to be read, and brings nothing."""
-        ...
 
 
 class Http2(Generic[S]):
@@ -151,31 +69,26 @@ class Http2(Generic[S]):
         self._max_header_bytes: Final = max_header_bytes
         self._window = _DEFAULT_WINDOW
         """Bytes that the peer takes of all streams together right now."""
+        self._granted = CONNECTION_WINDOW
+        """Bytes that we take of all streams together."""
         self._max_frame = _DEFAULT_FRAME
-        self._unacknowledged = 0
         self._decoder: Final = RememberingDecoder(max_header_bytes)
         self._encoder: Final = RememberingEncoder()
         self._out: list[bytes | memoryview] = []
-        self._rest = bytearray()
-        """Of a read that ended within a frame."""
-        self._need = len(_PREFACE)
-        """Bytes that `_rest` must have before anything can be made of it."""
-        self._greeted = False
-        self._began = False
-        self._fragments: _Fragments | None = None
-        # By the kind of frame, in HTTP/2's numbers from 0 to 9.
-        self._frames: Final[tuple[Callable[[int, int, memoryview], None], ...]] = (
-            self._data_came,
-            self._headers_came,
-            self._priority_came,
-            self._reset_came,
-            self._settings_came,
-            self._push_came,
-            self._ping_came,
-            self._goaway_came,
-            self._window_update_came,
-            self._continuation_came,
-        )
+        self._gone: dict[int, bool] = {}
+        """Of the last streams that ended, whether the peer had ended its side."""
+        self._gone_before: dict[int, bool] = {}
+        kinds: dict[int, reader.FrameHandler] = {
+            reader.DATA: self._data_came,
+            reader.PRIORITY: self._priority_came,
+            reader.RST_STREAM: self._reset_came,
+            reader.SETTINGS: self._settings_came,
+            reader.PUSH_PROMISE: self._push_came,
+            reader.PING: self._ping_came,
+            reader.GOAWAY: self._goaway_came,
+            reader.WINDOW_UPDATE: self._window_update_came,
+        }
+        self._reader: Final = FrameReader(self, kinds, max_header_bytes)
 
     # What we say.
 
@@ -184,24 +97,23 @@ class Http2(Generic[S]):
         settings = (
             (_MAX_STREAMS, self._max_streams),
             (_INITIAL_WINDOW, STREAM_WINDOW),
-            (_MAX_FRAME, MAX_FRAME_BYTES),
             (_MAX_HEADER_LIST, self._max_header_bytes),
         )
-        self._write(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*each) for each in settings))
-        self._write(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(CONNECTION_WINDOW - _DEFAULT_WINDOW))
+        self._write(reader.SETTINGS, 0, 0, b"".join(_SETTING.pack(*each) for each in settings))
+        self._write(reader.WINDOW_UPDATE, 0, 0, NUMBER.pack(CONNECTION_WINDOW - _DEFAULT_WINDOW))
 
     def send_headers(self, stream: S, headers: Headers, *, end: bool = False) -> None:
         """Response headers or trailers; they are short, and no window limits them."""
         block = self._encoder.encode(headers)
-        flags = _END_HEADERS | _END_STREAM if end else _END_HEADERS
+        flags = reader.END_HEADERS | reader.END_STREAM if end else reader.END_HEADERS
         first, rest = block[: self._max_frame], block[self._max_frame :]
         if not rest:
-            self._out.append(_HEAD.pack(len(block) >> 8, len(block) & 0xFF, _HEADERS, flags, stream.id) + block)
+            self._out.append(HEAD.pack(len(block) >> 8, len(block) & 0xFF, reader.HEADERS, flags, stream.id) + block)
             return
-        self._write(_HEADERS, flags & ~_END_HEADERS, stream.id, first)
+        self._write(reader.HEADERS, flags & ~reader.END_HEADERS, stream.id, first)
         while rest:
             first, rest = rest[: self._max_frame], rest[self._max_frame :]
-            self._write(_CONTINUATION, 0 if rest else _END_HEADERS, stream.id, first)
+            self._write(reader.CONTINUATION, 0 if rest else reader.END_HEADERS, stream.id, first)
 
     def room(self, stream: S) -> int:
         """Bytes that may be sent on a stream right now; zero or less for none."""
@@ -213,12 +125,16 @@ class Http2(Generic[S]):
         stream.window -= length
         self._window -= length
         if length <= self._max_frame:
-            self._out.append(_HEAD.pack(length >> 8, length & 0xFF, _DATA, 0, stream.id))
+            self._out.append(HEAD.pack(length >> 8, length & 0xFF, reader.DATA, 0, stream.id))
             self._out.append(data)
             return
         view = memoryview(data)
         for at in range(0, length, self._max_frame):
-            self._write(_DATA, 0, stream.id, view[at : at + self._max_frame])
+            self._write(reader.DATA, 0, stream.id, view[at : at + self._max_frame])
+
+    def end_data(self, stream: S) -> None:
+        """End an answer that has no trailers."""
+        self._write(reader.DATA, reader.END_STREAM, stream.id, b"")
 
     @property
     def max_frame(self) -> int:
@@ -228,21 +144,21 @@ class Http2(Generic[S]):
     def close(self, stream: S) -> None:
         """All is sent; a peer that has not ended its side is told to stop."""
         if not stream.peer_ended:
-            self._write(_RST_STREAM, 0, stream.id, _NUMBER.pack(ErrorCode.NO_ERROR))
-        self.streams.pop(stream.id, None)
+            self._write(reader.RST_STREAM, 0, stream.id, NUMBER.pack(ErrorCode.NO_ERROR))
+        self._part_from(stream.id, ended=stream.peer_ended)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream before its time."""
-        self._write(_RST_STREAM, 0, stream_id, _NUMBER.pack(code))
-        self.streams.pop(stream_id, None)
+        self._write(reader.RST_STREAM, 0, stream_id, NUMBER.pack(code))
+        self._part_from(stream_id, ended=False)
 
     def ping(self, data: bytes) -> None:
         """Ask for a sign of life; `data` has eight bytes."""
-        self._write(_PING, 0, 0, data)
+        self._write(reader.PING, 0, 0, data)
 
     def say_goodbye(self, last_stream_id: int, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Say which streams will still be served; those go on."""
-        self._write(_GOAWAY, 0, 0, _NUMBER.pack(last_stream_id) + _NUMBER.pack(code))
+        self._write(reader.GOAWAY, 0, 0, NUMBER.pack(last_stream_id) + NUMBER.pack(code))
 
     def take(self) -> bytes:
         """What is to be written now."""
@@ -255,161 +171,174 @@ class Http2(Generic[S]):
 
     def _write(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
         length = len(payload)
-        self._out.append(_HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream_id))
+        self._out.append(HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream_id))
         self._out.append(payload)
+
+    def _part_from(self, stream_id: int, *, ended: bool) -> None:
+        self.streams.pop(stream_id, None)
+        self._gone[stream_id] = ended
+        if len(self._gone) >= _GONE:
+            self._gone_before, self._gone = self._gone, {}
+
+    def _had_ended(self, stream_id: int) -> bool | None:
+        """Whether the peer had ended its side of a stream that is gone; None where that is forgotten."""
+        ended = self._gone.get(stream_id)
+        return self._gone_before.get(stream_id) if ended is None else ended
 
     # What the peer says.
 
     def receive(self, data: bytes) -> None:
-        """Hear the next bytes. Raises ProtocolError; nothing that comes after it can be understood."""
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return
-            data, self._rest = bytes(self._rest), bytearray()
+        """Hear the next bytes. Raises ProtocolError, and a GOAWAY that says so waits to be written."""
         try:
-            self._read(data)
+            self._reader.receive(data)
         except ProtocolError as error:
             self.say_goodbye(self.highest_stream, error.code)
             raise
 
-    def _read(self, data: bytes) -> None:
-        at = 0
-        if not self._greeted:
-            if data[: len(_PREFACE)] != _PREFACE[: len(data)]:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
-            if len(data) < len(_PREFACE):
-                self._keep(data, len(_PREFACE))
-                return
-            self._greeted = True
-            at = len(_PREFACE)
-        view = memoryview(data)
-        end = len(data)
-        while end - at >= _HEAD_BYTES:
-            high, low, kind, flags, stream_id = _HEAD.unpack_from(data, at)
-            length = high << 8 | low
-            if length > MAX_FRAME_BYTES:
-                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a frame is too large")
-            after = at + _HEAD_BYTES + length
-            if after > end:
-                self._keep(view[at:], _HEAD_BYTES + length)
-                return
-            if self._fragments is not None and kind != _CONTINUATION:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a block of headers was interrupted")
-            if not self._began and kind != _SETTINGS:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a connection begins with its settings")
-            if kind < len(self._frames):
-                self._frames[kind](flags, stream_id & 0x7FFFFFFF, view[at + _HEAD_BYTES : after])
-            else:
-                self._listener.nothing_new()
-            at = after
-        self._keep(view[at:], _HEAD_BYTES)
+    def began(self) -> None:
+        self._listener.began()
 
-    def _keep(self, data: bytes | memoryview, need: int) -> None:
-        self._rest += data
-        self._need = need
+    def unknown_came(self) -> None:
+        self._listener.nothing_new()
 
-    def _data_came(self, flags: int, stream_id: int, payload: memoryview) -> None:
-        length = len(payload)
-        self._unacknowledged += length
-        if self._unacknowledged >= CONNECTION_WINDOW // 4:
-            self._write(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(self._unacknowledged))
-            self._unacknowledged = 0
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            self._check_was_open(stream_id)
-            # What was on its way when a stream ended here is no nuisance: a window of it may come.
-            if not payload:
-                self._listener.nothing_new()
-            return
-        if stream.peer_ended:
-            raise ProtocolError(ErrorCode.STREAM_CLOSED, "data came after the end of its stream")
-        stream.unacknowledged += length
-        if stream.unacknowledged >= STREAM_WINDOW // 4:
-            self._write(_WINDOW_UPDATE, 0, stream_id, _NUMBER.pack(stream.unacknowledged))
-            stream.unacknowledged = 0
-        if flags & _PADDED:
-            payload = _unpadded(payload)
-        if payload:
-            self._listener.received(stream, payload)
-        else:
-            self._listener.nothing_new()
-        if flags & _END_STREAM:
-            stream.peer_ended = True
-            self._listener.ended(stream)
+    def stream_broke(self, error: StreamError) -> None:
+        self._write(reader.RST_STREAM, 0, error.stream_id, NUMBER.pack(error.code))
+        stream = self.streams.get(error.stream_id)
+        if stream is not None:
+            self._part_from(stream.id, ended=stream.peer_ended)
+            self._listener.was_reset(stream)
+        elif self._had_ended(error.stream_id) is None:
+            self._part_from(error.stream_id, ended=False)
+        self._listener.nothing_new()
 
-    def _headers_came(self, flags: int, stream_id: int, payload: memoryview) -> None:
-        if not stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers belong to a stream")
-        if flags & _PADDED:
-            payload = _unpadded(payload)
-        if flags & _PRIORITISED:
-            if len(payload) < 5:
-                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a priority is cut short")
-            payload = payload[5:]
-        block = bytes(payload)
-        if flags & _END_HEADERS:
-            self._block_came(stream_id, block, ended=bool(flags & _END_STREAM))
-        else:
-            self._fragments = _Fragments(stream_id, bool(flags & _END_STREAM), bytearray(block))
-
-    def _continuation_came(self, flags: int, stream_id: int, payload: memoryview) -> None:
-        found = self._fragments
-        if found is None or found.stream_id != stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a block of headers goes on that did not begin")
-        found.block += payload
-        found.count += 1
-        if found.count > _FRAGMENTS:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a block of headers has too many parts")
-        # A compressed list is hardly ever longer than its limit, which counts 32 more bytes for each header.
-        if len(found.block) > self._max_header_bytes:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a block of headers is too long")
-        if flags & _END_HEADERS:
-            self._fragments = None
-            self._block_came(stream_id, bytes(found.block), ended=found.ended)
-
-    def _block_came(self, stream_id: int, block: bytes, *, ended: bool) -> None:
+    def block_came(self, stream_id: int, block: bytes, parent: int | None, *, ended: bool) -> None:
         # Also of a stream that nobody wants any more: what a block means rests on all blocks before it.
         try:
-            headers = self._decoder.decode(block, raw=True)
+            headers = self._decoder.fields(block)
         except OversizedHeaderListError as error:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large") from error
         except (HPACKError, UnicodeDecodeError) as error:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, "a block of headers cannot be read") from error
         stream = self.streams.get(stream_id)
-        if stream is None and stream_id > self.highest_stream:
-            if not stream_id & 1:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
-            self.highest_stream = stream_id
-            self._listener.opened(stream_id, headers)
-            stream = self.streams.get(stream_id)
-        elif not ended or (stream is not None and stream.peer_ended):
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers came after those of their stream")
-        else:
-            self._listener.nothing_new()
-        if ended and stream is not None:
+        try:
+            if stream is not None:
+                self._trailers_came(stream, headers, ended=ended)
+            elif stream_id > self.highest_stream:
+                self._request_came(stream_id, headers, parent, ended=ended)
+            else:
+                self._late_headers_came(stream_id)
+        except MalformedError as error:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from error
+
+    def _request_came(self, stream_id: int, headers: HeaderBlock, parent: int | None, *, ended: bool) -> None:
+        if not stream_id & 1:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        self.highest_stream = stream_id
+        if parent == stream_id:
+            raise MalformedError("a stream depends on itself")
+        request = headers.request
+        if ended and request.length:
+            raise MalformedError("content-length is not the body's")
+        self._listener.opened(stream_id, request)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        stream.left = request.length
+        if ended:
             stream.peer_ended = True
             self._listener.ended(stream)
+
+    def _trailers_came(self, stream: S, headers: HeaderBlock, *, ended: bool) -> None:
+        if stream.peer_ended:
+            raise StreamError(stream.id, ErrorCode.STREAM_CLOSED, "headers came after the end of their stream")
+        if not ended:
+            raise MalformedError("trailers end a stream")
+        if stream.left:
+            raise MalformedError("content-length is not the body's")
+        check_trailers(headers)
+        self._listener.nothing_new()
+        stream.peer_ended = True
+        self._listener.ended(stream)
+
+    def _late_headers_came(self, stream_id: int) -> None:
+        had_ended = self._had_ended(stream_id)
+        if had_ended is None:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a stream's number is lower than one before")
+        if had_ended:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, "headers came after the end of their stream")
+        self._listener.nothing_new()
+
+    def _data_came(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        length = len(payload)
+        self._granted -= length
+        if self._granted <= CONNECTION_WINDOW * 3 // 4:
+            if self._granted < 0:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was overrun")
+            self._write(reader.WINDOW_UPDATE, 0, 0, NUMBER.pack(CONNECTION_WINDOW - self._granted))
+            self._granted = CONNECTION_WINDOW
+        if flags & reader.PADDED:
+            payload = unpad(payload)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._late_data_came(stream_id, payload)
+            return
+        if stream.peer_ended:
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "data came after the end of its stream")
+        stream.granted -= length
+        if stream.granted <= STREAM_WINDOW * 3 // 4:
+            self._renew(stream)
+        ended = flags & reader.END_STREAM
+        if stream.left is not None:
+            stream.left -= len(payload)
+            if stream.left < 0 or (ended and stream.left):
+                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "content-length is not the body's")
+        if payload:
+            self._listener.received(stream, payload)
+        else:
+            self._listener.nothing_new()
+        if ended:
+            stream.peer_ended = True
+            self._listener.ended(stream)
+
+    def _renew(self, stream: S) -> None:
+        if stream.granted < 0:
+            raise StreamError(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "a window was overrun")
+        if stream.wanted:
+            self._write(reader.WINDOW_UPDATE, 0, stream.id, NUMBER.pack(STREAM_WINDOW - stream.granted))
+            stream.granted = STREAM_WINDOW
+
+    def _late_data_came(self, stream_id: int, payload: memoryview) -> None:
+        self._check_was_open(stream_id)
+        if self._had_ended(stream_id):
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "data came after the end of its stream")
+        # What was on its way when a stream ended here is no nuisance: a window of it may come.
+        if not payload:
+            self._listener.nothing_new()
 
     def _priority_came(self, _flags: int, stream_id: int, payload: memoryview) -> None:
         if not stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a priority belongs to a stream")
         _check_size(payload, 5)
+        if NUMBER.unpack_from(payload)[0] & 0x7FFFFFFF == stream_id:
+            # On a stream that is not open there is nothing to end.
+            kind = StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+            raise kind if stream_id in self.streams else ProtocolError(kind.code, str(kind))
         self._listener.nothing_new()
 
     def _reset_came(self, _flags: int, stream_id: int, payload: memoryview) -> None:
         _check_size(payload, 4)
-        stream = self.streams.pop(stream_id, None)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._check_was_open(stream_id)
             self._listener.nothing_new()
         else:
+            self._part_from(stream_id, ended=True)
             self._listener.was_reset(stream)
 
     def _settings_came(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "settings belong to no stream")
-        if flags & _ACK:
+        if flags & reader.ACK:
             _check_size(payload, 0)
         else:
             if len(payload) % _SETTING.size:
@@ -420,12 +349,7 @@ class Http2(Generic[S]):
             # Of one that is there twice the last counts: each may cost a walk over all streams.
             for setting, value in dict(_SETTING.iter_unpack(payload)).items():
                 self._set(setting, value)
-            self._write(_SETTINGS, _ACK, 0, b"")
-        if not self._began:
-            if flags & _ACK:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a connection begins with its settings")
-            self._began = True
-            self._listener.began()
+            self._write(reader.SETTINGS, reader.ACK, 0, b"")
         self._listener.nothing_new()
         self._listener.window_opened()
 
@@ -462,10 +386,10 @@ class Http2(Generic[S]):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a ping belongs to no stream")
         _check_size(payload, 8)
         self._listener.nothing_new()
-        if flags & _ACK:
+        if flags & reader.ACK:
             self._listener.ponged(bytes(payload))
         else:
-            self._write(_PING, _ACK, 0, bytes(payload))
+            self._write(reader.PING, reader.ACK, 0, bytes(payload))
 
     def _goaway_came(self, _flags: int, stream_id: int, payload: memoryview) -> None:
         if stream_id:
@@ -477,44 +401,27 @@ class Http2(Generic[S]):
 
     def _window_update_came(self, _flags: int, stream_id: int, payload: memoryview) -> None:
         _check_size(payload, 4)
-        more = _NUMBER.unpack(payload)[0] & 0x7FFFFFFF
-        if not more:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a window is opened by nothing")
-        self._listener.nothing_new()
+        more = NUMBER.unpack(payload)[0] & 0x7FFFFFFF
         if not stream_id:
+            if not more:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a window is opened by nothing")
             self._window += more
             if self._window > _LARGEST_WINDOW:
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
         elif (stream := self.streams.get(stream_id)) is None:
             self._check_was_open(stream_id)
-            return
         else:
+            if not more:
+                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a window is opened by nothing")
             stream.window += more
             if stream.window > _LARGEST_WINDOW:
-                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+                raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+        self._listener.nothing_new()
         self._listener.window_opened()
 
     def _check_was_open(self, stream_id: int) -> None:
         if not stream_id & 1 or stream_id > self.highest_stream:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} was never opened")
-
-
-class _Fragments:
-    """A block of headers that comes in several frames."""
-
-    __slots__ = ("block", "count", "ended", "stream_id")
-
-    def __init__(self, stream_id: int, ended: bool, block: bytearray) -> None:
-        self.stream_id = stream_id
-        self.ended = ended
-        self.block = block
-        self.count = 0
-
-
-def _unpadded(payload: memoryview) -> memoryview:
-    if not payload or payload[0] >= len(payload):
-        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a frame has more padding than bytes")
-    return payload[1 : len(payload) - payload[0]]
 
 
 def _check_size(payload: memoryview, size: int) -> None:

@@ -7,13 +7,15 @@ frame of it in turn, so that no stream starves another.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
-from wissel.grpc.bounds import Memory
-from wissel.grpc.http2 import Http2, Stream
+from wissel.grpc.http2 import Http2
+from wissel.grpc.streams import Stream
 
 AT_ONCE: Final = 1 << 18
 """Bytes that are written before the socket is asked again whether it takes more."""
+_OBJECT_BYTES: Final = 256
+"""That a queued message costs beside its own, so that many small ones are bounded as well as a few large ones."""
 
 
 class Queue(Stream):
@@ -25,42 +27,44 @@ class Queue(Stream):
         super().__init__(stream_id, window)
         self.queue: deque[memoryview] = deque()
         self.queued = 0
+        """Bytes that its queue costs."""
 
 
 Q = TypeVar("Q", bound=Queue)
 
 
 class Outbox(Generic[Q]):
-    """Sends what the peer takes, and keeps the rest; `sent` hears of each frame of a message that leaves."""
+    """Sends what the peer takes, and keeps the rest.
 
-    def __init__(self, http2: Http2[Q], memory: Memory, limit: int, sent: Callable[[], None]) -> None:
+    `hold` hears how many bytes more or fewer wait on a stream, and `sent` of
+    each frame of a message that leaves.
+    """
+
+    def __init__(self, http2: Http2[Q], hold: Callable[[Q, int], None], sent: Callable[[], None]) -> None:
         self._http2: Final = http2
-        self._memory: Final = memory
-        self._limit: Final = limit
+        self._hold: Final = hold
         self._sent: Final = sent
         self._waiting: Final[dict[int, Q]] = {}
         self.writable = True
         """Whether the socket takes more."""
 
-    def send(self, stream: Q, data: bytes) -> bool:
-        """Send `data` now or later; False where so much waits already that the stream should be given up."""
+    def send(self, stream: Q, data: bytes) -> None:
+        """Send `data` now or later."""
         length = len(data)
         if self.writable and not stream.queue and length <= AT_ONCE and length <= self._http2.room(stream):
             self._http2.send_data(stream, data)
             self._sent()
-            return True
+            return
         stream.queue.append(memoryview(data))
-        stream.queued += length
         self._waiting[stream.id] = stream
-        return self._memory.hold(length) and stream.queued <= self._limit
+        self._count(stream, length + _OBJECT_BYTES)
 
     def drop(self, stream: Q) -> None:
         """Send nothing of what waits on a stream."""
         if stream.queue:
-            self._memory.hold(-stream.queued)
             stream.queue.clear()
-            stream.queued = 0
             del self._waiting[stream.id]
+            self._count(stream, -stream.queued)
 
     def pump(self, flush: Callable[[], None]) -> Iterator[Q]:
         """Send what windows and socket take by now; the streams on which nothing waits any more."""
@@ -90,8 +94,13 @@ class Outbox(Generic[Q]):
         if len(head) > room:
             stream.queue.appendleft(head[room:])
             head = head[:room]
+        else:
+            # What is left of a message keeps the whole of it in memory.
+            self._count(stream, -len(cast("bytes", head.obj)) - _OBJECT_BYTES)
         self._http2.send_data(stream, head)
         self._sent()
-        stream.queued -= len(head)
-        self._memory.hold(-len(head))
         return len(head)
+
+    def _count(self, stream: Q, more: int) -> None:
+        stream.queued += more
+        self._hold(stream, more)

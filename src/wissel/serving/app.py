@@ -36,7 +36,7 @@ from wissel.core.rollouts.spec import Delivery
 from wissel.core.snapshot import ManagedKey
 from wissel.errors import WisselError
 from wissel.extproc.session import PROCESSOR, methods
-from wissel.grpc.server import Server, ServingStatus
+from wissel.grpc.server import Limits, Server, ServingStatus
 from wissel.rollouts.replica import Fleet, running_fleet
 from wissel.router import Advisers, Router, SharedParts
 from wissel.runtime.background import beside
@@ -184,7 +184,8 @@ async def running_app(
             api = application(app, staff(config), prometheus=config.telemetry.prometheus)
             listener = listening(api, config.listen.admin, config.admin.tls)
         app.admin = await stack.enter_async_context(listener)
-        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR])
+        limits = Limits.for_bodies(config.listen.max_body_bytes)
+        server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR], limits=limits)
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
