@@ -34,7 +34,8 @@ class Listen(Section):
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
-    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit."""
+    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit. All bodies in flight may
+    take four times as much memory, set at the start; over it the newest large request fails."""
 
 
 class AdminTls(ServerTls):
