@@ -94,7 +94,7 @@ class Handler:
         self.over = 0
         """Streams."""
 
-    def opened(self, stream_id: int, request: RequestHead) -> None:  # noqa: ARG002  each one is taken
+    def opened(self, stream_id: int, request: RequestHead) -> None:
         self.engine.streams[stream_id] = Stream(stream_id, self.engine.initial_window)
         self._deframers[stream_id] = Deframer(MAX_MESSAGE_BYTES)
         self._turns[stream_id] = 0
