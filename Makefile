@@ -10,8 +10,8 @@ DURATION ?= 600
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 STEP := @.ci/step
-# A process for each core; what takes longest begins first.
-PYTEST := $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
+# A process for each core, which computes with one thread; what takes longest begins first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
 # Tests and demo start wissel often: bytecode that is kept spares each of them a second of compiling.
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
