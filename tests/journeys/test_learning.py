@@ -135,7 +135,7 @@ async def test_a_grader_is_trained_from_it_and_knows_hard_prompts(stage, spoken,
         stage, "tier", "train", "--data", str(tmp_path / "live.jsonl"), "--out", str(tmp_path / "grader")
     )
     measured, found = await wissel(
-        stage, "tier", "eval", "--router", str(tmp_path / "router"), "--data", str(tmp_path / "unseen.jsonl")
+        stage, "tier", "eval", "--router", str(tmp_path / "grader"), "--data", str(tmp_path / "unseen.jsonl")
     )
 
     assert (trained, measured) == (0, 0)
