@@ -171,3 +171,17 @@ def test_claims_are_found_by_path_and_flattened_by_dotted_names():
 )
 def test_the_public_part_of_a_managed_key(secret, public):
     assert public_id_of(secret) == public
+
+
+@pytest.mark.parametrize(
+    ("claims", "path"),
+    [
+        ({"https://acme.example/roles": "eng"}, "https://acme.example/roles"),
+        ({"https://acme.example/auth": {"roles": "eng"}}, "https://acme.example/auth.roles"),
+        ({"resource_access": {"my.client": {"roles": "eng"}}}, "resource_access.my.client.roles"),
+        ({"a.b": {"c": "eng"}, "a": {"b": {"c": "other"}}}, "a.b.c"),
+        ({"a.b": {}, "a": {"b": {"c": "eng"}}}, "a.b.c"),
+    ],
+)
+def test_a_claim_is_found_whatever_dots_its_names_have(claims, path):
+    assert groups_at(claims, path) == frozenset({"eng"})

@@ -35,6 +35,7 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.too_large(1024),
         refusals.late(),
         refusals.no_upgrade(),
+        refusals.no_cors(written),
         refusals.not_a_call(),
         refusals.misconfigured("set processing_mode.request_header_mode to SEND"),
         refusals.no_key("r1"),

@@ -398,7 +398,7 @@ class TestWhatWasNotDecidedGoesNowhere:
         async with aiohttp.ClientSession() as session, session.get(envoy.url, headers=upgrade) as answer:
             refused = answer.status, (await answer.json())["error"]["code"]
 
-        assert refused == (403, "upgrade_refused")
+        assert refused == (426, "upgrade_not_supported")
         assert [m.WhichOneof("request") for m in processor.seen] == ["response_headers"]
 
 

@@ -209,15 +209,15 @@ def test_a_query_that_names_no_model_goes_on():
 
 @pytest.mark.parametrize("more", [{"upgrade": "websocket"}, {"method": "CONNECT"}])
 def test_an_upgrade_is_refused_in_the_headers_answer(more):
-    assert Playbook() >> asks(**more) << Refused(400, "upgrade_not_supported")
+    assert Playbook() >> asks(**more) << Refused(426, "upgrade_not_supported")
 
 
 @pytest.mark.parametrize(
     ("path", "step"),
     [
         ("/v1/realtime", Identify),
-        ("/v1/realtimes", Refused(400, "upgrade_not_supported")),
-        ("//v1/realtime", Refused(400, "upgrade_not_supported")),
+        ("/v1/realtimes", Refused(426, "upgrade_not_supported")),
+        ("//v1/realtime", Refused(426, "upgrade_not_supported")),
     ],
 )
 def test_an_upgrade_goes_on_only_where_a_passthrough_lists_it(path, step):

@@ -91,9 +91,9 @@ async def test_a_websocket_lives_where_a_passthrough_lists_it(envoy: EnvoyProces
     [
         ("/v1/realtime", {}, 401),
         ("/v1/realtime/closed", KEY, 403),
-        ("/v1/files", KEY, 400),
-        ("/v1/chat/completions", KEY, 400),
-        ("/v1/realtime%2f..%2ffiles", KEY, 400),
+        ("/v1/files", KEY, 426),
+        ("/v1/chat/completions", KEY, 426),
+        ("/v1/realtime%2f..%2ffiles", KEY, 426),
     ],
 )
 async def test_no_websocket_walks_around_the_rules(

@@ -17,7 +17,7 @@ from wissel.config.model import Traces
 from wissel.core.request import Head
 from wissel.demo.stage import running_stage
 from wissel.telemetry.meters import Meter
-from wissel.telemetry.otlp import exporting
+from wissel.telemetry.otlp import described, exporting
 
 
 class Receiver:
@@ -134,3 +134,34 @@ async def test_a_request_through_envoy_is_a_trace_that_joins_its_callers(receive
     assert spans["authorize"]["parentSpanId"] == spans["chat small"]["parentSpanId"] == spans["route"]["spanId"]
     told = {each["key"]: each["value"] for each in spans["chat small"]["attributes"]}
     assert int(told["gen_ai.usage.output_tokens"]["intValue"]) > 0
+
+
+def test_what_the_environment_says_of_the_service_wins(monkeypatch):
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=7,deployment.environment.name=prod")
+
+    found = described(0).attributes
+
+    assert (found["service.name"], found["service.version"], found["deployment.environment.name"]) == (
+        "gateway",
+        "7",
+        "prod",
+    )
+
+
+def test_without_a_word_of_the_environment_it_is_wissel(monkeypatch):
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
+
+    assert described(3).attributes["service.name"] == "wissel"
+
+
+async def test_a_disabled_sdk_sends_nothing(monkeypatch):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    sent: list[object] = []
+    monkeypatch.setattr("wissel.telemetry.otlp.OTLPMetricExporter", lambda *told, **more: sent.append(told))
+
+    async with exporting(Settings(otlp="http://127.0.0.1:9"), Meter()):
+        pass
+
+    assert sent == []

@@ -11,7 +11,7 @@ from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
-from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard
+from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard, show_safely
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
@@ -48,6 +48,7 @@ def application(host: Host, known: Staff = EVERYBODY, *, prometheus: bool = True
     """The API over `host`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
     api = _Api(host, own_headers=frozenset({"authorization"} if known.token else ()))
     app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
+    app.on_response_prepare.append(show_safely)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     if prometheus:

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from yarl import URL
 
 from wissel.admin.errors import error
-from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard
+from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard, show_safely
 from wissel.admin.pages import Pages
 
 _PAGE_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -83,6 +83,7 @@ def front(
     """The API over `workers`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
     desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if known.token else ()))
     app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
+    app.on_response_prepare.append(show_safely)
     app.router.add_get("/healthz", desk.healthz)
     app.router.add_get("/readyz", desk.readyz)
     app.router.add_get("/metrics", desk.metrics if prometheus else desk.missing)

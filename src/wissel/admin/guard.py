@@ -89,11 +89,14 @@ def guard(known: Staff) -> Middleware:
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = _refusal(request, known) or await handler(request)
-        response.headers.update(_PAGE_HEADERS if request.path in PATHS else _SAFE_HEADERS)
-        return response
+        return _refusal(request, known) or await handler(request)
 
     return guarded
+
+
+async def show_safely(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the headers that keep browsers safe on an answer, also on aiohttp's own: for `on_response_prepare`."""
+    response.headers.update(_PAGE_HEADERS if request.path in PATHS else _SAFE_HEADERS)
 
 
 def _refusal(request: web.Request, known: Staff) -> web.Response | None:

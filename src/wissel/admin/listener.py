@@ -10,6 +10,7 @@ from aiohttp import web
 from wissel.config import host_and_port
 from wissel.config.model import AdminTls
 from wissel.errors import ConfigError, why_not_bound
+from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
 
@@ -23,12 +24,12 @@ async def listening(application: web.Application, address: str, tls: AdminTls | 
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        site: web.BaseSite
-        if address.startswith("unix:"):
-            site = web.UnixSite(runner, address.removeprefix("unix:"))
-        else:
-            site = web.TCPSite(runner, *host_and_port(address), ssl_context=context)
         try:
+            site: web.BaseSite
+            if address.startswith("unix:"):
+                site = web.UnixSite(runner, address.removeprefix("unix:"))
+            else:
+                site = web.SockSite(runner, bound(*host_and_port(address)), ssl_context=context)
             await site.start()
         except OSError as error:
             raise ConfigError([f'listen.admin: cannot listen on "{address}": {why_not_bound(error)}']) from error

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,15 +31,27 @@ def honest_exits() -> Generator[None]:
         yield
     except ConfigError as error:
         for problem in error.problems:
-            err.print(problem, markup=False)
+            err.print(printable(problem), markup=False)
         raise typer.Exit(2) from None
     except WisselError as error:
-        err.print(f"error: {error}", markup=False)
+        err.print(printable(f"error: {error}"), markup=False)
         raise typer.Exit(1) from None
 
 
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    typer.echo(printable(json.dumps(value, indent=indent, ensure_ascii=False)))
+
+
+def printable(text: str) -> str:
+    """The text with what steers a terminal, or hides in one, written as JSON writes it; lines stay lines.
+
+    Callers and models write into what is shown here, and an escape sequence could rewrite the lines above it.
+    """
+    return "".join(each if each == "\n" or not _steers(each) else json.dumps(each)[1:-1] for each in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def configure_logs(form: str, *, level: str = "INFO") -> None:

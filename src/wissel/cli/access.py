@@ -1,7 +1,6 @@
 """The commands about access: keys, the audit trail, and rules that are tested before they serve."""
 
 import asyncio
-import json
 import os
 from datetime import UTC, datetime
 from getpass import getuser
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json
+from wissel.cli._output import ConfigOption, JsonOption, honest_exits, out, print_json, printable
 from wissel.cli.serve import data_directory
 from wissel.errors import ConfigError
 
@@ -180,9 +179,10 @@ def audit(
     def show(entry: AuditEntry) -> None:
         if as_json:
             line = {"at": _time(entry.at), "subject": entry.subject, "kind": entry.kind, "by": entry.by}
-            typer.echo(json.dumps({**line, "reason": entry.reason, "detail": entry.detail}, ensure_ascii=False))
+            print_json({**line, "reason": entry.reason, "detail": entry.detail}, indent=None)
         else:
-            typer.echo(f"{_time(entry.at)}  {entry.subject}  {entry.kind}  by {entry.by or 'nobody'}: {entry.reason}")
+            who = entry.by or "nobody"
+            typer.echo(printable(f"{_time(entry.at)}  {entry.subject}  {entry.kind}  by {who}: {entry.reason}"))
 
     async def read() -> None:
         async with opened_store(load(config), data or data_directory()) as store:

@@ -10,6 +10,7 @@ import structlog
 import typer
 
 from wissel.cli._output import ConfigOption, JsonOption, WorkersOption, configure_logs, honest_exits
+from wissel.runtime.folders import user_folder
 
 
 def serve(
@@ -75,5 +76,4 @@ def data_directory() -> Path:
     """Where state is kept between runs: `WISSEL_DATA`, else the user's state directory."""
     if found := os.environ.get("WISSEL_DATA"):
         return Path(found)
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "wissel"
+    return user_folder("XDG_STATE_HOME", ".local/state", instead="WISSEL_DATA or --data")

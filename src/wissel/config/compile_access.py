@@ -93,6 +93,7 @@ def compile_issuer(each: model.Jwt) -> TokenIssuer:
         algorithms=frozenset[str](each.algorithms),
         principal_claim=each.principal_claim,
         groups_claim=each.groups_claim,
+        clock_skew=each.clock_skew,
         prefix=each.prefix,
     )
 

@@ -182,9 +182,16 @@ def groups_at(claims: Mapping[str, Any], path: str) -> frozenset[str]:
 def _at(claims: Mapping[str, Any], path: str) -> object:
     if path in claims:
         return claims[path]
-    first, dot, rest = path.partition(".")
-    inner = claims.get(first)
-    return _at(cast("Mapping[str, Any]", inner), rest) if dot and isinstance(inner, Mapping) else None
+    # Names may have dots themselves, as URLs have: every dot may be where one ends, and the longest name wins.
+    at = path.rfind(".")
+    while at > 0:
+        inner = claims.get(path[:at])
+        if isinstance(inner, Mapping):
+            found = _at(cast("Mapping[str, Any]", inner), path[at + 1 :])
+            if found is not None:
+                return found
+        at = path.rfind(".", 0, at)
+    return None
 
 
 def flatten(claims: Mapping[str, Any], prefix: str = "", depth: int = 8) -> dict[str, str]:

@@ -66,12 +66,6 @@ TABLE: Final = (
         "a body, content-type, query or form cannot be read, or in two ways; the sentence says what and where",
         VARIES,
     ),
-    NO_UPGRADE := Refusal(
-        400,
-        "upgrade_not_supported",
-        "upgrades are not supported here",
-        "an upgrade or CONNECT on a path whose `passthrough` does not allow it",
-    ),
     NO_ABLE_MODEL := Refusal(
         400,
         "no_able_model",
@@ -116,6 +110,12 @@ TABLE: Final = (
         "a rule forbids it, and is named, or no rule permits it; of a path in `passthrough` without a param",
         "model",
     ),
+    NO_CORS := Refusal(
+        403,
+        "origin_not_allowed",
+        "web pages of {origin} are not served here; the operator may list it in envoy.cors.origins",
+        "the question that a browser asks for a web page before it calls, where Envoy's CORS filter did not answer it",
+    ),
     UNKNOWN_MODEL := Refusal(
         404,
         "model_not_found",
@@ -147,7 +147,7 @@ TABLE: Final = (
         408,
         "request_timeout",
         "the body did not arrive in time",
-        "a FULL_DUPLEX_STREAMED body that does not end",
+        "the body of a call that does not end within two minutes",
     ),
     SCORED_TWICE := Refusal(
         409,
@@ -161,6 +161,12 @@ TABLE: Final = (
         "request_too_large",
         "the body is larger than {limit} bytes",
         "larger than `listen.max_body_bytes`",
+    ),
+    NO_UPGRADE := Refusal(
+        426,
+        "upgrade_not_supported",
+        "upgrades are not supported here; send the request over HTTP",
+        "an upgrade or CONNECT on a path whose `passthrough` does not allow it; who tries a websocket first goes on so",
     ),
     LIMIT_USED_UP := Refusal(
         429,
@@ -232,6 +238,11 @@ def late() -> Denied:
 def no_upgrade() -> Denied:
     """A request to speak something else than HTTP."""
     return Denied(*NO_UPGRADE.told())
+
+
+def no_cors(origin: str) -> Denied:
+    """A browser asks whether a web page of this origin may call."""
+    return Denied(*NO_CORS.told(origin=quoted(origin)))
 
 
 def not_a_call() -> Denied:

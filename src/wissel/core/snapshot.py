@@ -130,6 +130,8 @@ class TokenIssuer:
     algorithms: frozenset[str]
     principal_claim: str = "sub"
     groups_claim: str = "groups"
+    clock_skew: float = 5.0
+    """Seconds by which its clock may differ."""
     prefix: str = "jwt:"
     """Before the principal's id, so that no token speaks for a key."""
 

@@ -14,7 +14,7 @@ from wissel.doctor.dump import (
     shown_address,
     type_name,
 )
-from wissel.doctor.finding import Finding, checked
+from wissel.doctor.finding import ENVOYS_BREAKER, MANY_STREAMS, Finding, checked
 from wissel.envoy import processors
 
 
@@ -45,6 +45,7 @@ def inspect_processors(
             f'cluster "{name}" lacks {", ".join(absent)}, so nothing is ever sent there',
             "write the bootstrap again: `wissel envoy`, with --workers as wissel is served",
         )
+    yield _inspect_breakers(name, known.get(name, {}))
     yield checked(
         "health_checks",
         bool(known.get(name, {}).get("health_checks")),
@@ -52,6 +53,21 @@ def inspect_processors(
         f'cluster "{name}" has no health checks: a processor that stops costs requests before Envoy notices',
         "give the cluster the grpc_health_check of `wissel envoy`",
         severity="warning",
+    )
+
+
+def _inspect_breakers(name: str, cluster: Message) -> Finding:
+    """Each request that is being answered holds a stream to a processor for as long as its model speaks."""
+    levels: list[Message] = cluster.get("circuit_breakers", {}).get("thresholds", [])
+    usual: Message = {}
+    level = next((each for each in levels if each.get("priority", "DEFAULT") == "DEFAULT"), usual)
+    least = min(int(level.get(breaker, ENVOYS_BREAKER)) for breaker in ("max_requests", "max_pending_requests"))
+    return checked(
+        "circuit_breakers",
+        least >= MANY_STREAMS,
+        "processors may be asked about many requests at once",
+        f'cluster "{name}" takes {least} requests at once, and refuses every further one with 503',
+        f"set circuit_breakers of the cluster to {MANY_STREAMS} or more, as `wissel envoy` writes them",
     )
 
 

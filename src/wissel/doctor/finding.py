@@ -13,6 +13,10 @@ QUIET_SECONDS: Final = 300.0
 """How long a model may think without a word; also Envoy's default for a silent stream."""
 SLACK_SECONDS: Final = 1.0
 """Of Envoy's patience with one message, beside what the classifier may take: large bodies, busy moments."""
+MANY_STREAMS: Final = 8192
+"""Requests in flight that a cluster should take; an answer may stream for minutes."""
+ENVOYS_BREAKER: Final = 1024
+"""What Envoy takes where nothing is said."""
 SMALL_BODY: Final = 4 * MEBIBYTE
 """Below it, an image in a request is soon too large."""
 

@@ -12,6 +12,9 @@ from wissel.envoy.processor import ext_proc, processor_cluster
 from wissel.envoy.replies import access_log, local_replies
 from wissel.envoy.upstream import upstream_cluster
 
+CORS = "envoy.filters.http.cors"
+_CORS_API = "envoy.extensions.filters.http.cors.v3"
+
 
 def render(plan: EnvoyPlan) -> str:
     """The bootstrap as YAML, the same text for the same plan."""
@@ -47,22 +50,25 @@ def _listener(plan: EnvoyPlan) -> Fields:
         path_with_escaped_slashes_action="UNESCAPE_AND_FORWARD",
         early_header_mutation_extensions=[_callers_headers_removed(plan.allow_headers)],
         common_http_protocol_options={"idle_timeout": "3600s"},
+        http_protocol_options=_http1(),
         http2_protocol_options={"max_concurrent_streams": 1024},
+        # The body has no clock here: an upload may take minutes as long as bytes keep coming, and of what wissel reads
+        # it keeps the time itself.
         request_headers_timeout="10s",
-        # To send a request takes a caller seconds; who trickles one for longer only holds a buffer.
-        request_timeout="120s",
         stream_idle_timeout=seconds(plan.idle_timeout),
         access_log=[access_log()],
         local_reply_config={"mappers": local_replies(plan.max_body_bytes)},
         upgrade_configs=[{"upgrade_type": "websocket"}] if plan.upgrades else [],
         http_filters=[
+            # Before the processor: a browser asks without a credential whether a page may call.
+            *([{"name": CORS, "typed_config": typed(f"{_CORS_API}.Cors")}] if plan.origins else []),
             {"name": "envoy.filters.http.ext_proc", "typed_config": ext_proc(plan)},
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
             },
         ],
-        route_config=_routes(plan.max_body_bytes),
+        route_config=_routes(plan),
     )
     return {
         "name": "wissel",
@@ -72,6 +78,16 @@ def _listener(plan: EnvoyPlan) -> Fields:
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
+    }
+
+
+def _http1() -> Fields:
+    return {
+        # nginx speaks HTTP/1.0 to what stands behind it unless told otherwise, and need not name a host.
+        "accept_http_10": True,
+        "default_host_for_http_10": "wissel",
+        # Java's clients offer to upgrade to TLS, others to HTTP/2: they go on without, as HTTP has it.
+        "ignore_http_11_upgrade": [{"prefix": "TLS/", "ignore_case": True}, {"exact": "h2c", "ignore_case": True}],
     }
 
 
@@ -102,7 +118,7 @@ def anything_but(words: Collection[str]) -> str:
     return f"(?:{'|'.join(branches)}){optional}"
 
 
-def _routes(max_body_bytes: int) -> Fields:
+def _routes(plan: EnvoyPlan) -> Fields:
     # One route, decided or not: without the header it leads to no cluster, which is 503. A route of its own with a
     # `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that stands
     # while the body arrives.
@@ -116,10 +132,25 @@ def _routes(max_body_bytes: int) -> Fields:
             # Only where the upstream has not seen the request: a second try must never be a second answer.
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
-        "request_body_buffer_limit": max_body_bytes,
+        "request_body_buffer_limit": plan.max_body_bytes,
         "request_headers_to_remove": ["x-envoy-external-address"],
     }
-    return {"name": "wissel", "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [route]}]}
+    host: Fields = {"name": "models", "domains": ["*"], "routes": [route]}
+    if plan.origins:
+        host["typed_per_filter_config"] = {CORS: _cors(plan.origins)}
+    return {"name": "wissel", "virtual_hosts": [host]}
+
+
+def _cors(origins: tuple[str, ...]) -> Fields:
+    # No cookies: what a page may do rests on the key that it holds, never on who its visitor is.
+    return typed(
+        f"{_CORS_API}.CorsPolicy",
+        allow_origin_string_match=[{"prefix": ""} if origin == "*" else {"exact": origin} for origin in origins],
+        allow_methods="GET, HEAD, POST, DELETE, OPTIONS",
+        allow_headers="*, authorization",
+        expose_headers="x-wissel-request-id, x-wissel-model, retry-after",
+        max_age="600",
+    )
 
 
 def _overload_manager() -> Fields:

@@ -51,6 +51,8 @@ class EnvoyPlan:
     request_body_mode: Literal["BUFFERED", "FULL_DUPLEX_STREAMED"] = "BUFFERED"
     response_body_mode: Literal["NONE", "STREAMED"] = "NONE"
     """What the processor sees of answers unless it asks for more; with FULL_DUPLEX_STREAMED it cannot ask."""
+    origins: tuple[str, ...] = ()
+    """Of web pages that may call; "*" for all."""
     upgrades: bool = False
     """Whether connections may be upgraded to websockets; wissel then says where."""
     max_body_bytes: int = 32 * MEBIBYTE
@@ -84,6 +86,7 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         verified_namespace=verified_namespace(config),
         max_body_bytes=config.listen.max_body_bytes,
         message_timeout=message_timeout(config),
+        origins=tuple(sorted(config.envoy.cors.origins)) if config.envoy.cors else (),
         upgrades=any(entry.upgrade for entry in config.passthrough),
     )
 

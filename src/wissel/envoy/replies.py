@@ -30,7 +30,7 @@ def local_replies(max_body_bytes: int) -> list[Fields]:
     late = "the answer took too long"
     away = "the gateway cannot decide on requests at the moment"
     lost = "the model's server could not be reached"
-    no_upgrade = "an upgrade, such as to WebSocket, is not served here"
+    no_upgrade = "upgrades are not supported here; send the request over HTTP"
     unusable = "the request cannot be served: %RESPONSE_CODE_DETAILS%"
     return [
         _local_reply("response.code == 413", "invalid_request_error", "request_too_large", too_large),
@@ -42,9 +42,16 @@ def local_replies(max_body_bytes: int) -> list[Fields]:
             away,
         ),
         _local_reply("response.code >= 500", "server_error", "upstream_unavailable", lost),
-        _local_reply(
-            "response.code_details == 'upgrade_failed'", "invalid_request_error", "upgrade_refused", no_upgrade
-        ),
+        {
+            **_local_reply(
+                "response.code_details == 'upgrade_failed'",
+                "invalid_request_error",
+                "upgrade_not_supported",
+                no_upgrade,
+            ),
+            # Clients that try a websocket first take this one for a sign to go on over HTTP, and not for an outage.
+            "status_code": 426,
+        },
         _local_reply("true", "invalid_request_error", "bad_request", unusable),
     ]
 

@@ -116,8 +116,8 @@ class Exchange:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a FULL_DUPLEX_STREAMED body is on its way, with no clock of Envoy's on it."""
-        return self._state == "reading" and self._is_duplex
+        """Whether a body is on its way that has to be read; Envoy keeps no time of it."""
+        return self._state == "reading"
 
     @property
     def is_deciding(self) -> bool:

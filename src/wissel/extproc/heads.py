@@ -4,6 +4,7 @@ What the call is, which API it speaks and whether its body has to be read are
 told by method and path alone; whatever could be read in two ways is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from wissel.apis.table import PATHS
 from wissel.core.decision import Denied
 from wissel.core.feedback import FEEDBACK_PATH
 from wissel.core.policy import lies_below, passthrough_for
-from wissel.core.refusals import misconfigured, no_upgrade, unknown_path, unreadable
+from wissel.core.refusals import misconfigured, no_cors, no_upgrade, unknown_path, unreadable
 from wissel.core.request import Head
 from wissel.core.snapshot import Terms
 from wissel.errors import UnreadableError
@@ -46,16 +47,16 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
         return Head(kind, method, path, headers, name, models, event.attributes, event.metadata)
 
     if upgrade and not (is_plain(raw_path) and lies_below(path, terms.upgrades)):
-        return Asked(no_upgrade())
-    if not upgrade and (complaint := _complaint(protocol)):
-        return Asked(misconfigured(complaint), api)
+        return Asked(no_upgrade(), PATHS.get(path))
+    if not upgrade and (refusal := _unserved(protocol, method, path, headers)):
+        return Asked(refusal, PATHS.get(path))
     if api is not None:
         if unclear := ambiguity(raw_path, headers.get("content-type", "")):
             return Asked(unreadable(unclear), api)
         return Asked(_no_body() if is_empty else head("llm"), api, reads=True)
     if method == "POST" and path == FEEDBACK_PATH:
         return Asked(_no_body() if is_empty else head("feedback"), reads=True)
-    if method == "GET" and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
+    if method in {"GET", "HEAD"} and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
         return Asked(head("models"))
     if not is_plain(raw_path):
         return Asked(unknown_path(method, path))
@@ -66,6 +67,15 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
 
 def _no_body() -> Denied:
     return unreadable(UnreadableError("the body is empty; send a JSON object"))
+
+
+def _unserved(protocol: Protocol, method: str, path: str, headers: Mapping[str, str]) -> Denied | None:
+    """Why nothing of the kind can be served here, whoever asks."""
+    if complaint := _complaint(protocol):
+        return misconfigured(complaint)
+    if method == "OPTIONS" and "access-control-request-method" in headers and (path in PATHS or path == MODELS_PATH):
+        return no_cors(headers.get("origin", ""))
+    return None
 
 
 def _complaint(protocol: Protocol) -> str:

@@ -20,6 +20,7 @@ from wissel.grpc.call import Call, Method, Receiver
 from wissel.grpc.connection import Connection, Shared
 from wissel.grpc.frames import Status
 from wissel.grpc.health import Health, ServingStatus
+from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
 __all__ = ["Call", "Health", "Limits", "Method", "Receiver", "Server", "ServingStatus", "Status"]
@@ -110,8 +111,7 @@ def _listen(address: str, socket_mode: int) -> socket.socket:
     if not colon or not port.isdecimal():
         raise ValueError("expected host:port or unix:/path")
     host = host.removeprefix("[").removesuffix("]")
-    family, _, _, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server(where[:2], family=family)
+    return bound(host, int(port))
 
 
 def _listen_unix(path: Path, mode: int) -> socket.socket:

@@ -7,7 +7,7 @@ is down or slow, the keys it gave last stay.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -30,6 +30,9 @@ REFRESH_SECONDS: Final = 300.0
 HURRY_SECONDS: Final = 5.0
 """Between two looks for keys that are not known: tokens can be made up faster than any server answers."""
 
+MOST_TRIED: Final = 8
+"""Keys that one token is tried with, where ids do not tell them apart."""
+
 _MOST_BYTES: Final = 1024 * 1024
 
 
@@ -41,6 +44,8 @@ class SigningKey:
     """As the cryptography package has it."""
     algorithm: str | None
     """The only one that it may be used with; None where the issuer does not say."""
+    kid: str = ""
+    """Empty where the issuer gives it none."""
 
 
 class KeySet:
@@ -58,18 +63,24 @@ class KeySet:
         self._clock = clock
         self._deadline = deadline
         self._hurry = hurry
-        self._keys: Mapping[str, SigningKey] = {}
+        self._keys: tuple[SigningKey, ...] = ()
         self._wanted = asyncio.Event()
         self._asked_at = -hurry
 
-    def find(self, kid: str | None) -> SigningKey | None:
-        """The key of this id; without one, the only key there is. A key that is not there is looked for soon."""
+    def find(self, kid: str | None) -> tuple[SigningKey, ...]:
+        """The keys that may have signed: those of this id, else those without any; all, for a token without one.
+
+        What is not there is looked for soon.
+        """
         if kid is None:
-            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        found = self._keys.get(kid)
-        if found is None:
+            found = self._keys
+        else:
+            found = tuple(key for key in self._keys if key.kid == kid) or tuple(
+                key for key in self._keys if not key.kid
+            )
+        if not found:
             self._wanted.set()
-        return found
+        return found[:MOST_TRIED]
 
     async def start(self) -> None:
         """Read the keys once; without them every token is refused until they are there."""
@@ -104,7 +115,7 @@ class KeySet:
         limit = aiohttp.ClientTimeout(total=self._deadline)
         try:
             async with (
-                aiohttp.ClientSession(timeout=limit) as session,
+                aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
                 session.get(self._source, allow_redirects=False) as response,
             ):
                 if response.status != 200:
@@ -127,21 +138,26 @@ class KeySet:
             raise UpstreamError(f'"{self._source}" cannot be read: {error.strerror}') from error
 
 
-def keys_of(raw: bytes, source: str) -> dict[str, SigningKey]:
-    """The signing keys of a JWK set; secrets and what is not understood are left out. Raises UpstreamError."""
+def keys_of(raw: bytes, source: str) -> tuple[SigningKey, ...]:
+    """The signing keys of a JWK set; secrets and what is not understood are left out.
+
+    Raises UpstreamError, also for a set in which no key is left: an issuer that shows none is mending something.
+    """
     try:
         members: Any = json.loads(raw)
         listed = cast("list[Any]", members["keys"])
         entries = [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UpstreamError(f'"{source}" is no JWK set') from error
-    keys: dict[str, SigningKey] = {}
+    keys: list[SigningKey] = []
     for entry in entries:
         # A symmetric key in a public place would let everyone sign.
         if entry.get("kty") == "oct" or entry.get("use", "sig") != "sig":
             continue
         try:
-            keys[str(entry.get("kid", ""))] = SigningKey(PyJWK(entry).key, entry.get("alg"))
+            keys.append(SigningKey(PyJWK(entry).key, entry.get("alg"), str(entry.get("kid") or "")))
         except (PyJWTError, ValueError, TypeError) as error:
             log.info("jwk_left_out", source=source, kid=str(entry.get("kid", "")), error=str(error))
-    return keys
+    if not keys:
+        raise UpstreamError(f'"{source}" has no key to verify signatures with')
+    return tuple(keys)

@@ -6,7 +6,8 @@ no token. Checking needs no I/O: the keys are there, or the token is refused.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import jwt
@@ -14,6 +15,7 @@ from jwt.exceptions import (
     ExpiredSignatureError,
     ImmatureSignatureError,
     InvalidAudienceError,
+    InvalidKeyError,
     InvalidSignatureError,
     MissingRequiredClaimError,
     PyJWTError,
@@ -22,14 +24,10 @@ from jwt.exceptions import (
 from wissel.core.access import Principal
 from wissel.core.identity import flatten, groups_at, text_at
 from wissel.core.snapshot import TokenIssuer
-from wissel.identity.jwks import HURRY_SECONDS, KeySet
+from wissel.identity.jwks import HURRY_SECONDS, KeySet, SigningKey
 
 MOST_BYTES: Final = 16 * 1024
 """Of a token; a longer one is not even looked at."""
-
-LEEWAY_SECONDS: Final = 5.0
-"""That clocks may differ."""
-
 
 _REASONS: Final[Mapping[type[Exception], str]] = {
     ExpiredSignatureError: "the token has expired",
@@ -66,24 +64,40 @@ class Tokens:
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in issuer.algorithms:
             return "the token's algorithm is not allowed"
-        key = self._key_sets[issuer.jwks].find(kid)
-        if key is None:
+        found = self._key_sets[issuer.jwks].find(kid)
+        if not found:
             return "the token's key is not known"
-        if key.algorithm not in {None, algorithm}:
+        keys = [key for key in found if key.algorithm in {None, algorithm}]
+        if not keys:
             return "the token's algorithm is not its key's"
-        claims = jwt.decode(
-            token,
-            key.key,
-            algorithms=[algorithm],
-            audience=list(issuer.audiences),
-            issuer=issuer.issuer,
-            leeway=LEEWAY_SECONDS,
-            options={"require": ["exp", "iss", "aud"]},
-        )
+        claims = _claims(token, keys, algorithm, issuer)
         name = text_at(claims, issuer.principal_claim)
         if not name:
             return f'the token has no "{issuer.principal_claim}"'
         return Principal(issuer.prefix + name, groups_at(claims, issuer.groups_claim), flatten(claims))
+
+
+def _claims(token: str, keys: Sequence[SigningKey], algorithm: str, issuer: TokenIssuer) -> dict[str, Any]:
+    """What the token says, by the first of the keys that signed it. Raises PyJWTError."""
+    if len(keys) == 1:
+        return _decoded(token, keys[0], algorithm, issuer)
+    for key in keys:
+        # Where ids do not tell keys apart, one of another kind may be among them, which cannot even be tried.
+        with suppress(InvalidSignatureError, InvalidKeyError, TypeError, AttributeError):
+            return _decoded(token, key, algorithm, issuer)
+    raise InvalidSignatureError
+
+
+def _decoded(token: str, key: SigningKey, algorithm: str, issuer: TokenIssuer) -> dict[str, Any]:
+    return jwt.decode(
+        token,
+        key.key,
+        algorithms=[algorithm],
+        audience=list(issuer.audiences),
+        issuer=issuer.issuer,
+        leeway=issuer.clock_skew,
+        options={"require": ["exp", "iss", "aud"]},
+    )
 
 
 class KeySets:

@@ -276,7 +276,7 @@ async def running_fleet(
     async with AsyncExitStack() as stack:
         connection = RedisConnection(url)
         stack.push_async_callback(connection.close)
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
         fleet = Fleet(connection, namespace, session, data, intervals)
         stack.push_async_callback(fleet.close)
         await fleet.first_look()

@@ -41,7 +41,9 @@ async def embedded_redis(directory: Path) -> AsyncGenerator[str]:
             "--appendonly": "yes",
             "--save": "",
         }
-        command = [binary, *(word for pair in options.items() for word in pair)]
+        words = [word for pair in options.items() for word in pair]
+        # A redis-server makes its files for everybody to read, unless its umask is another.
+        command = ["/bin/sh", "-c", 'umask 077; exec "$@"', "redis-server", binary, *words]
         async with AsyncExitStack() as stack:
             server = running(command, log=directory / "redis.log", ready=lambda: _answers(path))
             try:
@@ -101,6 +103,8 @@ async def _answers(path: str) -> bool:
 @contextmanager
 def _only_one(directory: Path) -> Generator[None]:
     directory.mkdir(parents=True, exist_ok=True)
+    # Counters, keys' hashes and prompts that tiers learn from lie here, and are nobody else's.
+    directory.chmod(0o700)
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ last wins, so the protobuf exporter works on some machines only.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -110,23 +111,31 @@ def _histogram_point(
     return HistogramDataPoint(dict(key), began, now, sum(counts), found[-1], counts, borders, min=unknown, max=unknown)
 
 
+def described(worker: int) -> Resource:
+    """What sends; what the environment says by `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins."""
+    ours = {
+        "service.name": "wissel",
+        "service.version": __version__,
+        "service.instance.id": f"{socket.gethostname()}/{worker}",
+    }
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+
+
+def _is_disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
 @asynccontextmanager
 async def exporting(settings: Settings, meter: Meter, *, worker: int = 0) -> AsyncGenerator[Tracing]:
     """Send what the meter counts, and the traces that are made with what is handed out, while the block runs.
 
-    Without an endpoint nothing is sent and nothing traced. What is left is sent at the end.
+    Without an endpoint, or with `OTEL_SDK_DISABLED`, nothing is sent and nothing traced. What is left is sent last.
     """
-    if settings.otlp is None:
+    if settings.otlp is None or _is_disabled():
         yield Tracing()
         return
     url = settings.otlp.rstrip("/")
-    resource = Resource.create(
-        {
-            "service.name": "wissel",
-            "service.version": __version__,
-            "service.instance.id": f"{socket.gethostname()}/{worker}",
-        }
-    )
+    resource = described(worker)
     spans = BatchSpanProcessor(OTLPSpanExporter(f"{url}/v1/traces", timeout=SEND_SECONDS))
     tracing = Tracing(spans, sample=settings.traces.sample, resource=resource)
     exporter = OTLPMetricExporter(f"{url}/v1/metrics", timeout=SEND_SECONDS)

@@ -6,6 +6,7 @@ from pydantic import Field, PlainSerializer, model_validator
 
 from wissel.config.model.forms import (
     Day,
+    Duration,
     HeaderName,
     Hours,
     LimitedPer,
@@ -45,6 +46,8 @@ class Jwt(Section):
     """The claim that names the caller; a path such as user.id."""
     groups_claim: Text = "groups"
     """The claim that lists the caller's groups; a path such as realm_access.roles."""
+    clock_skew: Duration = 5.0
+    """How far the issuer's clock may differ from ours, for the beginning and the end of a token."""
     prefix: str = "jwt:"
     """Put before the caller's name, so that no token can speak for an API key; rules name it with the prefix."""
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, Tag
 
-from wissel.config.model.forms import Address, ClusterName, ProcessorAddress, Text
+from wissel.config.model.forms import Address, ClusterName, ProcessorAddress, SetOf, Text
 from wissel.config.model.section import WORD_OR_MAPPING, Section
 
 
@@ -28,6 +28,13 @@ class Cluster(Section):
     """true for TLS with the system's authorities, or a mapping with sni and ca."""
 
 
+class Cors(Section):
+    """Web pages that may call from a browser; their tokens and keys are theirs to keep."""
+
+    origins: Annotated[SetOf[Text], Field(min_length=1)]
+    """Such as https://app.example; "*" for all, where every caller needs a key anyway."""
+
+
 class Envoy(Section):
     """What `wissel envoy` writes into Envoy's bootstrap; a mesh that configures Envoy itself needs none of it."""
 
@@ -37,5 +44,7 @@ class Envoy(Section):
     """Where Envoy's own admin page listens."""
     processors: Annotated[tuple[ProcessorAddress, ...], Field(min_length=1)] | None = None
     """Every replica or worker of wissel; `listen.ext_proc` if not given."""
+    cors: Cors | None = None
+    """Which web pages may call; none if not given."""
     clusters: tuple[Cluster, ...] = ()
     """The upstreams that models and passthrough name."""
