@@ -277,7 +277,7 @@ async def test_an_upgrade_is_refused_and_does_not_hang(stage):
     async with asyncio.timeout(5):
         status, answer, _ = await send(stage, b"", method="GET", connection="upgrade", upgrade="websocket")
 
-    assert (status, answer["error"]["code"]) == (403, "upgrade_refused")
+    assert (status, answer["error"]["code"]) == (426, "upgrade_not_supported")
 
 
 @pytest.mark.parametrize("size", [100_000, 5_000_000, 20_000_000])
