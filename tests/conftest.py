@@ -8,11 +8,14 @@ from xdist.scheduler import LoadGroupScheduling
 
 from real import missing
 from redis_server import RedisServer, binaries
-from wissel.classifiers import export
-from wissel.classifiers.encoder import Encoder
+from wissel.classifiers.encoders import ensure
+from wissel.encoders import weights
+from wissel.encoders.export import packaged
+from wissel.encoders.export.transformer import Recipe, load_original
 from wissel.errors import ModelError
 from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
+from word_encoder import WordEncoder
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,25 +38,32 @@ class ByFileScheduling(LoadGroupScheduling):
         return nodeid.partition("::")[0] if scope == nodeid else scope
 
 
+@pytest.fixture
+def words() -> WordEncoder:
+    return WordEncoder()
+
+
 @pytest.fixture(scope="session")
 def exported():
     """The folder of the real export, made once in the user's own cache."""
     try:
-        return export.ensure()
+        ensure("joint")
+        return packaged.PARTS["minilm"].folder()
     except ModelError as error:
         missing(error)
 
 
 @pytest.fixture(scope="session")
 def encoder(exported):
-    return Encoder.load(exported)
+    return packaged.load("joint")
 
 
 @pytest.fixture(scope="session")
 def original():
     """The real weights in PyTorch."""
     try:
-        return export.load_original(export.find_source())
+        source = weights.MINILM.find() / "model"
+        return load_original(source, Recipe.read(source))
     except ModelError as error:
         missing(error)
 

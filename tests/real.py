@@ -7,8 +7,9 @@ from typing import NoReturn
 
 import pytest
 
-from wissel.classifiers.export import find_source, folder, is_cached
 from wissel.demo.parts import envoy_binary
+from wissel.encoders import weights
+from wissel.encoders.export import packaged
 from wissel.errors import WisselError
 from wissel.store.embedded import redis_binary
 
@@ -30,9 +31,9 @@ def missing(part: object) -> NoReturn:
 
 
 def _encoder() -> str:
-    if is_cached():
-        return str(folder())
-    return str(find_source())
+    if packaged.is_made("joint"):
+        return str(packaged.knowledge_folder("joint"))
+    return f"{weights.MINILM.find()} {weights.USE.find()}"
 
 
 needs_encoder = need(_encoder, "embedding weights")

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.classifiers.encoder import Encoder, Vectors
-from wissel.classifiers.export import ensure, find_source
+from wissel.classifiers.encoders import load, section_of
 from wissel.core.lesson import Lesson, Taught
 from wissel.core.tier import Budget, Strength, Tier
+from wissel.encoders.base import Vectors, encode_with
+from wissel.encoders.weights import MINILM
 from wissel.evaluation.tier_report import play
 from wissel.tiers.artifact import QUANTILES, TORCH_KINDS, Card
 from wissel.tiers.base import Battles, Encode, Progress, Prompts
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--progress", action="store_true", help="say on stderr how far it is")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    encode = cached(Encoder.load(ensure()).encode)
+    encode = cached(encode_with(load(section_of("joint"))[0].read))
     battles = read(Source(options.data), embedder(encode)).between()
     has_topics = all(battles.topics)
     kinds = options.graders or [kind for kind in GRADERS if kind != "intent" or has_topics]
@@ -220,7 +221,7 @@ def main() -> None:
     told = partial(print, file=sys.stderr) if options.progress else None
     results = beside(battles, seed=options.seed, parts=options.folds)
     for kind in kinds:
-        base = options.base or (find_source() if kind == "encoder" else None)
+        base = options.base or (MINILM.find() / "model" if kind == "encoder" else None)
         recipe = Recipe(kind, seed=options.seed, base=base, limit_s=options.limit)
         results[kind] = cross_validate(recipe, battles, rows=options.rows, parts=options.folds, progress=told)
     if options.json:

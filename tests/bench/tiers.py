@@ -41,8 +41,9 @@ from tests.bench.cross_validation import (
     transferred,
 )
 
-from wissel.classifiers.encoder import Encoder
-from wissel.classifiers.export import ensure, find_source
+from wissel.classifiers.encoders import load, section_of
+from wissel.encoders.base import encode_with
+from wissel.encoders.weights import MINILM
 from wissel.tiers import artifact
 from wissel.tiers.artifact import Card
 from wissel.tiers.base import STRONG, WEAK, Battles, Grader, Progress, Prompts
@@ -138,7 +139,7 @@ def tables(files: Mapping[str, Battles], *, encoder: bool, progress: Progress, f
 
 
 def recipe(kind: str) -> Recipe:
-    return Recipe(kind, base=find_source() if kind == "encoder" else None)
+    return Recipe(kind, base=MINILM.find() / "model" if kind == "encoder" else None)
 
 
 def budgets(battles: Battles, other: Prompts) -> list[dict[str, Any]]:
@@ -167,7 +168,7 @@ def main() -> None:
     progress = partial(print, file=sys.stderr)
     speed = speeds(options.rows, options.requests)
     named = {"MMLU": options.mmlu, "GSM8K": options.gsm8k}
-    encode = cached(Encoder.load(ensure()).encode)
+    encode = cached(encode_with(load(section_of("joint"))[0].read))
     files = {name: read(Source(path), embedder(encode)).between() for name, path in named.items() if path}
     measured = tables(files, encoder=options.encoder, progress=progress)
     held = budgets(files["MMLU"], files["GSM8K"].prompts) if len(files) == 2 else []

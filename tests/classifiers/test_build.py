@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from threadpoolctl import threadpool_info
@@ -8,20 +7,21 @@ from threadpoolctl import threadpool_info
 from classifiers.tiny_router_model import arch_model
 from wissel.classifiers import build as building
 from wissel.classifiers.arch_router import ArchRouter
-from wissel.classifiers.batching import Batcher
 from wissel.classifiers.build import IN_TIME, ROUTER_MODEL_MARGIN, Classifiers
 from wissel.classifiers.cascade import Cascade
 from wissel.classifiers.embedding import EmbeddingClassifier
-from wissel.classifiers.encoder import DIMENSIONS
+from wissel.classifiers.encoders import Loaded
 from wissel.classifiers.imitation import Imitation
 from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
 from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.remote import RemoteRouterModel
-from wissel.classifiers.static import Immediate
-from wissel.config import compile_snapshot, parse
+from wissel.config import compile_snapshot, model, parse
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
+from wissel.encoders.base import read_with
+from wissel.encoders.batching import Batcher
+from wissel.encoders.static import Immediate
 from wissel.errors import ConfigError
 
 FILE = """
@@ -32,6 +32,15 @@ intent: {fallback: general, threshold: THRESHOLD, deadline_ms: DEADLINE, classif
 """
 REMOTE = "{type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: arch, api_key: {env: KEY}}"
 ARCH = "{type: arch_router, model: MODEL}"
+
+
+class Spoken:
+    """Stands for an encoder."""
+
+    name, dimensions = "words", 64
+
+    def __init__(self, encode):
+        self.read = read_with(encode)
 
 
 class EncodedBy:
@@ -51,7 +60,7 @@ def config(classifier, threshold="auto", deadline_ms=200):
 async def classifiers(words):
     """With words for an encoder, so that nothing is loaded."""
     shared = Classifiers({"KEY": "s3cret"})
-    shared._batcher, shared._phrasebook = Batcher(words), Phrasebook(words)
+    shared._encoders._loaded[model.PackagedEncoder(), None] = Loaded(Spoken(words), None, Batcher(read_with(words)))
     yield shared
     await shared.close()
 
@@ -118,7 +127,7 @@ async def test_a_cascade_is_built_from_its_stages(classifiers):
 
 
 async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     built = await build(
         classifiers, f"{{type: cascade, margin: 0.1, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
     )
@@ -128,7 +137,7 @@ async def test_a_static_stage_passes_on_all_it_is_not_sure_of(classifiers, words
 
 
 async def test_a_static_stage_that_no_examples_speak_for_is_not_asked(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     with capture_logs() as logs:
         built = await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
 
@@ -137,7 +146,7 @@ async def test_a_static_stage_that_no_examples_speak_for_is_not_asked(classifier
 
 
 async def test_what_neither_words_nor_sentences_settle_reaches_the_router_model(classifiers, words, monkeypatch):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     monkeypatch.setattr(building, "load_model", lambda *_: arch_model())
     stages = f"[{{type: static}}, {{type: embedding}}, {ARCH}]"
     conversation = Conversation((Turn("user", "fix bugs"),))
@@ -151,7 +160,7 @@ async def test_what_neither_words_nor_sentences_settle_reaches_the_router_model(
 
 
 async def test_a_static_classifier_gets_the_threshold_and_signs_its_scores(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     built = await build(classifiers, "{type: static}", "0.4")
 
     assert built.threshold == 0.4
@@ -159,7 +168,7 @@ async def test_a_static_classifier_gets_the_threshold_and_signs_its_scores(class
 
 
 async def test_margins_are_learned_beside_the_next_stage_where_it_was_asked_the_same(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     section = f"{{type: cascade, stages: [{{type: static}}, {{type: embedding}}, {REMOTE}]}}"
     read = config(section)
     spoken = {f"{verb}_it": [f"{verb} the {n}th" for n in range(40)] for verb in ("play", "stop")}
@@ -172,7 +181,7 @@ async def test_margins_are_learned_beside_the_next_stage_where_it_was_asked_the_
 
 
 async def test_the_encoder_is_asked_once_for_what_both_stages_compare_with(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     await build(classifiers, "{type: cascade, stages: [{type: static}, {type: embedding}]}")
 
     assert len(words.calls) == 2  # once for the encoder and once for the table
@@ -185,13 +194,11 @@ def test_one_thread_multiplies_matrices():
 
 
 async def test_others_read_the_sentences_alone(classifiers):
-    wide = Batcher(lambda texts: np.ones((len(texts), 2 * DIMENSIONS), np.float32))
-    classifiers._batcher = wide
-    sentences = await classifiers.embedder()
+    sentences = await classifiers.embedder(model.PackagedEncoder())
 
     assert sentences.recall(["a"]) is None
-    assert (await sentences.encode(["a"])).shape == (1, DIMENSIONS)
-    assert sentences.recall(["a"]).shape == (1, DIMENSIONS)
+    assert (await sentences.encode(["a"])).shape == (1, 64)
+    assert sentences.recall(["a"]).shape == (1, 64)
 
 
 async def test_a_margin_that_is_written_holds_for_every_stage(classifiers):
@@ -202,7 +209,7 @@ async def test_a_margin_that_is_written_holds_for_every_stage(classifiers):
 
 
 async def test_a_stage_is_judged_beside_the_next_one_that_is_asked(classifiers, words):
-    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(words)
+    classifiers._static = Immediate(EncodedBy(words)), Phrasebook(read_with(words))
     stages = f"[{{type: embedding}}, {{type: static}}, {{type: embedding}}, {REMOTE}]"
     built = await build(classifiers, f"{{type: cascade, stages: {stages}}}")
 

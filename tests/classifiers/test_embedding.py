@@ -6,24 +6,15 @@ import numpy as np
 import pytest
 
 from wissel.classifiers import embedding
-from wissel.classifiers.batching import Batcher
-from wissel.classifiers.embedding import (
-    ALONE_WEIGHT,
-    HISTORY,
-    STAY_MARGIN,
-    DialogueExchange,
-    EmbeddingClassifier,
-    clearness,
-    exchanges_of,
-    queries_of,
-    texts_of,
-)
+from wissel.classifiers.embedding import ALONE_WEIGHT, STAY_MARGIN, EmbeddingClassifier
 from wissel.classifiers.imitation import Imitation
 from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.core.intent import OTHER, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
+from wissel.encoders.base import read_with
+from wissel.encoders.batching import Batcher
 
 ROUTES = (
     Route("bug_fixing", "m", domain="programming", action="fix", description="fix errors in code"),
@@ -38,9 +29,14 @@ def said(*texts):
     return Conversation(tuple(Turn(roles[i % 2], text) for i, text in enumerate(texts)))
 
 
+def build_with(read, routes=ROUTES, threshold="auto"):
+    matcher = SimilarityMatcher(Phrases.of(routes), Phrasebook(read))
+    return EmbeddingClassifier(Batcher(read), matcher, threshold=threshold)
+
+
 def build(encode, routes=ROUTES, threshold="auto"):
-    matcher = SimilarityMatcher(Phrases.of(routes), Phrasebook(encode))
-    return EmbeddingClassifier(Batcher(encode), matcher, threshold=threshold)
+    matcher = SimilarityMatcher(Phrases.of(routes), Phrasebook(read_with(encode)))
+    return EmbeddingClassifier(Batcher(read_with(encode)), matcher, threshold=threshold)
 
 
 async def route_of(classifier, conversation):
@@ -52,7 +48,7 @@ async def test_the_route_whose_phrase_is_said_wins(words):
 
 
 async def test_words_that_no_route_has_are_other(words):
-    assert await route_of(build(words), said("qqq zzz")) == "fallback"
+    assert await route_of(build(words), said("qqq zzz vvv www")) == "fallback"
 
 
 async def test_a_threshold_given_as_a_number_is_kept(words):
@@ -120,13 +116,15 @@ async def test_a_conversation_that_goes_on_costs_its_new_turns_only(words):
 async def test_what_is_remembered_of_texts_changes_no_score(words, monkeypatch):
     monkeypatch.setattr(embedding, "DETAILS", 3)
     turns = [f"{word} {n}" for n, word in enumerate(("jazz", "played", "spanish", "sure", "translate", "done", "song"))]
-    student = Imitation(Phrasebook(words), SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(words)))
-    went_on, fresh = (EmbeddingClassifier(Batcher(words), student) for _ in range(2))
+    student = Imitation(
+        Phrasebook(read_with(words)), SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(read_with(words)))
+    )
+    went_on, fresh = (EmbeddingClassifier(Batcher(read_with(words)), student) for _ in range(2))
     for so_far in range(1, len(turns) + 1, 2):
         scores = await went_on.classify(said(*turns[:so_far]))
 
     assert scores == await fresh.classify(said(*turns))
-    assert len(went_on._details) == 3
+    assert len(went_on._texts) == 3
 
 
 async def test_a_short_reply_stays_on_the_route(words):
@@ -167,45 +165,12 @@ async def test_a_question_that_is_clear_by_itself_needs_no_context(words):
     assert await route_of(build(words), story) == "play_music"
 
 
-def test_a_question_counts_by_itself_as_far_as_one_route_leads():
-    alone = np.array([[0.6, 0.1, 0.0], [0.3, 0.2, 0.0], [0.3, 0.3, 0.1]])
-
-    np.testing.assert_allclose(clearness(alone)[:, 0], [ALONE_WEIGHT, ALONE_WEIGHT / 2, 0], atol=1e-9)
-    assert clearness(alone[:, :1]).shape == (3, 1)
-
-
-def test_of_several_answers_before_a_question_the_last_one_counts():
-    conversation = Conversation(
-        (Turn("user", "a"), Turn("assistant", "one"), Turn("tool", "{}"), Turn("assistant", "two"), Turn("user", "b"))
-    )
-
-    assert exchanges_of(conversation) == (DialogueExchange("a"), DialogueExchange("b", "two"))
-
-
-def test_only_the_last_questions_are_read():
-    conversation = said(*(f"turn {i}" for i in range(101)))
-
-    exchanges = exchanges_of(conversation)
-
-    assert len(exchanges) == HISTORY
-    assert texts_of(exchanges)[:2] == ["turn 100", "turn 99"]
-
-
-def test_a_query_is_the_question_alone_where_nothing_came_before(words):
-    exchanges = (DialogueExchange("play some jazz"),)
-    vectors = words(["play some jazz"])
-
-    np.testing.assert_allclose(queries_of(exchanges, ["play some jazz"], vectors), vectors, atol=1e-6)
-
-
-def test_a_query_leans_to_the_newest_question(words):
-    old, new = "a question that is long enough to have its full weight here", "b words that nobody else uses " * 3
-    exchanges = (DialogueExchange(old), DialogueExchange(new))
-    vectors = words([old, new])
-
-    query = queries_of(exchanges, [old, new], vectors)[-1]
-
-    assert vectors[1] @ query > vectors[0] @ query > 0.2
+@pytest.mark.parametrize(
+    ("alone", "clear"),
+    [([0.6, 0.1, 0.0], ALONE_WEIGHT), ([0.3, 0.2, 0.0], ALONE_WEIGHT / 2), ([0.3, 0.3, 0.1], 0), ([0.9], 0)],
+)
+def test_a_question_counts_by_itself_as_far_as_one_route_leads(alone, clear):
+    assert embedding._clearness(np.array(alone)) == pytest.approx(clear, abs=1e-9)
 
 
 async def test_the_confidence_is_that_of_the_temperature_which_was_learned(words):
@@ -226,7 +191,7 @@ def test_the_examples_are_judged_by_the_operators_threshold(words):
 
 @pytest.mark.slow
 async def test_the_real_model_tells_intents_apart_by_their_names(encoder):
-    classifier = build(encoder.encode, [Route(name, "m") for name in ("translate", "play_music", "book_flight")])
+    classifier = build_with(encoder.read, [Route(name, "m") for name in ("translate", "play_music", "book_flight")])
     questions = ("how do you say good morning in italian", "put on some jazz", "i need a plane to boston on friday")
 
     routes = await asyncio.gather(*(route_of(classifier, said(question)) for question in questions))
@@ -236,4 +201,4 @@ async def test_the_real_model_tells_intents_apart_by_their_names(encoder):
 
 @pytest.mark.slow
 async def test_the_real_model_says_other_to_what_belongs_to_no_route(encoder):
-    assert await route_of(build(encoder.encode), said("how tall is mount everest")) == "fallback"
+    assert await route_of(build_with(encoder.read), said("how tall is mount everest")) == "fallback"

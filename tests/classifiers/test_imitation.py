@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
-from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.head import WORDS_WEIGHT
 from wissel.classifiers.imitation import PENALTY, Imitation
 from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
-from wissel.classifiers.static import StaticEncoder
 from wissel.classifiers.threshold import threshold_from
 from wissel.classifiers.words import Words
 from wissel.core.snapshot import Route
+from wissel.encoders.base import read_with
+from wissel.encoders.export.packaged import PARTS
+from wissel.encoders.static import StaticEncoder
 
 VERBS = ("play", "stop", "find", "buy")
 THINGS = ("song", "film", "book", "game", "show", "tune", "disc", "tape")
@@ -29,12 +30,12 @@ def blurred(words):
 
 @pytest.fixture
 def teacher(words):
-    return SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(words))
+    return SimilarityMatcher(Phrases.of(ROUTES), Phrasebook(read_with(words)))
 
 
 @pytest.fixture
 def student(words, teacher):
-    return Imitation(Phrasebook(blurred(words)), teacher)
+    return Imitation(Phrasebook(read_with(blurred(words))), teacher)
 
 
 def scores(matcher, encode, text):
@@ -69,8 +70,8 @@ def test_whose_an_example_is_never_shows_in_what_it_is_judged_by(words):
     mislaid = [Route(name, "m", examples=tuple(examples)) for name, examples in told.items()]
     found: list[dict[str, np.ndarray]] = []
     for routes in (ROUTES, mislaid):
-        teacher = SimilarityMatcher(Phrases.of(routes), Phrasebook(words))
-        student = Imitation(Phrasebook(blurred(words)), teacher)
+        teacher = SimilarityMatcher(Phrases.of(routes), Phrasebook(read_with(words)))
+        student = Imitation(Phrasebook(read_with(blurred(words))), teacher)
         judged = [teacher.phrases.texts[row] for row in teacher.phrases.judged]
         assert teacher.phrases.parts[judged.index(first)] == teacher.phrases.parts[judged.index(second)]
         found.append(dict(zip(judged, student.lessons.scores, strict=True)))
@@ -87,7 +88,7 @@ def test_the_threshold_is_learned_from_how_the_student_scores_the_examples(stude
 
 
 def test_an_unchanged_config_teaches_nothing_new(words, teacher):
-    phrasebook = Phrasebook(blurred(words))
+    phrasebook = Phrasebook(read_with(blurred(words)))
 
     assert Imitation(phrasebook, teacher).lessons is Imitation(phrasebook, teacher).lessons
 
@@ -99,13 +100,15 @@ def test_the_real_student_answers_as_the_encoder_does(exported, encoder):
         Route("travel", "m", examples=("book me a flight to Oslo", "find a hotel by the sea", "is my train late")),
         Route("coding", "m", examples=("fix this stack trace", "write a sorting function", "why does the build fail")),
     ]
-    table = StaticEncoder.load(exported)
+    table = StaticEncoder.load(PARTS["minilm"].folder())
     teacher = SimilarityMatcher(Phrases.of(routes), Phrasebook(encoder.read))
-    student = Imitation(Phrasebook(table.encode), teacher)
+    student = Imitation(Phrasebook(read_with(table.encode)), teacher)
     asked = ["the invoice shows a wrong payment", "a flight and a hotel in Rome", "the function fails to build"]
 
-    read = encoder.read(asked)
-    told = teacher.scores(read[:, :DIMENSIONS], teacher.details(asked, read[:, DIMENSIONS:]))
+    vectors, wordings = (
+        np.concatenate(parts) for parts in zip(*((r.vectors, r.wordings) for r in encoder.read(asked)), strict=True)
+    )
+    told = teacher.scores(vectors, teacher.details(asked, wordings))
     learned = student.scores(table.encode(asked), student.details(asked, NO_WORDING))
 
     assert list(learned.argmax(axis=1)) == list(told.argmax(axis=1)) == [0, 2, 1]

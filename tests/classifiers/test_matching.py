@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 
 from wissel.classifiers import matching
-from wissel.classifiers.encoder import DIMENSIONS
 from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.threshold import threshold_from
 from wissel.core.snapshot import Route
+from wissel.encoders.base import Reading
 
 NAMES = ("ant", "bee", "cow", "dog", "emu")
 CENTRES = np.random.default_rng(0).normal(size=(len(NAMES), 32))
 SHARED = np.random.default_rng(1).normal(size=32)
+
+
+DIMENSIONS = 384
+
+
+def mumbled(texts):
+    read = mumble(texts)
+    return [
+        Reading((text,), read[row : row + 1, :DIMENSIONS], read[row : row + 1, DIMENSIONS:])
+        for row, text in enumerate(texts)
+    ]
 
 
 def mumble(texts):
@@ -28,7 +39,7 @@ def mumble(texts):
 
 def similarity(*, examples):
     routes = [Route(name, "m", examples=tuple(f"{name} {n}" for n in range(examples))) for name in NAMES]
-    return SimilarityMatcher(Phrases.of(routes), Phrasebook(mumble))
+    return SimilarityMatcher(Phrases.of(routes), Phrasebook(mumbled))
 
 
 def own_scores(similarity):
@@ -86,7 +97,7 @@ def test_without_a_part_the_others_score_as_if_its_examples_had_never_been_writt
             for lost in [{texts[row] for row in held}]
             for name in NAMES
         ]
-        never = SimilarityMatcher(Phrases.of(left), Phrasebook(mumble))
+        never = SimilarityMatcher(Phrases.of(left), Phrasebook(mumbled))
 
         assert never.phrases.texts == tuple(texts[row] for row in kept)
         np.testing.assert_allclose(scores, never.scores_of_phrases(), atol=1e-5)

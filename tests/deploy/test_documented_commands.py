@@ -135,7 +135,7 @@ def modules() -> dict[str, set[str]]:
     return found
 
 
-MODULES = {name: options for name, options in modules().items() if name != "wissel.classifiers.export"}
+MODULES = {name: options for name, options in modules().items() if name != "wissel.encoders.export"}
 
 
 @pytest.mark.slow

@@ -2,19 +2,23 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from classifiers.conftest import WordEncoder
-from wissel.classifiers import build, encoder, export
+from wissel.classifiers import build, encoders
 from wissel.cli import app
 from wissel.config import parse
 from wissel.core.snapshot import Route
+from wissel.encoders.base import read_with
+from wissel.encoders.knowledge import Knowledge
+from wissel.encoders.logistic import Line
 from wissel.errors import ConfigError
 from wissel.evaluation import intent
 from wissel.evaluation.intent import compare, evaluate, read_rows
 from wissel.evaluation.intent_report import render
 from wissel.evaluation.route_lint import lint
+from word_encoder import WordEncoder
 
 FILE = """
 models: [{name: m, cluster: c}]
@@ -44,19 +48,16 @@ ROWS = (
 
 
 class Words:
-    @staticmethod
-    def load(folder):
-        return Words()
+    """An encoder of words, of which nothing is known."""
 
-    encode = read = WordEncoder()
+    name, dimensions = "words", 64
+    encode = staticmethod(WordEncoder())
+    read = staticmethod(read_with(WordEncoder()))
 
 
 @pytest.fixture(autouse=True)
 def _words(monkeypatch):
-    for module in (build, encoder):
-        monkeypatch.setattr(module, "Encoder", Words)
-    for module in (build, export):
-        monkeypatch.setattr(module, "ensure", lambda: None)
+    monkeypatch.setattr(encoders, "load", lambda *_, **__: (Words(), None))
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ async def test_the_figures_of_a_run(data):
 
 
 async def test_a_confusion_is_told_with_the_phrases_that_clash(data):
-    (confusion,) = (await evaluate(parse(FILE), data, encode=WordEncoder())).confusions
+    (confusion,) = (await evaluate(parse(FILE), data, clashes=True)).confusions
 
     assert (confusion.wanted, confusion.predicted, confusion.count) == ("translate", "music", 1)
     assert confusion.phrases[0][1] in {"play some jazz", "put on a song"}
@@ -152,7 +153,7 @@ def test_the_command_prints_json_and_writes_the_report(config, data, tmp_path):
 
 
 def test_warnings_are_printed_beside_the_json(config, data, monkeypatch):
-    monkeypatch.setattr(build, "StaticEncoder", Words)
+    monkeypatch.setattr(build, "_load_static", Words)
     stages = "classifier: {type: cascade, stages: [{type: static}, {type: embedding}]}"
     config.write_text(FILE.replace("fallback: general", f"fallback: general, {stages}"))
     result = CliRunner().invoke(app, ["eval", "-c", str(config), "--data", str(data), "--json"])
@@ -237,6 +238,21 @@ def test_a_vague_description_is_remarked_unless_it_is_the_fallbacks():
     remarks = lint(routes, WordEncoder(), fallback="general")
 
     assert [(each.kind, each.routes) for each in remarks] == [("vague", ("misc",))]
+
+
+def test_a_domain_that_any_route_could_have_is_remarked():
+    remarks = lint([Route("poems", "m", "verses that rhyme", domain="text", action="write poems")], WordEncoder())
+
+    assert [(each.kind, each.what.split('"')[1]) for each in remarks] == [("loose word", "text")]
+
+
+def test_traffic_in_a_script_that_no_example_has_is_remarked():
+    known = Knowledge(("en", "ru"), *[Line(np.zeros(64, np.float32), 0.0)] * 2)
+    routes = [Route("music", "m", examples=("play some jazz",)), Route("both", "m", examples=("a trip", "поездка"))]
+
+    remarks = lint(routes, WordEncoder(), known=known, traffic=["play", "включи джаз", "एक गाना बजाओ"])
+
+    assert [(each.kind, each.routes) for each in remarks] == [("one language", ("music",)), ("unknown language", ())]
 
 
 def test_lint_exits_1_where_there_is_a_remark(config):

@@ -185,7 +185,7 @@ def test_features_are_finite_for_any_text():
 
 
 def test_text_is_cut_where_the_classifier_cuts_it():
-    from wissel.classifiers.encoder import MAX_CHARS
     from wissel.core.request import READ_CHARS
+    from wissel.encoders.base import MAX_CHARS
 
     assert READ_CHARS == MAX_CHARS

@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 from factories import conversation, request, snapshot
 from tiers.world import battles, encode
 from wissel.admin.views import decision_view
-from wissel.classifiers.batching import Batcher
+from wissel.classifiers.build import Sentences
 from wissel.cli import app
 from wissel.config import parse
 from wissel.config.model import Tier as Section
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.tier import Budget, Thresholds, Tier, WinRate
+from wissel.encoders.base import read_with
+from wissel.encoders.batching import Batcher
 from wissel.errors import ModelError, WorldError
 from wissel.extproc.dry_run import dry_run
 from wissel.extproc.session import Peer, Session
@@ -39,8 +41,8 @@ thrifty = Tier("thrifty", strong="large", weak="small", policy=Budget(0.3, 0.5, 
 
 @pytest.fixture
 async def batcher():
-    made = Batcher(encode)
-    yield made
+    made = Batcher(read_with(encode))
+    yield Sentences(made)
     await made.close()
 
 
@@ -269,10 +271,10 @@ async def test_a_tier_in_a_file_is_served_as_written(tmp_path):
 
 async def test_a_grader_of_other_embeddings_is_refused_before_it_serves(tmp_path):
     artifact.save(tmp_path, similarity, Card("similarity", 0, settings=similarity.settings()))
-    wider = Batcher(lambda texts: np.hstack([encode(texts)] * 2))
+    wider = Batcher(read_with(lambda texts: np.hstack([encode(texts)] * 2)))
 
     async def embedder():
-        return wider
+        return Sentences(wider)
 
     with pytest.raises(ModelError, match="learned from other embeddings than this version makes"):
         await Graders(embedder).build([section(tmp_path)], snapshot(tiers={"thrifty": thrifty}))

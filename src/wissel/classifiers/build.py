@@ -11,25 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import structlog
 from threadpoolctl import threadpool_limits
 
 from wissel.classifiers.arch_router import ArchRouter, load_model
 from wissel.classifiers.base import Classifier
-from wissel.classifiers.batching import Batcher
 from wissel.classifiers.cascade import Cascade, CascadeStage, EscalationBudget
 from wissel.classifiers.embedding import EmbeddingClassifier
-from wissel.classifiers.encoder import DIMENSIONS, Encoder, Vectors
-from wissel.classifiers.export import ensure
+from wissel.classifiers.encoders import STRONG, Encoders, Loaded, ensure
 from wissel.classifiers.imitation import Imitation, Taught
-from wissel.classifiers.margins import learn_margin, margin_beside
+from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.problems import problems
 from wissel.classifiers.remote import Connections, RemoteRouterModel
-from wissel.classifiers.static import Immediate, StaticEncoder
 from wissel.config import classifier_keys, model
 from wissel.core.snapshot import Route, Snapshot
+from wissel.encoders.base import Encode, Vectors, encode_with, read_with
+from wissel.encoders.batching import Batcher
+from wissel.encoders.export.packaged import PARTS
+from wissel.encoders.static import Immediate, StaticEncoder
 from wissel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class _Plan:
     seconds: float
     """That a classification may take."""
     keys: Mapping[model.Secret, str]
+    encoder: model.Encoder
+    read: int
+    """Tokens of a conversation."""
 
     @property
     def doubt(self) -> float:
@@ -70,15 +75,19 @@ class Classifiers:
         # One per core finish a product of this size no sooner, and spin until the next: 1.5 of a short text's 3.6 ms.
         threadpool_limits(1, user_api="blas")
         self._environ = environ
-        self._batcher: Batcher | None = None
-        self._phrasebook: Phrasebook[Fitted] | None = None
+        self._encoders = Encoders()
+        self._phrasebooks: dict[str, tuple[Loaded, Phrasebook[Fitted]]] = {}
         self._static: tuple[Immediate, Phrasebook[Taught]] | None = None
         self._models: dict[_Weights, ArchModel] = {}
         self._connections = Connections()
 
-    async def embedder(self) -> "Sentences":
+    async def embedder(self, encoder: model.Encoder) -> "Sentences":
         """The encoder and its memory, for whoever else reads embeddings. Raises ModelError if it cannot be had."""
-        return Sentences((await self._encoder())[0])
+        return Sentences((await self._encoders.get(encoder)).batcher)
+
+    async def encode(self, encoder: model.Encoder) -> Encode:
+        """What turns whole texts into vectors, and blocks. Raises ModelError if it cannot be had."""
+        return encode_with((await self._encoders.get(encoder)).encoder.read)
 
     async def build(self, intent: model.Intent, snapshot: Snapshot) -> Classifier:
         """A classifier for the snapshot's routes; only reads or exports a model the first time.
@@ -93,16 +102,18 @@ class Classifiers:
             intent.threshold,
             IN_TIME * intent.deadline_ms / 1000,
             classifier_keys(intent, self._environ),
+            intent.encoder,
+            intent.read,
         )
         classifier = await self._build(intent.classifier, plan)
         named = {_weights(each) for _, each in intent.stages if isinstance(each, model.ArchRouterClassifier)}
         self._models = {weights: found for weights, found in self._models.items() if weights in named}
+        await self._encoders.keep(intent.encoder)
         return classifier
 
     async def close(self) -> None:
         """Stop the encoder's threads and close connections; nothing may be classified afterwards."""
-        if self._batcher is not None:
-            await self._batcher.close()
+        await self._encoders.close()
         await self._connections.close()
 
     async def _build(self, section: model.Classifier, plan: _Plan) -> Classifier:
@@ -118,27 +129,46 @@ class Classifiers:
             case model.CascadeClassifier():
                 return await self._cascade(section, plan)
 
-    async def _encoder(self) -> tuple[Batcher, Phrasebook[Fitted]]:
-        if self._batcher is None or self._phrasebook is None:
-            encoder = await asyncio.to_thread(lambda: Encoder.load(ensure()))
-            self._batcher, self._phrasebook = Batcher(encoder.read), Phrasebook(encoder.read)
-        return self._batcher, self._phrasebook
+    async def _known(self, plan: _Plan, name: str | None = None) -> tuple[Loaded, Phrasebook[Fitted]]:
+        """The plan's encoder, or the packaged one called `name`, and the phrases that it has read."""
+        loaded = await self._encoders.get(plan.encoder, name, keys=plan.keys)
+        known = self._phrasebooks.get(name or "")
+        if known is None or known[0] is not loaded:
+            known = self._phrasebooks[name or ""] = loaded, Phrasebook(loaded.encoder.read)
+        return known
 
-    async def _embedding(self, plan: _Plan) -> EmbeddingClassifier:
-        batcher, phrasebook = await self._encoder()
+    async def _embedding(self, plan: _Plan) -> Classifier:
+        first = await self._by_encoder(plan)
+        if not isinstance(plan.encoder, model.PackagedEncoder) or plan.encoder.type != STRONG:
+            return first
+        strong = await self._by_encoder(plan, STRONG)
+        # The share is what is wished for, so the margin only keeps the surest half out of it.
+        surest = float(np.quantile(first.judged.certainty, 0.5)) if len(first.judged.certainty) else MARGIN
+        stages = (CascadeStage(first, surest, EscalationBudget(plan.encoder.max_escalated)), CascadeStage(strong, 0.0))
+        return Cascade(stages, timeout=plan.seconds)
+
+    async def _by_encoder(self, plan: _Plan, name: str | None = None) -> EmbeddingClassifier:
+        loaded, phrasebook = await self._known(plan, name)
         matcher = await asyncio.to_thread(lambda: SimilarityMatcher(Phrases.of(plan.routes), phrasebook))
-        return EmbeddingClassifier(batcher, matcher, threshold=plan.threshold)
+        return EmbeddingClassifier(
+            loaded.batcher,
+            matcher,
+            threshold=plan.threshold,
+            knowledge=loaded.knowledge,
+            budget=plan.read,
+            name=name or "embedding",
+        )
 
     async def _static_embedding(self, plan: _Plan) -> EmbeddingClassifier:
+        _, teachers = await self._known(plan)
         if self._static is None:
-            encoder = await asyncio.to_thread(lambda: StaticEncoder.load(ensure()))
-            self._static = Immediate(encoder), Phrasebook(encoder.encode)
+            encoder = await asyncio.to_thread(_load_static)
+            self._static = Immediate(encoder), Phrasebook(read_with(encoder.encode))
         reader, phrasebook = self._static
-        _, teachers = await self._encoder()
         matcher = await asyncio.to_thread(
             lambda: Imitation(phrasebook, SimilarityMatcher(Phrases.of(plan.routes), teachers))
         )
-        return EmbeddingClassifier(reader, matcher, threshold=plan.threshold, name="static")
+        return EmbeddingClassifier(reader, matcher, threshold=plan.threshold, budget=plan.read, name="static")
 
     async def _arch_router(self, section: model.ArchRouterClassifier, plan: _Plan) -> ArchRouter:
         weights = _weights(section)
@@ -182,17 +212,22 @@ class Classifiers:
 
 
 class Sentences:
-    """What a batcher that also reads wordings says of sentences alone."""
+    """What a batcher says of texts as wholes."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
 
     def recall(self, texts: Sequence[str]) -> Vectors | None:
-        vectors = self._batcher.recall(texts)
-        return None if vectors is None else vectors[:, :DIMENSIONS]
+        readings = self._batcher.recall(texts)
+        return None if readings is None else np.stack([each.vectors[0] for each in readings])
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
-        return (await self._batcher.encode(texts))[:, :DIMENSIONS]
+        return np.stack([each.vectors[0] for each in await self._batcher.read(texts)])
+
+
+def _load_static() -> StaticEncoder:
+    ensure("minilm")
+    return StaticEncoder.load(PARTS["minilm"].folder())
 
 
 def _weights(section: model.ArchRouterClassifier) -> _Weights:

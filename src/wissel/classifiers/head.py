@@ -13,15 +13,16 @@ there is not used.
 CLINC150's test rows, 10 examples a route: 89.2 % by cosines alone, 92.3 % so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.classifiers.encoder import Vectors
 from wissel.classifiers.phrases import Ints, partings
 from wissel.classifiers.words import Words
+from wissel.encoders.base import Vectors
+from wissel.encoders.logistic import minimize
 
 Floats = NDArray[np.floating]
 
@@ -40,10 +41,6 @@ GAINS = (0.05, 0.1, 0.2, 0.4)
 WORDS_WEIGHT = 0.5
 WORDING_WEIGHT = 0.7
 """Of a text's words, and of what half of the encoder makes of them, beside the sentence's vector."""
-
-STEPS = 60
-MEMORY = 8
-"""Of the quasi-Newton method: iterations, and pairs that it remembers."""
 
 
 class Details:
@@ -181,46 +178,4 @@ def _fit(vectors: Vectors, owners: Ints, towards: Floats, start: Floats) -> Floa
         odds[rows, owners] -= share
         return value, np.concatenate([(vectors.T @ odds + penalty * departure).ravel(), odds.sum(axis=0)])
 
-    return _minimize(loss, start)
-
-
-def _minimize(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
-    """L-BFGS with backtracking (Nocedal and Wright, algorithms 7.4 and 3.1), for a smooth convex `loss`."""
-    point, (value, slope) = start, loss(start)
-    pairs: list[tuple[Floats, Floats]] = []
-    for _ in range(STEPS):
-        step = -_times_inverse_hessian(slope, pairs)
-        size = 1.0 if pairs else 1.0 / max(float(np.linalg.norm(slope)), 1e-12)
-        descent = float(step @ slope)
-        while True:
-            there = point + np.float32(size) * step
-            new_value, new_slope = loss(there)
-            if new_value <= value + 1e-4 * size * descent:
-                break
-            size /= 2
-            if size < 1e-6:
-                return point
-        moved, turned = there - point, new_slope - slope
-        if float(moved @ turned) > 0:
-            pairs = [*pairs, (moved, turned)][-MEMORY:]
-        done = value - new_value < 1e-5 * max(value, 1e-3)
-        point, value, slope = there, new_value, new_slope
-        if done:
-            break
-    return point
-
-
-def _times_inverse_hessian(slope: Floats, pairs: Sequence[tuple[Floats, Floats]]) -> Floats:
-    """The two loops of L-BFGS."""
-    found = slope.copy()
-    used: list[float] = []
-    for moved, turned in reversed(pairs):
-        used.append(float(moved @ found) / float(moved @ turned))
-        found -= np.float32(used[-1]) * turned
-    if pairs:
-        moved, turned = pairs[-1]
-        found *= np.float32(float(moved @ turned) / float(turned @ turned))
-    for moved, turned in pairs:
-        back = float(turned @ found) / float(moved @ turned)
-        found += np.float32(used.pop() - back) * moved
-    return found
+    return minimize(loss, start)

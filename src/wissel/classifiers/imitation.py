@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.classifiers.encoder import Vectors
 from wissel.classifiers.head import WORDS_WEIGHT
 from wissel.classifiers.matching import ExampleLessons, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook
 from wissel.classifiers.words import Words
+from wissel.encoders.base import Vectors
 
 Floats = NDArray[np.floating]
 
@@ -51,7 +51,7 @@ class Imitation:
     def __init__(self, phrasebook: Phrasebook[Taught], teacher: SimilarityMatcher) -> None:
         """`phrasebook` reads with the table. Blocks: where phrases are new, for a second or two; six for 15,000."""
         self.phrases = teacher.phrases
-        vectors = phrasebook.look_up(self.phrases.texts)
+        vectors, _ = phrasebook.look_up(self.phrases.texts)
         self._student, self.lessons = phrasebook.learn(self.phrases, lambda: _learn(vectors, teacher))
 
     def details(self, texts: Sequence[str], wording: Vectors) -> Vectors:  # noqa: ARG002 - a table has no wording

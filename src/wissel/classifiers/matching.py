@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wissel.classifiers.calibration import learn_temperature
-from wissel.classifiers.encoder import DIMENSIONS, Vectors
 from wissel.classifiers.head import CosineHead, HeadFit, fit_head
 from wissel.classifiers.phrases import Ints, Phrasebook, Phrases, partings
 from wissel.classifiers.threshold import blend, centroid_of, threshold_from, without_themselves
+from wissel.encoders.base import Vectors
 
 Floats = NDArray[np.floating]
 
@@ -70,9 +70,8 @@ class SimilarityMatcher:
         """Blocks while new phrases are encoded and a head is fitted."""
         self.phrases = phrases
         self._phrasebook = phrasebook
-        read = phrasebook.look_up(phrases.texts)
-        vectors = np.ascontiguousarray(read[:, :DIMENSIONS])
-        fit, self.lessons = phrasebook.learn(phrases, lambda: _learn(phrases, vectors, read[:, DIMENSIONS:]))
+        vectors, wording = phrasebook.look_up(phrases.texts)
+        fit, self.lessons = phrasebook.learn(phrases, lambda: _learn(phrases, vectors, wording))
         self.head = fit.head if fit else None
         self._folds: tuple[CosineHead, ...] = fit.folds if fit else ()
         self._comparison = _Comparison(vectors, phrases.owners, self.head)
@@ -97,7 +96,7 @@ class SimilarityMatcher:
 
     def _details_of_phrases(self) -> Vectors:
         texts = self.phrases.texts
-        return self.details(texts, self._phrasebook.look_up(texts)[:, DIMENSIONS:])
+        return self.details(texts, self._phrasebook.look_up(texts)[1])
 
 
 class _Comparison:

@@ -8,9 +8,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.classifiers.encoder import Encode, Vectors
 from wissel.classifiers.threshold import MIN_OTHERS
 from wissel.core.snapshot import Route
+from wissel.encoders.base import Read, Vectors
 
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
@@ -102,10 +102,9 @@ class Phrases:
 class Phrasebook(Generic[Learned]):
     """The vectors of all routes' phrases; a changed config encodes, and learns, only what is new in it."""
 
-    def __init__(self, encode: Encode) -> None:
-        self._encode = encode
-        self._vectors: Vectors | None = None
-        self._rows: dict[str, int] = {}
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._known: dict[str, tuple[Vectors, Vectors]] = {}
         self._learned: tuple[Phrases, Learned] | None = None
 
     def learn(self, phrases: Phrases, learn: Callable[[], Learned]) -> Learned:
@@ -114,13 +113,16 @@ class Phrasebook(Generic[Learned]):
             self._learned = phrases, learn()
         return self._learned[1]
 
-    def look_up(self, phrases: Sequence[str]) -> Vectors:
-        """One unit vector a phrase; blocks. Forgets the phrases that are not asked for. Raises what `encode` raises."""
-        wanted = list(dict.fromkeys(phrases))
-        new = [phrase for phrase in wanted if phrase not in self._rows]
-        encoded = dict(zip(new, self._encode(new), strict=True)) if new else {}
-        if self._vectors is not None:
-            encoded |= {phrase: self._vectors[self._rows[phrase]] for phrase in wanted if phrase in self._rows}
-        self._vectors = np.stack([encoded[phrase] for phrase in wanted])
-        self._rows = {phrase: row for row, phrase in enumerate(wanted)}
-        return self._vectors[[self._rows[phrase] for phrase in phrases]]
+    def look_up(self, phrases: Sequence[str]) -> tuple[Vectors, Vectors]:
+        """A unit vector and a wording a phrase, read as a whole; blocks. Forgets the phrases that are not asked for.
+
+        Raises what `read` raises.
+        """
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
+        read = {
+            phrase: (reading.vectors[0], reading.wordings[0])
+            for phrase, reading in zip(new, self._read(new) if new else (), strict=True)
+        }
+        self._known = {phrase: read.get(phrase) or self._known[phrase] for phrase in phrases}
+        vectors, wordings = zip(*(self._known[phrase] for phrase in phrases), strict=True)
+        return np.stack(vectors), np.stack(wordings)

@@ -10,11 +10,18 @@ from pathlib import Path
 
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.config import model
+from wissel.encoders.cache import CARD_FILE
 
 
 def problems(intent: model.Intent) -> list[str]:
     """Of the classifier and all its stages; empty if nothing is wrong."""
-    return [each for place, stage in intent.stages for each in _of_stage(stage, place, intent.deadline_ms)]
+    found = [each for place, stage in intent.stages for each in _of_stage(stage, place, intent.deadline_ms)]
+    if isinstance(intent.encoder, model.FolderEncoder) and not (Path(intent.encoder.path) / CARD_FILE).is_file():
+        found.append(
+            f'intent.encoder.path: "{intent.encoder.path}" has no {CARD_FILE}; should be a folder that '
+            "`wissel encoder export` wrote"
+        )
+    return found
 
 
 def _of_stage(section: model.Classifier, place: str, deadline_ms: int) -> Iterator[str]:

@@ -22,13 +22,13 @@ import aiohttp
 import structlog
 
 from wissel.classifiers.arch_prompt import PROFILES, ProfileName, ReadCounts, ReadKind, read_answer
-from wissel.classifiers.breaker import Breaker
 from wissel.classifiers.memory import AnswerMemory
 from wissel.classifiers.odds import TokenOdds, spread, with_leader
 from wissel.core.intent import OTHER, Scores
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
 from wissel.errors import UpstreamError
+from wissel.runtime.breaker import Breaker
 
 log = structlog.get_logger(__name__)
 

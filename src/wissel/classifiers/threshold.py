@@ -9,20 +9,20 @@ config with few or no examples therefore leans on a prior.
 
 The constants come from CLINC150, examples from its training rows and messages
 from its validation rows, over 5 to 150 intents with 0 to 20 examples each.
-Against routes that have a name only, messages score 0.54 to 0.59 with a spread
-of 0.16; the prior's mean lies a little below, for a name may be a poor one.
+Against routes that have a name only, messages score 0.46; the prior's spread is
+the one under which 1.6 % of the messages are lost among five such routes.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.classifiers.encoder import Vectors
+from wissel.encoders.base import Vectors
 
 BEST_SHARE = 0.25
 """Of the nearest phrase in a score; the rest is the centroid's."""
 
-PRIOR_MEAN = 0.52
-PRIOR_SD = 0.16
+PRIOR_MEAN = 0.46
+PRIOR_SD = 0.155
 PRIOR_WEIGHT = 20
 """As many examples' worth of guesses."""
 

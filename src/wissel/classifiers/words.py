@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from wissel.classifiers.encoder import Vectors
+from wissel.encoders.base import Vectors
 
 WIDTH = 768
 MOST_WORDS = 64

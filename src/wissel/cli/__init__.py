@@ -16,6 +16,7 @@ from wissel.cli import experiment, rollout
 from wissel.cli.access import access_app, audit, keys_app
 from wissel.cli.check import check, envoy, schema
 from wissel.cli.doctor import doctor
+from wissel.cli.encoder import app as encoder
 from wissel.cli.eval import evaluate, lint_routes
 from wissel.cli.explain import explain
 from wissel.cli.serve import demo, serve
@@ -55,6 +56,7 @@ for group in (rollout.app, experiment.app, keys_app, access_app):
     app.add_typer(group)
 
 app.add_typer(tier, name="tier")
+app.add_typer(encoder, name="encoder")
 
 
 def main() -> None:

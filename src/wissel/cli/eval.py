@@ -44,14 +44,12 @@ def evaluate(
         return
     if config is None or data is None:
         raise typer.BadParameter("give --config and --data, or --compare with two saved results")
-    from wissel.classifiers.encoder import Encoder
-    from wissel.classifiers.export import ensure
     from wissel.config import load
     from wissel.evaluation.intent import evaluate as measure
     from wissel.evaluation.intent_report import render
 
     with honest_exits():
-        found = asyncio.run(measure(load(config), data, encode=Encoder.load(ensure()).encode))
+        found = asyncio.run(measure(load(config), data, clashes=True))
         if report is not None:
             _write(report, render(found))
     view = found.view()
@@ -75,16 +73,32 @@ def _show(found: "Evaluation", view: dict[str, Any]) -> None:
         typer.echo(f"and {found.untold} more rows, of rarer confusions")
 
 
-def lint_routes(config: ConfigOption, as_json: JsonOption = False) -> None:
+def lint_routes(
+    config: ConfigOption,
+    data: Annotated[
+        Path | None, typer.Option(help="What users write, as `wissel eval` reads it: are its languages understood?")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Find routes whose descriptions overlap or say too little; exit 1 if there are any."""
-    from wissel.classifiers.encoder import Encoder
-    from wissel.classifiers.export import ensure
-    from wissel.config import compile_snapshot, load
+    from wissel.classifiers.encoders import load as load_encoder
+    from wissel.config import classifier_keys, compile_snapshot, load
+    from wissel.encoders.base import encode_with
+    from wissel.evaluation.intent import read_rows
     from wissel.evaluation.route_lint import lint
 
     with honest_exits():
-        snapshot = compile_snapshot(load(config))
-        remarks = lint(snapshot.routes.values(), Encoder.load(ensure()).encode, fallback=snapshot.fallback)
+        loaded = load(config)
+        snapshot = compile_snapshot(loaded)
+        encoder, knowledge = load_encoder(loaded.intent.encoder, keys=classifier_keys(loaded.intent))
+        said = [row.conversation.last_user for row in read_rows(data, snapshot.routes)] if data else []
+        remarks = lint(
+            snapshot.routes.values(),
+            encode_with(encoder.read),
+            fallback=snapshot.fallback,
+            known=knowledge,
+            traffic=said,
+        )
     if as_json:
         print_json({"ok": not remarks, "remarks": [dataclasses.asdict(each) for each in remarks]})
     else:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,6 +32,9 @@ DataOption = Annotated[
 ]
 GraderOption = Annotated[Path, typer.Option("--router", help="The folder of a trained grader.", show_default=False)]
 StrongOption = Annotated[list[str] | None, typer.Option("--strong", help="In battles: the strong model; repeatable.")]
+EncoderOption = Annotated[
+    str, typer.Option("--encoder", help="What embeds prompts, as in the configuration: a type, or a folder.")
+]
 WeakOption = Annotated[list[str] | None, typer.Option("--weak", help="In battles: the weak model; repeatable.")]
 
 
@@ -45,10 +49,11 @@ def tier_train(
     base: Annotated[Path | None, typer.Option(help="Of encoder and causal: a folder of transformers.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of encoder and causal.", min=1)] = None,
     limit: Annotated[float, typer.Option(help="Of encoder and causal: seconds of training at most.")] = float("inf"),
+    encoder: EncoderOption = "joint",
     as_json: JsonOption = False,
 ) -> None:
     """Learn from labels which prompts need the strong model; the figures are of labels that were held out."""
-    from wissel.classifiers.export import find_source
+    from wissel.encoders.weights import MINILM
     from wissel.tiers.artifact import KINDS
     from wissel.tiers.data import Source
     from wissel.tiers.train import Recipe, train
@@ -56,10 +61,11 @@ def tier_train(
     if grader not in KINDS:
         raise typer.BadParameter(f'--router is "{grader}"; it should be one of {", ".join(KINDS)}')
     with honest_exits():
-        start = base or (find_source() if grader == "encoder" else None)
+        start = base or (MINILM.find() / "model" if grader == "encoder" else None)
         recipe = Recipe(grader, **_sides(strong, weak), seed=seed, base=start, epochs=epochs, limit_s=limit)
         sources = [Source.parse(each) for each in data]
-        card = train(recipe, sources, out_folder, encode=_encode, progress=lambda line: err.print(line, markup=False))
+        tell = partial(err.print, markup=False)
+        card = train(recipe, sources, out_folder, encode=_encode_by(encoder), progress=tell)
     if as_json:
         print_json({"kind": card.kind, "out": str(out_folder), "data": card.data, "validation": card.validation})
         return
@@ -192,6 +198,7 @@ def tier_calibrate(
     data: Annotated[
         list[str] | None, typer.Option("--data", help="Prompts like the traffic's; rows as for train.")
     ] = None,
+    encoder: EncoderOption = "joint",
     as_json: JsonOption = False,
 ) -> None:
     """Say which threshold sends a share of the prompts to the strong model."""
@@ -205,7 +212,7 @@ def tier_calibrate(
         raise typer.BadParameter(f"--strong-share is {strong_share}; it should lie between 0 and 1")
     with honest_exits():
         loaded, card = load(grader)
-        embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
+        embed = embedder(_encode_by(encoder) if loaded.NEEDS_VECTORS else None)
         prompts = [text for each in data or () for text in read_prompts(Source.parse(each).path)]
         win_rates = loaded.win_rates(embed(prompts)) if prompts else np.array(card.quantiles)
         if not len(win_rates):
@@ -229,6 +236,7 @@ def tier_eval(
     price: Annotated[tuple[float, float] | None, typer.Option(help="Per call: strong and weak.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    encoder: EncoderOption = "joint",
     as_json: JsonOption = False,
 ) -> None:
     """Measure a trained grader on labels that it has not seen, baselines and oracle beside it."""
@@ -240,7 +248,7 @@ def tier_eval(
 
     with honest_exits():
         loaded, card = load(grader)
-        embed = embedder(_encode if loaded.NEEDS_VECTORS else None)
+        embed = embedder(_encode_by(encoder) if loaded.NEEDS_VECTORS else None)
         sources = [Source.parse(each) for each in data]
         battles = join([read(source, embed) for source in sources]).between(**_sides(strong, weak))
         learned = {each["sha256"] for each in card.data}
@@ -275,19 +283,23 @@ def _sides(strong: list[str] | None, weak: list[str] | None) -> dict[str, tuple[
     return {side: tuple(names) for side, names in (("strong", strong), ("weak", weak)) if names}
 
 
-def _encode(texts: Any) -> Any:
+def _encode_by(name: str) -> Any:
+    """Prompts to their vectors, in portions that are told of; loads the encoder when it is first asked."""
     import numpy as np
 
-    from wissel.classifiers.encoder import Encoder
-    from wissel.classifiers.export import ensure
+    from wissel.classifiers.encoders import load, section_of
+    from wissel.encoders.base import encode_with
 
-    encoder = Encoder.load(ensure(), threads=os.cpu_count() or 1)
-    found: list[Any] = []
-    for at in range(0, len(texts), EMBEDDED_AT_ONCE):
-        if at:
-            err.print(f"{at} of {len(texts)} prompts embedded")
-        found.append(encoder.encode(texts[at : at + EMBEDDED_AT_ONCE]))
-    return np.concatenate(found)
+    def encode(texts: Any) -> Any:
+        read = load(section_of(name), threads=os.cpu_count() or 1)[0].read
+        found: list[Any] = []
+        for at in range(0, len(texts), EMBEDDED_AT_ONCE):
+            if at:
+                err.print(f"{at} of {len(texts)} prompts embedded")
+            found.append(encode_with(read)(texts[at : at + EMBEDDED_AT_ONCE]))
+        return np.concatenate(found)
+
+    return encode
 
 
 def _show_figures(rows: dict[str, dict[str, Any]]) -> None:

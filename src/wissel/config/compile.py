@@ -133,7 +133,7 @@ def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> 
 
 
 def classifier_keys(intent: model.Intent, environ: Mapping[str, str] = os.environ) -> dict[model.Secret, str]:
-    """The API keys of the remote classifiers, by where they are kept. Raises ConfigError."""
+    """The API keys of the remote classifiers and encoder, by where they are kept. Raises ConfigError."""
     secrets = _Secrets(environ)
     found = {secret: secrets.find(place, secret) for place, secret in _classifier_secrets(intent)}
     if secrets.problems:
@@ -142,11 +142,14 @@ def classifier_keys(intent: model.Intent, environ: Mapping[str, str] = os.enviro
 
 
 def _classifier_secrets(intent: model.Intent) -> list[tuple[str, model.Secret]]:
-    return [
+    found = [
         (f"{place}.api_key", stage.api_key)
         for place, stage in intent.stages
         if isinstance(stage, model.RemoteClassifier) and stage.api_key is not None
     ]
+    if isinstance(intent.encoder, model.RemoteEncoder) and intent.encoder.api_key is not None:
+        found.append(("intent.encoder.api_key", intent.encoder.api_key))
+    return found
 
 
 def _fetch(place: str, secret: model.Secret | None, environ: Mapping[str, str]) -> str | None:

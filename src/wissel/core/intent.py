@@ -13,7 +13,9 @@ from typing import Literal
 OTHER = "other"
 """The intent of a request that matches no route."""
 
-IntentReason = Literal["match", "pinned", "other", "late", "failed", "empty"]
+UNKNOWN = "the encoder knows nothing like what is said: another language, or no language"
+
+IntentReason = Literal["match", "pinned", "other", "not_understood", "late", "failed", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Scores:
     """What the best route's score owes to the conversation being on that route already."""
     detail: str = ""
     """Who was asked as well and could not say, and why."""
+    understood: bool = True
+    """Whether what the user says is anything that the classifier knows; if not, the scores mean nothing."""
+    script: str = ""
+    """In which the last question is written; empty where the classifier does not look."""
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
@@ -69,6 +75,8 @@ class Intent:
     detail: str = ""
     confidence: float | None = None
     """The chance that this is right; None where the classifier does not say."""
+    script: str = ""
+    """In which the last question is written; empty where nobody looked."""
 
 
 def choose_route(scores: Scores | NoScores | Pinned, *, fallback: str) -> Intent:
@@ -78,12 +86,23 @@ def choose_route(scores: Scores | NoScores | Pinned, *, fallback: str) -> Intent
             return Intent(fallback, reason, detail=detail)
         case Pinned(route, header):
             return Intent(route, "pinned", detail=f"by {header}")
-        case Scores(by_route, threshold, classifier, confidence, detail=detail):
+        case Scores(by_route, threshold, classifier, _, detail=detail, understood=False):
+            return Intent(
+                fallback,
+                "not_understood",
+                None,
+                by_route,
+                threshold,
+                classifier,
+                detail or UNKNOWN,
+                script=scores.script,
+            )
+        case Scores(by_route, threshold, classifier, confidence, detail=detail, script=script):
             # The first of the ranking, without sorting.
             route, score = min(by_route.items(), key=_by_rank, default=(OTHER, float("-inf")))
             if route != OTHER and score >= threshold:
-                return Intent(route, "match", score, by_route, threshold, classifier, detail, confidence)
-            return Intent(fallback, "other", score, by_route, threshold, classifier, detail, confidence)
+                return Intent(route, "match", score, by_route, threshold, classifier, detail, confidence, script)
+            return Intent(fallback, "other", score, by_route, threshold, classifier, detail, confidence, script)
 
 
 def _by_rank(item: tuple[str, float]) -> tuple[float, str]:

@@ -67,6 +67,18 @@ class Told:
     as_decided: bool
 
 
+ELSEWHERE: Final = (
+    Ask("Warum bricht diese Python-Funktion mit einem TypeError ab?", session="s-11"),
+    Ask("Prüfe die Kündigungsklausel in unserem Vertrag"),
+    Ask("Écris une fonction en Go qui trie une liste", session="s-12"),
+    Ask("Quelle tendance vois-tu dans ces chiffres de vente ?"),
+    Ask("这段代码为什么报错？帮我找出问题", session="s-13"),
+    Ask("把“火车站在哪里”翻译成西班牙语"),
+    Ask("この契約書の責任条項にリスクはありますか？"),
+    Ask("リンクリストを逆順にする関数を書いて", session="s-14"),
+)
+"""What callers ask in other languages than the routes are described in, while a visitor looks around."""
+
 STORY: Final = (
     Ask("Why does this Python function raise a TypeError when the list is empty?", session="s-1"),
     Ask("Write a Go function that reverses a linked list", session="s-1"),
@@ -267,5 +279,5 @@ async def _stay(stage: Stage, console: Console) -> None:
         f"\nConsole: {stage.admin}/   Metrics: {stage.admin}/metrics   Envoy: http://{stage.envoy.plan.admin}"
     )
     console.print("Ctrl-C stops it all.")
-    questions = [Question(ask.model, ask.prompt, ask.key, ask.stream) for ask in STORY]
+    questions = [Question(ask.model, ask.prompt, ask.key, ask.stream) for ask in (*STORY, *ELSEWHERE)]
     await go_on(stage, questions, key=ENGINEERING)

@@ -23,13 +23,13 @@ from wissel.apis.chat import CHAT
 from wissel.apis.requests import understand
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
-from wissel.classifiers.encoder import Encode
 from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
 from wissel.config.shapes import suggestion
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn
 from wissel.core.snapshot import Route
+from wissel.encoders.base import Encode
 from wissel.errors import ConfigError, UnreadableError, WorldError
 from wissel.evaluation.figures import (
     Bin,
@@ -244,16 +244,19 @@ def _why(error: Exception) -> str:
             return str(error)
 
 
-async def evaluate(config: Config, path: Path, *, encode: Encode | None = None) -> Evaluation:
-    """Runs the configured classifier over the rows at `path`; `encode` finds the phrases that clash, if given.
+async def evaluate(config: Config, path: Path, *, clashes: bool = False) -> Evaluation:
+    """Runs the configured classifier over the rows at `path`; with `clashes` phrases are named that drew wrong answers.
 
     Raises ConfigError for the data, and WorldError if the classifier cannot be had.
     """
     snapshot = compile_snapshot(config)
     rows = read_rows(path, snapshot.routes)
     classifiers = Classifiers()
+    encode: Encode | None = None
     try:
         classifier = await classifiers.build(config.intent, snapshot)
+        if clashes:
+            encode = await classifiers.encode(config.intent.encoder)
         fallback = snapshot.fallback
         answers = await _answers(classifier, rows, fallback)
         longer = [row for row in rows if sum(turn.role == "user" for turn in row.conversation.turns) > 1]

@@ -6,15 +6,18 @@ Every classifier reads the same words, so two descriptions that one sentence
 encoder cannot tell apart are hard for all of them, and for people.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from wissel.classifiers.encoder import Encode, Vectors
 from wissel.classifiers.phrases import phrases_of
 from wissel.classifiers.threshold import centroid_of
 from wissel.core.snapshot import Route
+from wissel.encoders.base import Encode, Vectors
+from wissel.encoders.knowledge import Knowledge
+from wissel.encoders.script import NONE, OTHER, script_of
 
 OVERLAP = 0.8
 """The cosine of two routes' mean phrases from which they are taken for each other."""
@@ -33,18 +36,39 @@ EMPTY_WORDS = frozenset(
 """Words that tell no route from another."""
 
 
+LOOSE_WORDS = frozenset(
+    "answer chat content data do get give handle make message need query response service support talk task text "  # noqa: SIM905  as above
+    "tell tool topic type use work write".split()
+)
+"""Words of a domain or an action that any route could have."""
+
+TELLING_SHARE = 0.02
+"""Of the data, in a script or not understood, that is worth a remark."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """What is wrong with a route, or with a pair, and what would be better."""
 
-    kind: Literal["overlap", "same phrase", "vague"]
+    kind: Literal["overlap", "same phrase", "vague", "one language", "unknown language", "loose word"]
     routes: tuple[str, ...]
     what: str
     suggestion: str
 
 
-def lint(routes: Iterable[Route], encode: Encode, *, fallback: str = "") -> list[Remark]:
-    """The remarks, the closest pair first. The `fallback` may be vague: it is what no other route describes."""
+def lint(
+    routes: Iterable[Route],
+    encode: Encode,
+    *,
+    fallback: str = "",
+    known: Knowledge | None = None,
+    traffic: Sequence[str] = (),
+) -> list[Remark]:
+    """The remarks, the closest pair first. The `fallback` may be vague: it is what no other route describes.
+
+    With what the encoder has `known` also languages are looked at: those of the examples and of the `traffic`.
+    """
+    routes = tuple(routes)
     described = [route for route in routes if route.description or route.examples]
     phrases = [tuple(dict.fromkeys((*phrases_of(route), *route.examples))) for route in described]
     vectors = [encode(each) for each in phrases]
@@ -53,7 +77,55 @@ def lint(routes: Iterable[Route], encode: Encode, *, fallback: str = "") -> list
     return [
         *(remark for _, remark in close),
         *(_vague(route) for route in described if route.name != fallback and _says_little(route)),
+        *(remark for route in described for remark in _loose_words(route)),
+        *(_languages(described, encode, known, traffic) if known else ()),
     ]
+
+
+def _loose_words(route: Route) -> Iterable[Remark]:
+    """A domain or an action of one word that means anything is a phrase that is near to everything."""
+    for place, word in (("domain", route.domain), ("action", route.action)):
+        if word and _is_loose(word):
+            yield Remark(
+                "loose word",
+                (route.name,),
+                f'the {place} "{word}" could be said of any route, so it tells nothing of this one',
+                f"name what the {place} is about in two or three words, or leave it out",
+            )
+
+
+def _is_loose(word: str) -> bool:
+    return not ({*word.lower().replace("_", " ").split()} - EMPTY_WORDS - LOOSE_WORDS)
+
+
+def _languages(
+    described: Sequence[Route], encode: Encode, known: Knowledge, traffic: Sequence[str]
+) -> Iterable[Remark]:
+    """What is written in scripts that no example has, and what the encoder does not understand."""
+    if not traffic:
+        return
+    seen = Counter(script_of(text) for text in traffic)
+    exemplified = {route.name: {script_of(text) for text in route.examples} for route in described if route.examples}
+    for script, count in seen.most_common():
+        share = count / len(traffic)
+        missing = tuple(name for name, scripts in exemplified.items() if script not in scripts)
+        if script not in {NONE, OTHER} and share >= TELLING_SHARE and missing and script in known.scripts:
+            yield Remark(
+                "one language",
+                missing,
+                f"{share:.0%} of the data is written in {script}, in which they have no example",
+                "add two or three examples in that language: requests in it score lower than others do",
+            )
+    strange = [
+        text for text, vector in zip(traffic, encode(traffic), strict=True) if not known.understands(text, vector)
+    ]
+    if len(strange) >= TELLING_SHARE * len(traffic):
+        yield Remark(
+            "unknown language",
+            (),
+            f"{len(strange) / len(traffic):.0%} of the data is not understood, {strange[0][:60]!r} for one",
+            f"the encoder knows {', '.join(known.languages)}; name another one as intent.encoder",
+        )
 
 
 _Described = tuple[Route, Sequence[str], Vectors]

@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter, time
@@ -211,7 +212,8 @@ async def build_router(config: Config, parts: Parts) -> Router:
     """What decides by this configuration. Raises ConfigError."""
     snapshot = compile_snapshot(config)
     classifier = await parts.classifiers.build(config.intent, snapshot) if snapshot.entrypoints else None
-    graders, tiers = await Graders(parts.classifiers.embedder).build(config.tiers, snapshot)
+    embedder = partial(parts.classifiers.embedder, config.intent.encoder)
+    graders, tiers = await Graders(embedder).build(config.tiers, snapshot)
     advisers = Advisers(
         classifier=classifier,
         deadline=config.intent.deadline_ms / 1000,

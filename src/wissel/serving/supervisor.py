@@ -23,6 +23,7 @@ from wissel.admin.front import front, is_ready, session
 from wissel.admin.guard import staff
 from wissel.admin.listener import listening
 from wissel.admin.pages import Pages
+from wissel.classifiers.encoders import packaged_in
 from wissel.config import Config, host_and_port, load
 from wissel.errors import ConfigError, ModelError, WisselError, WorldError
 from wissel.runtime.child import leashed, stop
@@ -63,7 +64,8 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
     config = load(path)
     _check_addresses(config, workers)
     if config.entrypoints:
-        await _export()
+        for name in packaged_in(config.intent.encoder):
+            await _export(name)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,16 +100,16 @@ def _check_addresses(config: Config, workers: int) -> None:
         raise ConfigError([f"listen.admin: {workers} workers need the ports {port} to {last}; take another"])
 
 
-async def _export() -> None:
-    """Have the embedding model in the cache, before the workers come and each makes its own."""
-    command = leashed([sys.executable, "-m", "wissel.classifiers.export"])
+async def _export(name: str) -> None:
+    """Have the encoder in the cache, before the workers come and each makes its own."""
+    command = leashed([sys.executable, "-m", "wissel.encoders.export", name])
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     _, said = await process.communicate()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines() or [f"it exited with {process.returncode}"]
-        raise ModelError(f"the embedding model could not be exported: {lines[-1]}")
+        raise ModelError(f"the encoder could not be exported: {lines[-1]}")
 
 
 class _Supervisor:

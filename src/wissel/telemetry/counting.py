@@ -114,6 +114,8 @@ class Telemetry:
                 if (intent := decision.intent) is not None:
                     stage = {"classifier": intent.classifier} if intent.classifier else {}
                     self._count.intents.add(1, {"route": intent.route, "reason": intent.reason, **stage})
+                    if intent.script:
+                        self._count.scripts.add(1, {"script": intent.script, "reason": intent.reason})
                     if intent.score is not None:
                         self._count.confidence.record(intent.score, {"route": intent.route, "result": intent.reason})
             case Passed():

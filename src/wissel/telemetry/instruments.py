@@ -58,6 +58,10 @@ class Instruments:
             "wissel.intents",
             description="requests routed by intent, by route, reason (match, pinned, other and more) and who answered",
         )
+        self.scripts: Final = meter.counter(
+            "wissel.intent.scripts",
+            description="requests routed by intent, by the script their last question is written in, and by reason",
+        )
         self.confidence: Final = meter.histogram(
             "wissel.classify.confidence",
             unit="",

@@ -129,6 +129,54 @@ Classifier = Annotated[
 ]
 
 
+class PackagedEncoder(Section):
+    """One whose weights come as packages that `make` installs."""
+
+    type: Literal["joint", "minilm", "use", "strong"] = "joint"
+    """joint knows sixteen languages: MiniLM and the multilingual Universal Sentence Encoder together. minilm is English
+    alone, use is cheaper and less sure. strong is joint and, for the requests it is least sure of, all-mpnet-base-v2
+    beside USE, whose weights `make strong` installs."""
+    max_escalated: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of strong: the share of requests for which the large encoder is asked."""
+
+
+class FolderEncoder(Section):
+    """One of your own."""
+
+    path: Text
+    """A folder that `wissel encoder export` wrote."""
+
+
+class RemoteEncoder(Section):
+    """One behind a server that speaks OpenAI's embeddings API."""
+
+    endpoint: BaseUrl
+    """Its base URL, up to /v1."""
+    model: Text
+    """The name under which it serves the encoder."""
+    api_key: SecretRef | None = None
+    """What it wants as bearer token."""
+    batch: Annotated[int, Field(gt=0, le=2048)] = 64
+    """Texts of one call."""
+    timeout_ms: Annotated[int, Field(gt=0, le=60_000)] = 5000
+    """Milliseconds for one call; what a request waits is `intent.deadline_ms`."""
+
+
+def _encoder_tag(value: Any) -> str:  # whatever stands in the file
+    for name in ("path", "endpoint"):
+        if name in cast("dict[str, Any]", value) if isinstance(value, dict) else hasattr(value, name):
+            return f"<{name}>"
+    return "<type>"
+
+
+Encoder = Annotated[
+    Annotated[PackagedEncoder, Tag("<type>")]
+    | Annotated[FolderEncoder, Tag("<path>")]
+    | Annotated[RemoteEncoder, Tag("<endpoint>")],
+    Discriminator(_encoder_tag),
+]
+
+
 class Pin(Section):
     """Keeps a session on the route of its first request whose intent was found; access rules apply all the same."""
 
@@ -144,6 +192,11 @@ class Intent(Section):
 
     classifier: Classifier = Field(default_factory=lambda: EmbeddingClassifier(type="embedding"))
     """Which classifier scores the routes."""
+    encoder: Encoder = Field(default_factory=PackagedEncoder)
+    """What turns texts into vectors, for the embedding classifier and for tiers: {type: joint}, {path: FOLDER} or
+    {endpoint: URL, model: NAME}."""
+    read: Annotated[int, Field(ge=64, le=16_384)] = 1024
+    """Tokens of a conversation that are read, the newest first; of one turn never more than 256."""
     threshold: Annotated[Literal["auto"] | Annotated[float, Field(ge=-1, le=1)], BeforeValidator(_auto_or(-1))] = "auto"
     """The score below which the intent is "other"; auto learns it from the routes' own phrases."""
     deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150

@@ -3,7 +3,7 @@
 
     text -> words -> tokens -> a row of a table each -> their mean, of length one
 
-The table is distilled from the encoder (see `export.distil`). It knows words
+The table is distilled from the encoder (see `export.packaged.distil`). It knows words
 and no order, so what is made of it (see `imitation`) is right less often; but
 where that is sure it is nearly always right, and a cascade needs no more of its
 first stage.
@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from wissel.classifiers.encoder import MAX_CHARS, TOKENIZER_FILE, Vectors
+from wissel.encoders.base import MAX_CHARS, Reading, Vectors, read_with
+from wissel.encoders.onnx import TOKENIZER_FILE
 from wissel.errors import ModelError
 
-TABLE_FILE = "static.npy"
-TABLE_WIDTH = 256
+STATIC_FILE = "static.npy"
+STATIC_WIDTH = 256
 
 WORDS = 32768
 """So many words' tokens are remembered, those not met for longest forgotten first: people use few words. 13 MB, and
@@ -45,18 +46,18 @@ class StaticEncoder:
         """Reads an export. Raises ModelError if it is missing or damaged."""
         try:
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-            table = np.load(folder / TABLE_FILE)
+            table = np.load(folder / STATIC_FILE)
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelError(
                 f'the static embedding in "{folder}" does not load: {error}; '
-                "delete the folder and run: python -m wissel.classifiers.export"
+                "delete the folder and run: wissel encoder export"
             ) from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(table, tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, (n, TABLE_WIDTH) and float32."""
+        """Unit vectors, (n, STATIC_WIDTH) and float32."""
         vectors = np.empty((len(texts), self._table.shape[1]), np.float32)
         for number, text in enumerate(texts):
             # No token reaches over a space, so a text's tokens are those of its words.
@@ -75,13 +76,13 @@ class StaticEncoder:
 
 
 class Immediate:
-    """Vectors in the turn of the event loop that asks for them: a thread would take longer to start."""
+    """Readings in the turn of the event loop that asks for them: a thread would take longer to start."""
 
     def __init__(self, encoder: StaticEncoder) -> None:
-        self._encode = encoder.encode
+        self._read = read_with(encoder.encode)
 
-    def recall(self, texts: Sequence[str]) -> Vectors:
-        return self._encode(texts)
+    def recall(self, texts: Sequence[str]) -> Sequence[Reading]:
+        return self._read(texts)
 
-    async def encode(self, texts: Sequence[str]) -> Vectors:
-        return self._encode(texts)
+    async def read(self, texts: Sequence[str]) -> Sequence[Reading]:
+        return self._read(texts)

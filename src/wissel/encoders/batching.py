@@ -12,14 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wissel.classifiers.encoder import Encode, Vectors
+from wissel.encoders.base import Read, Reading
 from wissel.errors import WorldError
 from wissel.runtime.bounded import Bounded
-
-Vector = NDArray[np.float32]
 
 BATCH_TEXTS = 16
 BATCH_CHARS = 512
@@ -35,45 +30,45 @@ class _Job:
     """A text that is to be encoded, and how many callers still want it."""
 
     text: str
-    done: asyncio.Future[Vector]
+    done: asyncio.Future[Reading]
     waiters: int = 0
 
 
 class Batcher:
-    """Encodes for all callers of one event loop.
+    """Reads for all callers of one event loop.
 
-    `encode` runs in `workers` threads at once. At most `queue_limit` texts wait; `memory` vectors are kept.
+    `read` runs in `workers` threads at once. At most `queue_limit` texts wait; `memory` readings are kept.
     """
 
-    def __init__(self, encode: Encode, *, workers: int = 2, queue_limit: int = 256, memory: int = 4096) -> None:
-        self._encode = encode
+    def __init__(self, read: Read, *, workers: int = 2, queue_limit: int = 256, memory: int = 4096) -> None:
+        self._read = read
         self._workers = workers
         self._queue_limit = queue_limit
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-        self._memory: Bounded[str, Vector] = Bounded(memory)
+        self._memory: Bounded[str, Reading] = Bounded(memory)
         self._jobs: dict[str, _Job] = {}
         """Queued and running, by text."""
         self._queue: dict[str, _Job] = {}
         """Those not yet given to a thread, oldest first."""
-        self._running: set[asyncio.Future[Vectors]] = set()
+        self._running: set[asyncio.Future[Sequence[Reading]]] = set()
         self._closed = False
 
-    def recall(self, texts: Sequence[str]) -> Vectors | None:
-        """The vectors, (n, dimensions), if all of them are remembered; never blocks."""
-        found: list[Vector] = []
+    def recall(self, texts: Sequence[str]) -> list[Reading] | None:
+        """The readings, if all of them are remembered; never blocks."""
+        found: list[Reading] = []
         for text in texts:
-            vector = self._memory.get(text)
-            if vector is None:
+            reading = self._memory.get(text)
+            if reading is None:
                 return None
-            found.append(vector)
-        return np.stack(found) if found else None
+            found.append(reading)
+        return found
 
-    async def encode(self, texts: Sequence[str]) -> Vectors:
-        """The vectors, (n, dimensions), at least one text; a caller that is cancelled takes its texts off the queue.
+    async def read(self, texts: Sequence[str]) -> list[Reading]:
+        """The readings; a caller that is cancelled takes its texts off the queue.
 
-        Raises OverloadError at once if the queue is full or closed, and whatever `encode` raised.
+        Raises OverloadError at once if the queue is full or closed, and whatever `read` raised.
         """
-        known = {text: vector for text in texts if (vector := self._memory.get(text)) is not None}
+        known = {text: reading for text in texts if (reading := self._memory.get(text)) is not None}
         jobs = self._enlist(dict.fromkeys(text for text in texts if text not in known))
         if jobs:
             self._start()
@@ -83,7 +78,7 @@ class Batcher:
             finally:
                 self._leave(jobs)
             known |= {job.text: job.done.result() for job in jobs}
-        return np.stack([known[text] for text in texts])
+        return [known[text] for text in texts]
 
     async def close(self) -> None:
         """Refuses new texts, finishes those that callers wait for, and ends the threads."""
@@ -116,7 +111,7 @@ class Batcher:
         """Gives queued texts to the threads that are free."""
         while self._queue and len(self._running) < self._workers:
             batch = self._take_batch()
-            running = asyncio.get_running_loop().run_in_executor(self._pool, self._encode, [job.text for job in batch])
+            running = asyncio.get_running_loop().run_in_executor(self._pool, self._read, [job.text for job in batch])
             self._running.add(running)
             running.add_done_callback(partial(self._finish, batch))
 
@@ -132,7 +127,7 @@ class Batcher:
             del self._queue[job.text]
         return batch
 
-    def _finish(self, batch: list[_Job], running: asyncio.Future[Vectors]) -> None:
+    def _finish(self, batch: list[_Job], running: asyncio.Future[Sequence[Reading]]) -> None:
         self._running.discard(running)
         for job in batch:
             del self._jobs[job.text]
@@ -141,7 +136,7 @@ class Batcher:
                 job.done.set_exception(error)
                 job.done.exception()  # so that asyncio does not complain where every caller has left
         else:
-            for job, vector in zip(batch, running.result(), strict=True):
-                self._memory.put(job.text, vector.copy())  # a row would keep its whole batch alive
-                job.done.set_result(vector)
+            for job, reading in zip(batch, running.result(), strict=True):
+                self._memory.put(job.text, reading)
+                job.done.set_result(reading)
         self._start()

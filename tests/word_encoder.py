@@ -4,9 +4,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
-from wissel.classifiers.encoder import Vectors
+from wissel.encoders.base import Vectors
 
 
 class WordEncoder:
@@ -27,8 +26,3 @@ class WordEncoder:
         words = text.lower().split() or [""]
         total = sum(np.random.default_rng(zlib.crc32(word.encode())).normal(size=64) for word in words)
         return (total / np.linalg.norm(total)).astype(np.float32)
-
-
-@pytest.fixture
-def words() -> WordEncoder:
-    return WordEncoder()

@@ -4,20 +4,25 @@ import threading
 import numpy as np
 import pytest
 
-from wissel.classifiers.batching import BATCH_CHARS, Batcher, OverloadError
+from wissel.encoders.base import read_with
+from wissel.encoders.batching import BATCH_CHARS, Batcher, OverloadError
 from wissel.errors import ModelError, WorldError
+
+
+def vectors_of(readings):
+    return np.concatenate([each.vectors for each in readings])
 
 
 class Gate:
     """Holds every call back until it is opened."""
 
     def __init__(self, encode):
-        self.encode = encode
+        self.read = read_with(encode)
         self.opened = threading.Event()
 
     def __call__(self, texts):
         self.opened.wait(5)
-        return self.encode(texts)
+        return self.read(texts)
 
 
 @pytest.fixture
@@ -27,17 +32,17 @@ def gate(words):
 
 async def queued(batcher, *texts):
     """One caller a text; returns once all of them stand in the queue or run."""
-    callers = [asyncio.create_task(batcher.encode([text])) for text in texts]
+    callers = [asyncio.create_task(batcher.read([text])) for text in texts]
     await asyncio.sleep(0)
     return callers
 
 
 async def test_vectors_come_in_the_order_of_the_texts(words):
-    batcher = Batcher(words)
+    batcher = Batcher(read_with(words))
 
-    vectors = await batcher.encode(["b", "a", "b"])
+    readings = await batcher.read(["b", "a", "b"])
 
-    np.testing.assert_array_equal(vectors, words(["b", "a", "b"]))
+    np.testing.assert_array_equal(vectors_of(readings), words(["b", "a", "b"]))
     await batcher.close()
 
 
@@ -72,29 +77,29 @@ async def test_a_text_that_two_callers_ask_for_is_encoded_once(words, gate):
     one, two = await asyncio.gather(*callers)
 
     assert words.texts == ["same"]
-    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(vectors_of(one), vectors_of(two))
     await batcher.close()
 
 
 async def test_what_was_encoded_is_recalled_without_waiting(words):
-    batcher = Batcher(words)
-    encoded = await batcher.encode(["hello", "there"])
+    batcher = Batcher(read_with(words))
+    encoded = await batcher.read(["hello", "there"])
 
     recalled = batcher.recall(["hello", "there"])
 
     assert recalled is not None
-    np.testing.assert_array_equal(recalled, encoded)
+    np.testing.assert_array_equal(vectors_of(recalled), vectors_of(encoded))
     assert batcher.recall(["hello", "stranger"]) is None
     await batcher.close()
 
 
 async def test_the_memory_forgets_what_was_used_longest_ago(words):
-    batcher = Batcher(words, memory=2)
-    await batcher.encode(["a"])
-    await batcher.encode(["b"])
+    batcher = Batcher(read_with(words), memory=2)
+    await batcher.read(["a"])
+    await batcher.read(["b"])
     batcher.recall(["a"])
 
-    await batcher.encode(["c"])
+    await batcher.read(["c"])
 
     assert [batcher.recall([text]) is not None for text in "abc"] == [True, False, True]
     await batcher.close()
@@ -105,7 +110,7 @@ async def test_a_full_queue_refuses_at_once_and_takes_none_of_the_callers_texts(
     callers = await queued(batcher, "running", "waiting")
 
     with pytest.raises(OverloadError, match="1 texts wait to be encoded, and 2 is the limit"):
-        await batcher.encode(["one", "two"])
+        await batcher.read(["one", "two"])
 
     gate.opened.set()
     await asyncio.gather(*callers)
@@ -137,7 +142,7 @@ async def test_a_caller_who_leaves_takes_nothing_from_one_who_waits_for_the_same
     await asyncio.wait(callers)
 
     assert leaving.cancelled()
-    assert staying.result().shape == (1, 64)
+    assert vectors_of(staying.result()).shape == (1, 64)
     await batcher.close()
 
 
@@ -147,9 +152,9 @@ async def test_a_caller_who_leaves_a_running_batch_does_not_break_it(gate):
     leaving.cancel()
     gate.opened.set()
 
-    vectors = await batcher.encode(["next"])
+    readings = await batcher.read(["next"])
 
-    assert vectors.shape == (1, 64)
+    assert vectors_of(readings).shape == (1, 64)
     assert batcher.recall(["running"]) is not None
     await batcher.close()
 
@@ -160,11 +165,11 @@ async def test_a_failed_batch_fails_its_callers_and_not_those_after_it(words):
             raise ModelError("the embedding model failed")
         return words(texts)
 
-    batcher = Batcher(encode)
+    batcher = Batcher(read_with(encode))
     with pytest.raises(ModelError, match="the embedding model failed"):
-        await batcher.encode(["bad"])
+        await batcher.read(["bad"])
 
-    assert (await batcher.encode(["good"])).shape == (1, 64)
+    assert vectors_of(await batcher.read(["good"])).shape == (1, 64)
     await batcher.close()
 
 
@@ -175,8 +180,8 @@ async def test_closing_finishes_what_waits_and_refuses_what_comes_after(gate):
     await asyncio.sleep(0)
 
     with pytest.raises(OverloadError, match="closed"):
-        await batcher.encode(["late"])
+        await batcher.read(["late"])
     gate.opened.set()
     await closing
 
-    assert all(caller.result().shape == (1, 64) for caller in callers)
+    assert all(vectors_of(caller.result()).shape == (1, 64) for caller in callers)

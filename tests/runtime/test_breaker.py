@@ -1,4 +1,4 @@
-from wissel.classifiers.breaker import Breaker
+from wissel.runtime.breaker import Breaker
 
 
 def broken(**options):

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from wissel.classifiers.static import TABLE_WIDTH, WORD_CHARS, Immediate, StaticEncoder
+from wissel.encoders.static import STATIC_WIDTH, WORD_CHARS, Immediate, StaticEncoder
 from wissel.errors import ModelError
 
 TABLE = np.array([[1, 1], [3, 0], [0, 4], [0, 0.1]], np.float16)
@@ -49,12 +49,12 @@ def test_a_lone_surrogate_is_read(words):
 async def test_vectors_need_no_waiting(words):
     reader = Immediate(words)
 
-    np.testing.assert_array_equal(reader.recall(["play"]), words.encode(["play"]))
-    np.testing.assert_array_equal(await reader.encode(["play"]), words.encode(["play"]))
+    for (reading,) in (reader.recall(["play"]), await reader.read(["play"])):
+        np.testing.assert_array_equal(reading.vectors, words.encode(["play"]))
 
 
 def test_a_damaged_table_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(ModelError, match=r"does not load: .*delete the folder and run: python -m"):
+    with pytest.raises(ModelError, match=r"does not load: .*delete the folder and run: wissel encoder"):
         StaticEncoder.load(tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_the_real_table_knows_what_words_mean(exported):
     encoder = StaticEncoder.load(exported)
     song, tune, error = encoder.encode(["a song", "music", "exception"])
 
-    assert song.shape == (TABLE_WIDTH,)
+    assert song.shape == (STATIC_WIDTH,)
     assert song @ tune > song @ error + 0.2
 
 

@@ -1,0 +1,1 @@
+"""The encoders, from files of weights to what serving reads."""
