@@ -11,7 +11,7 @@ from redis_server import RedisServer, binaries
 from wissel.classifiers.encoders import ensure
 from wissel.encoders import weights
 from wissel.encoders.export import packaged
-from wissel.encoders.export.transformer import Recipe, load_original
+from wissel.encoders.export.transformer import Architecture, load_original
 from wissel.errors import ModelError
 from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
@@ -63,7 +63,7 @@ def original():
     """The real weights in PyTorch."""
     try:
         source = weights.MINILM.find() / "model"
-        return load_original(source, Recipe.read(source))
+        return load_original(source, Architecture.read(source))
     except ModelError as error:
         missing(error)
 

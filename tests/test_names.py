@@ -8,7 +8,7 @@ from pathlib import Path
 import wissel
 
 ROOT = Path(wissel.__file__).parent
-BECOMES = ("core", "classifiers", "tiers")
+BECOMES = ("core", "classifiers", "encoders", "tiers")
 """Where the value lives that a section of the configuration becomes; the two may have one name."""
 
 

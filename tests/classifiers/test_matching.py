@@ -8,7 +8,7 @@ from wissel.classifiers.matching import SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.threshold import threshold_from
 from wissel.core.snapshot import Route
-from wissel.encoders.base import Reading
+from wissel.encoders.base import TextReading
 
 NAMES = ("ant", "bee", "cow", "dog", "emu")
 CENTRES = np.random.default_rng(0).normal(size=(len(NAMES), 32))
@@ -21,7 +21,7 @@ DIMENSIONS = 384
 def mumbled(texts):
     read = mumble(texts)
     return [
-        Reading((text,), read[row : row + 1, :DIMENSIONS], read[row : row + 1, DIMENSIONS:])
+        TextReading((text,), read[row : row + 1, :DIMENSIONS], read[row : row + 1, DIMENSIONS:])
         for row, text in enumerate(texts)
     ]
 

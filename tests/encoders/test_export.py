@@ -13,7 +13,7 @@ from wissel.encoders.base import encode_with
 from wissel.encoders.cache import cache_folder, make
 from wissel.encoders.export import packaged
 from wissel.encoders.export.packaged import distil
-from wissel.encoders.export.transformer import Recipe, embed_original, kept_neighbours
+from wissel.encoders.export.transformer import Architecture, embed_original, kept_neighbours
 from wissel.encoders.static import STATIC_WIDTH
 from wissel.encoders.transformer import Transformer
 from wissel.errors import ModelError
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_exported_says_why(tmp_path, files, wrong):
         (tmp_path / name).write_text(text)
 
     with pytest.raises(ModelError, match=wrong):
-        Recipe.read(tmp_path)
+        Architecture.read(tmp_path)
 
 
 def test_pooling_prefix_and_length_are_read_from_the_files(tmp_path):
@@ -177,7 +177,7 @@ def test_pooling_prefix_and_length_are_read_from_the_files(tmp_path):
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     (tmp_path / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
 
-    found = Recipe.read(tmp_path)
+    found = Architecture.read(tmp_path)
 
     assert (found.pooling, found.prefix, found.tokens) == ("cls", "query: ", 128)
 

@@ -24,7 +24,7 @@ from wissel.classifiers.margins import Judged, judge
 from wissel.classifiers.matching import Matcher
 from wissel.core.intent import Scores
 from wissel.core.request import Conversation
-from wissel.encoders.base import Reading, Vectors
+from wissel.encoders.base import TextReading, Vectors
 from wissel.encoders.knowledge import Knowledge
 from wissel.encoders.script import script_of
 from wissel.runtime.bounded import Bounded
@@ -72,14 +72,14 @@ CLINC150's validation rows beside 220 tokens of something else: 66.2 and 67.3 % 
 of the requests before and behind; by the best window always 64.1 and 66.5, 77 and 80 %."""
 
 
-class Reader(Protocol):
+class ConversationReader(Protocol):
     """An encoder as the event loop meets it."""
 
-    def recall(self, texts: Sequence[str]) -> Sequence[Reading] | None:
+    def recall(self, texts: Sequence[str]) -> Sequence[TextReading] | None:
         """The readings of all texts if that needs no waiting."""
         ...
 
-    async def read(self, texts: Sequence[str]) -> Sequence[Reading]:
+    async def read(self, texts: Sequence[str]) -> Sequence[TextReading]:
         """The readings. Raises `WorldError`."""
         ...
 
@@ -107,7 +107,7 @@ class EmbeddingClassifier:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ConversationReader,
         matcher: Matcher,
         *,
         threshold: float | Literal["auto"] = "auto",
@@ -156,7 +156,7 @@ class EmbeddingClassifier:
         return scores
 
     def _score(
-        self, exchanges: tuple[DialogueExchange, ...], texts: Sequence[str], readings: Sequence[Reading]
+        self, exchanges: tuple[DialogueExchange, ...], texts: Sequence[str], readings: Sequence[TextReading]
     ) -> Scores:
         """The scores of the last query, after the route was followed through those before it."""
         told = self._tell(texts, readings)
@@ -199,7 +199,7 @@ class EmbeddingClassifier:
         after[present] += vague * STAY_MARGIN
         return vague * STAY_MARGIN if after.argmax() == present else 0.0
 
-    def _tell(self, texts: Sequence[str], readings: Sequence[Reading]) -> dict[str, _Text]:
+    def _tell(self, texts: Sequence[str], readings: Sequence[TextReading]) -> dict[str, _Text]:
         """What each text says by itself; remembered, for it would take as long as the rest."""
         told = {
             text: self._texts.get(text) or self._look_at(reading) for text, reading in zip(texts, readings, strict=True)
@@ -208,7 +208,7 @@ class EmbeddingClassifier:
             self._texts.put(text, each)
         return told
 
-    def _look_at(self, reading: Reading) -> _Text:
+    def _look_at(self, reading: TextReading) -> _Text:
         details = self._matcher.details(reading.texts, reading.wordings)
         scores = self._matcher.scores(reading.vectors, details)
         if self._knowledge is None:

@@ -26,7 +26,7 @@ MAX_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class TextReading:
     """What an encoder makes of one text."""
 
     texts: tuple[str, ...]
@@ -38,7 +38,7 @@ class Reading:
     for all texts lie in one direction; a fitted head tells more by them."""
 
 
-Read = Callable[[Sequence[str]], Sequence[Reading]]
+Read = Callable[[Sequence[str]], Sequence[TextReading]]
 """Texts to readings, in the order of the texts; blocks, and may be called from any thread."""
 
 
@@ -55,7 +55,7 @@ class Encoder(Protocol):
         """Of a vector."""
         ...
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """Raises ModelError if the runtime fails, and OverloadError or UpstreamError where it is somewhere else."""
         ...
 
@@ -73,9 +73,9 @@ def read_with(encode: Encode) -> Read:
     """Whole texts, of which nothing is known but their vectors."""
     nothing = np.empty((1, 0), np.float32)
 
-    def read(texts: Sequence[str]) -> list[Reading]:
+    def read(texts: Sequence[str]) -> list[TextReading]:
         vectors = encode(texts)
-        return [Reading((text,), vectors[row : row + 1], nothing) for row, text in enumerate(texts)]
+        return [TextReading((text,), vectors[row : row + 1], nothing) for row, text in enumerate(texts)]
 
     return read
 

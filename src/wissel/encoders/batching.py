@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from wissel.encoders.base import Read, Reading
+from wissel.encoders.base import Read, TextReading
 from wissel.errors import WorldError
 from wissel.runtime.bounded import Bounded
 
@@ -30,7 +30,7 @@ class _Job:
     """A text that is to be encoded, and how many callers still want it."""
 
     text: str
-    done: asyncio.Future[Reading]
+    done: asyncio.Future[TextReading]
     waiters: int = 0
 
 
@@ -45,17 +45,17 @@ class Batcher:
         self._workers = workers
         self._queue_limit = queue_limit
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-        self._memory: Bounded[str, Reading] = Bounded(memory)
+        self._memory: Bounded[str, TextReading] = Bounded(memory)
         self._jobs: dict[str, _Job] = {}
         """Queued and running, by text."""
         self._queue: dict[str, _Job] = {}
         """Those not yet given to a thread, oldest first."""
-        self._running: set[asyncio.Future[Sequence[Reading]]] = set()
+        self._running: set[asyncio.Future[Sequence[TextReading]]] = set()
         self._closed = False
 
-    def recall(self, texts: Sequence[str]) -> list[Reading] | None:
+    def recall(self, texts: Sequence[str]) -> list[TextReading] | None:
         """The readings, if all of them are remembered; never blocks."""
-        found: list[Reading] = []
+        found: list[TextReading] = []
         for text in texts:
             reading = self._memory.get(text)
             if reading is None:
@@ -63,7 +63,7 @@ class Batcher:
             found.append(reading)
         return found
 
-    async def read(self, texts: Sequence[str]) -> list[Reading]:
+    async def read(self, texts: Sequence[str]) -> list[TextReading]:
         """The readings; a caller that is cancelled takes its texts off the queue.
 
         Raises OverloadError at once if the queue is full or closed, and whatever `read` raised.
@@ -127,7 +127,7 @@ class Batcher:
             del self._queue[job.text]
         return batch
 
-    def _finish(self, batch: list[_Job], running: asyncio.Future[Sequence[Reading]]) -> None:
+    def _finish(self, batch: list[_Job], running: asyncio.Future[Sequence[TextReading]]) -> None:
         self._running.discard(running)
         for job in batch:
             del self._jobs[job.text]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wissel.errors import ModelError
+from wissel.runtime.folders import user_folder
 
 CARD_FILE = "card.json"
 """In which an export of a transformer says what it is."""
@@ -19,7 +20,7 @@ def cache_folder() -> Path:
     """Of this user, or what WISSEL_CACHE says."""
     if chosen := os.environ.get("WISSEL_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wissel"
+    return user_folder("XDG_CACHE_HOME", ".cache", instead="WISSEL_CACHE")
 
 
 def make(target: Path, fill: Callable[[Path], object]) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wissel.encoders.base import Reading, Vectors
+from wissel.encoders.base import TextReading, Vectors
 from wissel.encoders.bridge import Bridge
 from wissel.encoders.transformer import Transformer
 from wissel.encoders.universal import Universal
@@ -31,11 +31,11 @@ class Joint:
         self.dimensions = transformer.dimensions + universal.dimensions
         self.languages = universal.languages
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """Raises ModelError if the runtime fails."""
         return [self._read(text) for text in texts]
 
-    def _read(self, text: str) -> Reading:
+    def _read(self, text: str) -> TextReading:
         windows = windows_of(text)
         one = self._transformer.read_windows(text, windows)
         other = self._universal.read_windows(text, windows)
@@ -43,4 +43,4 @@ class Joint:
         if self._bridge is not None:
             own, wordings = self._bridge.cross(own, wordings, other.vectors)
         vectors: Vectors = WEIGHT * np.hstack([own, other.vectors])
-        return Reading(one.texts, vectors, wordings)
+        return TextReading(one.texts, vectors, wordings)

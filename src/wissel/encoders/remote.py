@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from wissel.encoders.base import MAX_CHARS, Reading, Vectors, unit
+from wissel.encoders.base import MAX_CHARS, TextReading, Vectors, unit
 from wissel.encoders.onnx import readable
 from wissel.encoders.windows import windows_of
 from wissel.errors import UpstreamError
@@ -50,7 +50,7 @@ class RemoteEncoder:
         self._dimensions = found
         return found
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """Raises UpstreamError if the server does not answer, or something else than vectors."""
         parts = [_parts_of(text) for text in texts]
         asked = list(dict.fromkeys(part for each in parts for part in each))
@@ -60,7 +60,7 @@ class RemoteEncoder:
             vector_of |= dict(zip(some, self._embed(some), strict=True))
         nothing = np.empty((1, 0), np.float32)
         return [
-            Reading(each, np.stack([vector_of[part] for part in each]), np.repeat(nothing, len(each), axis=0))
+            TextReading(each, np.stack([vector_of[part] for part in each]), np.repeat(nothing, len(each), axis=0))
             for each in parts
         ]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from wissel.encoders.base import MAX_CHARS, Reading, Vectors, read_with
+from wissel.encoders.base import MAX_CHARS, TextReading, Vectors, read_with
 from wissel.encoders.onnx import TOKENIZER_FILE
 from wissel.errors import ModelError
 
@@ -81,8 +81,8 @@ class Immediate:
     def __init__(self, encoder: StaticEncoder) -> None:
         self._read = read_with(encoder.encode)
 
-    def recall(self, texts: Sequence[str]) -> Sequence[Reading]:
+    def recall(self, texts: Sequence[str]) -> Sequence[TextReading]:
         return self._read(texts)
 
-    async def read(self, texts: Sequence[str]) -> Sequence[Reading]:
+    async def read(self, texts: Sequence[str]) -> Sequence[TextReading]:
         return self._read(texts)

@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 from tokenizers import Tokenizer
 
-from wissel.encoders.base import MAX_CHARS, Reading, Vectors, unit
+from wissel.encoders.base import MAX_CHARS, TextReading, Vectors, unit
 from wissel.encoders.cache import CARD_FILE
 from wissel.encoders.onnx import Network, load_array, load_tokenizer, readable
 from wissel.encoders.windows import Span, windows_of
@@ -39,7 +39,7 @@ TAIL_SHARE = 0.36
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ModelCard:
     """What an export says of itself."""
 
     name: str
@@ -57,7 +57,7 @@ class Card:
     """Of the ordinary texts' languages those whose sentences it finds again in English."""
 
     @classmethod
-    def read(cls, folder: Path) -> "Card":
+    def read(cls, folder: Path) -> "ModelCard":
         """Raises ModelError."""
         try:
             found = cast("dict[str, Any]", json.loads((folder / CARD_FILE).read_text("utf-8")))
@@ -72,7 +72,7 @@ class Card:
 class Transformer:
     """The loaded model; safe to share between threads."""
 
-    def __init__(self, network: Network, tokenizer: Tokenizer, card: Card, centre: Vectors, tokens: int) -> None:
+    def __init__(self, network: Network, tokenizer: Tokenizer, card: ModelCard, centre: Vectors, tokens: int) -> None:
         """`centre` is (dimensions,), taken from every vector; of a text `tokens` are read."""
         self.network = network
         self.tokenizer = tokenizer
@@ -86,7 +86,7 @@ class Transformer:
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1, tokens: int = TOKENS) -> "Transformer":
         """Reads an export; `threads` work on one text together. Raises ModelError if it is missing or damaged."""
-        card = Card.read(folder)
+        card = ModelCard.read(folder)
         centre = load_array(folder / CENTRE_FILE) if card.centred else np.zeros(card.dimensions, np.float32)
         return cls(Network.load(folder, threads=threads), load_tokenizer(folder), card, centre, tokens)
 
@@ -102,11 +102,11 @@ class Transformer:
     def languages(self) -> tuple[str, ...]:
         return self.card.languages
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """Raises ModelError if the runtime fails."""
         return [self.read_windows(text, windows_of(text)) for text in texts]
 
-    def read_windows(self, text: str, windows: Sequence[Span]) -> Reading:
+    def read_windows(self, text: str, windows: Sequence[Span]) -> TextReading:
         """The windows one by one, and for the whole their mean."""
         parts = [text[begin:end] for begin, end in windows] or [text[:MAX_CHARS]]
         last = len(parts) - 1
@@ -114,10 +114,10 @@ class Transformer:
         read = [self._run(self.tokenize(part, share.get(at, TAIL_SHARE))) for at, part in enumerate(parts)]
         vectors, wordings = (np.stack(rows) for rows in zip(*read, strict=True))
         if not last:
-            return Reading((text,), vectors, wordings)
+            return TextReading((text,), vectors, wordings)
         whole = unit(vectors[[0, last]].sum(axis=0))
         wording = wordings[[0, last]].mean(axis=0)
-        return Reading((text, *parts), np.vstack([whole, vectors]), np.vstack([wording, wordings]))
+        return TextReading((text, *parts), np.vstack([whole, vectors]), np.vstack([wording, wordings]))
 
     def tokenize(self, text: str, share: float = 1.0) -> list[int]:
         """The token ids that the model reads, at most this share of all that it may."""

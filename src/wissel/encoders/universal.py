@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from wissel.encoders.base import MAX_CHARS, Reading, Vectors
+from wissel.encoders.base import MAX_CHARS, TextReading, Vectors
 from wissel.encoders.onnx import Network, load_array, load_tokenizer, readable
 from wissel.encoders.windows import Span, windows_of
 
@@ -51,11 +51,11 @@ class Universal:
         scales: NDArray[Any] = load_array(folder / SCALES_FILE)
         return cls(Network.load(folder, threads=threads), load_tokenizer(folder), table, scales)
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """Raises ModelError if the runtime fails."""
         return [self.read_windows(text, windows_of(text)) for text in texts]
 
-    def read_windows(self, text: str, windows: Sequence[Span]) -> Reading:
+    def read_windows(self, text: str, windows: Sequence[Span]) -> TextReading:
         """All in one pass."""
         spans = [(0, len(text)), *windows]
         parts = tuple(text[begin:end] for begin, end in spans)
@@ -64,7 +64,7 @@ class Universal:
         if windows:
             self._mark(members, spans, places)
         [vectors] = self._network.run(tokens=self._embed(ids), windows=members)
-        return Reading(parts, vectors, np.empty((len(parts), 0), np.float32))
+        return TextReading(parts, vectors, np.empty((len(parts), 0), np.float32))
 
     @staticmethod
     def _mark(members: Vectors, spans: Sequence[Span], places: Sequence[Span]) -> None:

@@ -6,17 +6,17 @@ from wissel.encoders.base import encode_with
 from wissel.encoders.cache import make
 from wissel.encoders.export import transformer
 from wissel.encoders.knowledge import KNOWLEDGE_FILE, Knowledge
-from wissel.encoders.transformer import Card, Transformer
+from wissel.encoders.transformer import ModelCard, Transformer
 from wissel.errors import ConfigError
 
 
 def export(
     source: Path, target: Path, *, pooling: transformer.Pooling | None = None, prefix: str | None = None
-) -> Card:
+) -> ModelCard:
     """Fills the folder `target`, which is not there yet. Raises ModelError, and ConfigError where it is."""
     if target.exists():
         raise ConfigError([f'--out: "{target}" is there already; name another folder, or delete it'])
-    recipe = transformer.Recipe.read(source, pooling=pooling, prefix=prefix)
+    recipe = transformer.Architecture.read(source, pooling=pooling, prefix=prefix)
 
     def fill(folder: Path) -> None:
         card = transformer.export(source, folder, recipe)
@@ -24,4 +24,4 @@ def export(
         Knowledge.learn(encode_with(encoder.read), languages=card.languages).save(folder / KNOWLEDGE_FILE)
 
     make(target, fill)
-    return Card.read(target)
+    return ModelCard.read(target)

@@ -35,7 +35,7 @@ RARITY = 1e-4
 def export_minilm(target: Path) -> None:
     """With the table for the static encoder. Raises ModelError."""
     source = weights.MINILM.find() / "model"
-    recipe = dataclasses.replace(transformer.Recipe.read(source), name="minilm")
+    recipe = dataclasses.replace(transformer.Architecture.read(source), name="minilm")
     transformer.export(source, target, recipe)
     encoder = Transformer.load(target)
     np.save(target / STATIC_FILE, distil(*encoder.read_tokens()))
@@ -49,7 +49,7 @@ def export_use(target: Path) -> None:
 def export_mpnet(target: Path) -> None:
     """Raises ModelError."""
     with _mpnet() as source:
-        recipe = dataclasses.replace(transformer.Recipe.read(source), name="mpnet")
+        recipe = dataclasses.replace(transformer.Architecture.read(source), name="mpnet")
         transformer.export(source, target, recipe)
 
 

@@ -2,7 +2,7 @@
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 """A folder of weights as sentence-transformers or transformers have it, turned into what serving reads.
 
-config.json, modules.json, 1_Pooling -> Recipe: which layers, how tokens become one vector, what stands in front
+config.json, modules.json, 1_Pooling -> Architecture: which layers, how tokens become one vector, what stands in front
 weights -> one ONNX graph from token ids to a unit vector and a wording, its layers fused -> int8
 ordinary texts, read by both -> is the order of neighbours the same? -> else the weights stay as they are
                              -> do all vectors lie in one direction? -> the centre that is taken away
@@ -27,7 +27,7 @@ from wissel.encoders.cache import CARD_FILE
 from wissel.encoders.export.quantising import quantise
 from wissel.encoders.onnx import MODEL_FILE, TOKENIZER_FILE, Network
 from wissel.encoders.ordinary import known_languages, ordinary_texts
-from wissel.encoders.transformer import CENTRE_FILE, Card, Transformer
+from wissel.encoders.transformer import CENTRE_FILE, ModelCard, Transformer
 from wissel.errors import ModelError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ INSTALL = 'install it with: pip install "wissel[torch]"'
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Architecture:
     """How a folder's weights are to be read."""
 
     name: str
@@ -59,7 +59,7 @@ class Recipe:
     tokens: int
 
     @classmethod
-    def read(cls, source: Path, *, pooling: Pooling | None = None, prefix: str | None = None) -> "Recipe":
+    def read(cls, source: Path, *, pooling: Pooling | None = None, prefix: str | None = None) -> "Architecture":
         """What the files say; `pooling` and `prefix` where they say nothing, or otherwise. Raises ModelError."""
         config = _json(source / "config.json")
         kind = str(config.get("model_type"))
@@ -77,7 +77,7 @@ class Recipe:
         )
 
 
-def export(source: Path, target: Path, recipe: Recipe) -> Card:
+def export(source: Path, target: Path, recipe: Architecture) -> ModelCard:
     """Writes graph, tokenizer and card. Raises ModelError where something is missing or nothing keeps the order."""
     _copy_tokenizer(source, target)
     original = load_original(source, recipe)
@@ -85,7 +85,7 @@ def export(source: Path, target: Path, recipe: Recipe) -> Card:
     _trace(original, traced)
     _fuse(original, traced, fused)
     width = int(cast("Any", original).width)
-    card = Card(recipe.name, width, width, recipe.tokens, recipe.prefix)
+    card = ModelCard(recipe.name, width, width, recipe.tokens, recipe.prefix)
     (target / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card)))
     texts = [each.text for each in ordinary_texts()]
     wanted = _read_original(original, Transformer(*_parts(target, card, fused)), texts)
@@ -123,7 +123,7 @@ def kept_neighbours(wanted: Vectors, found: Vectors) -> float:
     return float(np.mean([len({*one} & {*other}) / NEIGHBOURS for one, other in pairs]))
 
 
-def load_original(source: Path, recipe: Recipe) -> "torch.nn.Module":
+def load_original(source: Path, recipe: Architecture) -> "torch.nn.Module":
     """The weights in PyTorch, float32: token ids and mask, both (n, tokens), to unit vectors and wordings.
 
     Raises ModelError if torch or transformers is missing, or the folder does not load.
@@ -180,12 +180,12 @@ def _read_original(original: "torch.nn.Module", reader: Transformer, texts: Sequ
     return np.stack([embed_original(original, reader.tokenize(text)) for text in texts])
 
 
-def _vectors(target: Path, card: Card, texts: Sequence[str]) -> Vectors:
+def _vectors(target: Path, card: ModelCard, texts: Sequence[str]) -> Vectors:
     (target / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card)))
     return np.stack([reading.vectors[0] for reading in Transformer.load(target).read(texts)])
 
 
-def _parts(target: Path, card: Card, model: Path) -> tuple[Network, Tokenizer, Card, Vectors, int]:
+def _parts(target: Path, card: ModelCard, model: Path) -> tuple[Network, Tokenizer, ModelCard, Vectors, int]:
     """Of a transformer whose graph is not quantised yet."""
     shutil.copyfile(model, target / MODEL_FILE)
     found = Transformer.load(target)
