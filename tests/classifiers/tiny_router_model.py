@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ROUTES = (
     Route("code_generation", "m", "Generating new code snippets, functions, or boilerplate"),
-    Route("code_review", "m", "TextReading code and saying what is wrong with it"),
-    Route("code_review_security", "m", "TextReading code for security problems"),
+    Route("code_review", "m", "Reading code and saying what is wrong with it"),
+    Route("code_review_security", "m", "Reading code for security problems"),
     Route("bug_fixing", "m", "Identifying and fixing errors or bugs in the provided code"),
     Route("bug_report", "m", "Writing down an error for others"),
     Route("travel", "m", domain="travel", action="book"),
