@@ -27,6 +27,9 @@ from wissel.identity.jwks import HURRY_SECONDS, KeySet
 MOST_BYTES: Final = 16 * 1024
 """Of a token; a longer one is not even looked at."""
 
+MOST_NAME: Final = 200
+"""Characters of what a token calls its caller."""
+
 LEEWAY_SECONDS: Final = 5.0
 """That clocks may differ."""
 
@@ -83,7 +86,14 @@ class Tokens:
         name = text_at(claims, issuer.principal_claim)
         if not name:
             return f'the token has no "{issuer.principal_claim}"'
+        if len(name) > MOST_NAME or not _is_text(name):
+            return f'the token\'s "{issuer.principal_claim}" is longer than {MOST_NAME} characters, or no text'
         return Principal(issuer.prefix + name, groups_at(claims, issuer.groups_claim), flatten(claims))
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: JSON's escapes can name half a character."""
+    return not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 class KeySets:
