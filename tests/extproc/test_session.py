@@ -125,9 +125,10 @@ LARGE = json.dumps(
 
 async def sent_large() -> Receiver:
     """A stream whose large request is on its way, while its answer has not begun."""
-    router = Router(snapshot(models=(model("small", upstream_model="s"),)), None, 1.0, Telemetry())
+    telemetry = Telemetry()
+    router = Router(snapshot(models=(model("small", upstream_model="s"),)), shared=SharedParts(telemetry=telemetry))
     call = Written()
-    stream = methods(lambda: router, router.telemetry)[wire.METHOD](call)
+    stream = methods(lambda: router, telemetry)[wire.METHOD](call)
     asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
     modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
     stream.message(said(request_headers={"headers": {"headers": asked}}, protocol_config=modes))
@@ -161,7 +162,7 @@ async def test_a_caller_that_leaves_before_its_body_is_there_is_no_failure_of_ou
     telemetry, call = Listening(), Written()
     failed: list[str] = []
     telemetry.exchange_failed = failed.append
-    router = Router(snapshot(models=(model("small"),)), None, 1.0, telemetry)
+    router = Router(snapshot(models=(model("small"),)), shared=SharedParts(telemetry=telemetry))
     stream = methods(lambda: router, telemetry)[wire.METHOD](call)
     asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
     modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}

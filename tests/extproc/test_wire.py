@@ -74,6 +74,8 @@ def build_reply(response: ProcessingResponse, step: Reply) -> None:
         streamed.body, streamed.end_of_stream = step.chunk, step.end_of_stream
     if step.skip_body:
         response.mode_override.request_body_mode = 0
+    if step.stay:
+        response.mode_override.response_trailer_mode = 1
     if step.read_body:
         response.mode_override.response_body_mode = 1
 
