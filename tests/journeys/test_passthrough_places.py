@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from real import needs_envoy
 from wissel.config import load
-from wissel.demo.parts import Envoy, free_port, running_envoy
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.envoy import plan
 from wissel.serving.app import running_app
 
@@ -44,7 +44,7 @@ async def serve(request: web.Request) -> web.StreamResponse:
 
 
 @pytest_asyncio.fixture
-async def envoy(tmp_path: Path) -> AsyncIterator[Envoy]:
+async def envoy(tmp_path: Path) -> AsyncIterator[EnvoyProcess]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", serve)
     async with TestServer(app, host="127.0.0.1") as upstream:
@@ -81,7 +81,7 @@ async def status(client: aiohttp.ClientSession, url: str) -> int:
         return response.status
 
 
-async def test_a_slow_answer_holds_its_place(envoy: Envoy, client: aiohttp.ClientSession):
+async def test_a_slow_answer_holds_its_place(envoy: EnvoyProcess, client: aiohttp.ClientSession):
     async with client.get(f"{envoy.url}/v1/files/slow") as answer:
         await answer.content.readline()
         await asyncio.sleep(SETTLED)
@@ -92,7 +92,7 @@ async def test_a_slow_answer_holds_its_place(envoy: Envoy, client: aiohttp.Clien
     assert (meanwhile, await status(client, envoy.url)) == (429, 200)
 
 
-async def test_an_upload_holds_its_place(envoy: Envoy, client: aiohttp.ClientSession):
+async def test_an_upload_holds_its_place(envoy: EnvoyProcess, client: aiohttp.ClientSession):
     may_end = asyncio.Event()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -111,7 +111,7 @@ async def test_an_upload_holds_its_place(envoy: Envoy, client: aiohttp.ClientSes
     assert (meanwhile, received, await status(client, envoy.url)) == (429, "100001", 200)
 
 
-async def test_a_websocket_holds_its_place(envoy: Envoy, client: aiohttp.ClientSession):
+async def test_a_websocket_holds_its_place(envoy: EnvoyProcess, client: aiohttp.ClientSession):
     async with client.ws_connect(f"{envoy.url}/v1/files/socket") as socket:
         await socket.send_str("hello")
         await socket.receive_str()

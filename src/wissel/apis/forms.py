@@ -56,7 +56,7 @@ def named_in_pairs(data: bytes | bytearray, bounds: Bounds) -> list[str]:
     return found
 
 
-def _decoded(text: bytes) -> str:
+def _decoded(text: bytes | bytearray) -> str:
     return unquote_plus(text.decode("utf-8", "replace"))
 
 
@@ -108,7 +108,7 @@ def _boundary(content_type: str) -> bytes:
 
 def _of_parts(data: bytes | bytearray, line: bytes, bounds: Bounds) -> Slices[tuple[str, ...]]:
     found: dict[str, None] = {}
-    files: list[tuple[bytes, bool]] = []
+    files: list[tuple[bytes | bytearray, bool]] = []
     is_batch = False
     for number, (head, value) in enumerate(_parts(data, line)):
         if number == bounds.fields:
@@ -135,7 +135,7 @@ def _of_parts(data: bytes | bytearray, line: bytes, bounds: Bounds) -> Slices[tu
     return tuple(found)
 
 
-def _parts(data: bytes | bytearray, line: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _parts(data: bytes | bytearray, line: bytes) -> Iterator[tuple[bytes | bytearray, bytes | bytearray]]:
     """The headers and the value of each part.
 
     A delimiter is a line of its own, ended by CRLF, with nothing before the first; behind the last one anything may

@@ -8,7 +8,7 @@ slices like all work that grows with a body.
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final, Protocol
 
 import brotli
 import zstandard
@@ -22,6 +22,9 @@ _MOST_WINDOW: Final = 8 << 20
 """Bytes that a zstd frame may make us remember: what RFC 9659 allows on the web."""
 
 _ZSTD_PIECE: Final = 128
+
+_BROTLI: Final[Any] = brotli
+"""It has no types."""
 
 PLAIN: Final = frozenset({"", "identity"})
 
@@ -49,7 +52,7 @@ def unpacked(data: bytes | bytearray, coding: str, most: int) -> Slices[bytes]:
             if out.tell() > most:
                 raise TooLargeError
             yield
-    except (zlib.error, brotli.error, zstandard.ZstdError):
+    except (zlib.error, _BROTLI.error, zstandard.ZstdError):
         raise UnreadableError(f"the body is not {coding}, as its content-encoding says") from None
     return out.getvalue()
 
@@ -71,7 +74,18 @@ def _deflated(data: bytes | bytearray) -> Iterator[bytes]:
         raise zlib.error
 
 
-def _inflated_by(inflate: "zlib._Decompress", data: bytes | bytearray) -> Iterator[bytes]:
+class _Inflate(Protocol):
+    """One of zlib's."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes | bytearray, /, max_length: int = 0) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+def _inflated_by(inflate: _Inflate, data: bytes | bytearray) -> Iterator[bytes]:
     yield inflate.decompress(data, _PIECE)
     while inflate.unconsumed_tail:
         yield inflate.decompress(inflate.unconsumed_tail, _PIECE)
@@ -81,12 +95,12 @@ def _inflated_by(inflate: "zlib._Decompress", data: bytes | bytearray) -> Iterat
 
 
 def _unbrotlied(data: bytes | bytearray) -> Iterator[bytes]:
-    reader = brotli.Decompressor()
+    reader: Any = _BROTLI.Decompressor()
     yield reader.process(data, output_buffer_limit=_PIECE)
     while not reader.is_finished():
-        piece = reader.process(b"", output_buffer_limit=_PIECE)
+        piece: bytes = reader.process(b"", output_buffer_limit=_PIECE)
         if not piece:
-            raise brotli.error
+            raise _BROTLI.error
         yield piece
 
 
@@ -105,7 +119,7 @@ def _unzstded(data: bytes | bytearray) -> Iterator[bytes]:
         raise zstandard.ZstdError
 
 
-_READERS: Final[Mapping[str, Callable[[bytes], Iterator[bytes]]]] = {
+_READERS: Final[Mapping[str, Callable[[bytes | bytearray], Iterator[bytes]]]] = {
     "gzip": _inflated,
     "x-gzip": _inflated,
     "deflate": _deflated,

@@ -233,7 +233,7 @@ class Cursor:
         while True:
             text = self.text
             try:
-                found, end = self._scan(text, self.at)
+                scanned = self._scan(text, self.at)
             except json.JSONDecodeError as error:
                 if self._is_last:
                     raise self.unreadable(error.msg, error.pos) from None
@@ -243,11 +243,13 @@ class Cursor:
                 # The scanner's only other complaint: an integer of more digits than Python converts.
                 raise UnreadableError(f"the body is not usable JSON: {str(error).lower()}") from None
             else:
+                found: Any = scanned[0]
+                end = scanned[1]
                 if self._is_last or end <= len(text) - _MARGIN:
                     self.at = end
-                    if self._measures and (type(found) is dict or type(found) is list):
+                    if self._measures and isinstance(found, dict | list):
                         self._measure(found, depth)
-                    return found
+                    return scanned[0]
             if self.at == 0:
                 return _TOO_LONG
             self._move_on()

@@ -70,7 +70,7 @@ class _Check:
 
     def message(self, data: Message) -> None:
         try:
-            status = self._health.status(decode_request(data))
+            status = self._health.status(decode_request(bytes(data)))
         except ValueError:
             self._call.finish(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")
             return
@@ -100,7 +100,7 @@ class _Watch:
             return
         self._asked = True
         try:
-            service = decode_request(data)
+            service = decode_request(bytes(data))
         except ValueError:
             self._call.finish(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")
             return
