@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadgroup --no-lo
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench bench-rollout soak strong clean
+.PHONY: demo test test-fast lint format bench bench-rollout soak redteam strong clean
 
 demo: .venv/ready
 	@echo "starting Envoy, wissel and simulated models, then the story: half a minute" >&2
@@ -56,6 +56,9 @@ strong: .venv/ready
 
 soak: .venv/ready
 	$(BIN)/python -m tests.bench.soak --duration $(DURATION)
+
+redteam: .venv/ready
+	cd tests && ../$(BIN)/python -m redteam
 
 bench-rollout: .venv/ready
 	$(BIN)/python -m tests.bench.rollouts

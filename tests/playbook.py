@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from factories import model
+from wissel.apis.windows import whole
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Routed
 from wissel.core.snapshot import Terms
@@ -28,6 +29,7 @@ from wissel.extproc.events import (
     Event,
     Identify,
     Protocol,
+    Read,
     Refuse,
     RequestBody,
     RequestHeaders,
@@ -64,6 +66,11 @@ class Closed:
     override_works: bool = False
 
 
+def _read(step: Step) -> list[Step]:
+    """A body is read at once."""
+    return whole(step.work) if isinstance(step, Read) else [step]
+
+
 class Playbook:
     """One exchange, which begins at 10."""
 
@@ -78,7 +85,7 @@ class Playbook:
     def __rshift__(self, said: object) -> "Playbook":
         self._check(not self._steps, "nothing")
         self._lines.append(f">> {said}")
-        self._steps = self._hear(said)
+        self._steps = [then for step in self._hear(said) for then in _read(step)]
         self._asked = next((step for step in self._steps if isinstance(step, Identify | Decide | Score)), self._asked)
         return self
 

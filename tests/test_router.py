@@ -64,8 +64,16 @@ def router(*limits: Limit, **fields) -> Router:
 
 
 async def ask(router: Router, subject) -> Routed | Passed | Denied:
-    answer = router.decide(subject, ada, "wr-1")
-    return answer if isinstance(answer, Routed | Passed | Denied) else await answer
+    head = subject if isinstance(subject, Head) else Head("llm", "POST", subject.path, subject.headers)
+    entered = router.enter(head, ada)
+    drawn = entered if isinstance(entered, tuple) else await entered
+    if isinstance(drawn, Denied):
+        return drawn
+    answer = router.decide(subject, ada, "wr-1", drawn)
+    decision = answer if isinstance(answer, Routed | Passed | Denied) else await answer
+    if isinstance(decision, Denied):
+        router.settle(decision, None, drawn)
+    return decision
 
 
 async def test_the_caller_is_limited_before_anything_is_classified():
@@ -77,11 +85,19 @@ async def test_the_caller_is_limited_before_anything_is_classified():
     assert one.advisers.classifier.asked == 0
 
 
-async def test_a_refusal_of_the_models_limit_gives_the_callers_back():
-    one = router(Limit("key", "principal", requests=Rate(2, 86_400)), Limit("big", "model", requests=ONE))
-    statuses = [getattr(await ask(one, request(name)), "status", 200) for name in ("large", "large", "large", "small")]
+async def test_a_refusal_of_the_models_limit_gives_the_callers_tokens_back():
+    one = router(Limit("key", "principal", tokens=Rate(10, 86_400)), Limit("big", "model", requests=ONE))
+    asked = [request(name, input_tokens=5) for name in ("large", "large", "large", "small")]
+    statuses = [getattr(await ask(one, each), "status", 200) for each in asked]
 
     assert statuses == [200, 429, 429, 200]
+
+
+async def test_a_refused_request_counts_as_one():
+    one = router(Limit("key", "principal", requests=Rate(2, 86_400)), Limit("big", "model", requests=ONE))
+    refused = [await ask(one, request(name)) for name in ("large", "large", "small")]
+
+    assert [getattr(each, "limit_id", "") for each in refused] == ["", "big", "key"]
 
 
 async def test_a_route_has_a_limit_of_its_own():
@@ -93,17 +109,17 @@ async def test_a_route_has_a_limit_of_its_own():
     assert (second.limit_id, second.route) == ("code", "code")
 
 
-async def test_a_request_that_no_model_can_serve_gives_back_what_it_drew():
-    one = router(Limit("key", "principal", requests=ONE))
+async def test_a_request_that_no_model_can_serve_gives_back_its_tokens_and_its_place():
+    one = router(Limit("key", "principal", tokens=Rate(5, 86_400), concurrent=1))
     images = frozenset({"text", "image"})
-    denied = await ask(one, request("small", needs=images))
+    denied = await ask(one, request("small", needs=images, input_tokens=5))
 
     assert denied.status == 400
-    assert isinstance(await ask(one, request("small")), Routed)
+    assert isinstance(await ask(one, request("small", input_tokens=5)), Routed)
 
 
 async def test_a_caller_that_leaves_before_the_decision_gives_back_what_it_drew():
-    one = router(Limit("key", "principal", concurrent=1))
+    one = router(Limit("key", "principal", tokens=ONE))
     waiting = asyncio.ensure_future(one.decide(request("auto"), ada, "wr-1"))
     await until(lambda: one.advisers.classifier.asked)
     waiting.cancel()
@@ -114,15 +130,16 @@ async def test_a_caller_that_leaves_before_the_decision_gives_back_what_it_drew(
     assert one.shared.limiter.settled == [None]
 
 
-async def test_both_draws_are_settled_with_what_was_used():
+async def test_all_draws_are_settled_with_what_was_used():
     priced = model("small", price=Price(1.0, 1.0))
     one = router(
-        Limit("key", "principal", tokens=Rate(10**6, 60), usd=Rate(10**12, 60)), models=(priced, model("large"))
+        Limit("key", "principal", requests=Rate(9, 60), tokens=Rate(10**6, 60), usd=Rate(10**12, 60)),
+        models=(priced, model("large")),
     )
     routed = await ask(one, request("small", input_tokens=5))
     one.settle(routed, Outcome(200, 1.0, "chat", usage=Usage(40, 2), complete=True))
 
-    assert one.shared.limiter.settled == [Used(42, 42_000)] * 2
+    assert one.shared.limiter.settled == [Used(42, 42_000)] * 3
     assert one.shared.limiter.held == {}
 
 

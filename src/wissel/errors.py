@@ -3,6 +3,8 @@
     WisselError
     ├── ConfigError      the operator's: the configuration cannot be used as it is
     ├── UnreadableError  the caller's: the request cannot be understood
+    │   ├── UnsupportedCodingError  its body is packed in a way that is not read here
+    │   └── TooLargeError           its body is larger than it may be
     └── WorldError       the world's: something outside did not do its part
         ├── StoreError       Redis is away or answered nonsense
         ├── ModelError       model weights are missing, damaged or do not load
@@ -36,6 +38,17 @@ class UnreadableError(WisselError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class UnsupportedCodingError(UnreadableError):
+    """The body is packed in a way that is not read here."""
+
+
+class TooLargeError(UnreadableError):
+    """The body is larger, unpacked, than a body may be."""
+
+    def __init__(self) -> None:
+        super().__init__("the body is too large")
 
 
 class WorldError(WisselError):

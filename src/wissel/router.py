@@ -1,10 +1,11 @@
-"""The spine: authenticate -> limits of the caller -> classify -> grade -> decide -> limits of the model.
+"""The spine: authenticate -> limits of requests -> of tokens -> classify -> grade -> decide -> limits of the model.
 
 A router is one snapshot with those that it asks, and never changes; a reload
 makes another. Most requests need no waiting, so `decide` answers at once where it
 can, in the same turn of the event loop that read the request, and only a
 classification and limits are awaited, never longer than their deadlines. What
-a request has drawn from limits goes back unless the request goes on.
+a request has drawn from limits goes back unless the request goes on, except
+that it was made.
 """
 
 import asyncio
@@ -29,9 +30,10 @@ from wissel.core.limits import (
     Reservation,
     Unchecked,
     Used,
-    caller_charges,
+    entry_charges,
     estimate,
     target_charges,
+    token_charges,
 )
 from wissel.core.outcome import Outcome
 from wissel.core.pin import Pin, Pins
@@ -119,16 +121,29 @@ class Router:
         """Who is calling."""
         return identify(self.snapshot, head, now=time(), tokens=self.advisers.tokens)
 
-    def decide(self, subject: Request | Head, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
-        """The decision, or something to await where a classification has to be waited for."""
+    def enter(
+        self, head: Head, caller: Principal
+    ) -> tuple[Drawn, ...] | Denied | Awaitable[tuple[Drawn, ...] | Denied]:
+        """Draw what the request costs whatever its body says; what was drawn goes to `decide` and to `settle`."""
+        limiter = self.shared.limiter
+        if limiter is None or head.kind not in {"llm", "other"}:
+            return ()
+        charges = entry_charges(self.snapshot.limits, caller, head.headers)
+        return self._enter(limiter, caller, charges) if charges else ()
+
+    def decide(
+        self, subject: Request | Head, caller: Principal, request_id: str, drawn: tuple[Drawn, ...] = ()
+    ) -> Decision | Awaitable[Decision]:
+        """The decision, or something to await where a classification or a limit is; `drawn` becomes part of it."""
         match subject:
             case Head(kind="models"):
                 return list_models(self.snapshot, subject, caller, now=time())
             case Head():
                 passed = pass_through(self.snapshot, subject, caller, now=time())
-                return passed if isinstance(passed, Denied) else self._pass_within_limits(subject, passed)
+                kept = Reservation(drawn, Estimate()) if drawn else None
+                return passed if isinstance(passed, Denied) else replace(passed, reserved=kept)
             case Request():
-                return self._decide_call(subject, caller, request_id)
+                return self._decide_call(subject, caller, request_id, drawn)
 
     def served(self, decision: Decision) -> None:
         """The decision became an answer to Envoy: the budget of its tier counts it, and its session is on its route."""
@@ -144,15 +159,27 @@ class Router:
         if self.shared.denials is not None:
             self.shared.denials.denied(decision, request_id)
 
-    def settle(self, decision: Decision | None, outcome: Outcome | None) -> None:
-        """A decided request is over: put right what was estimated for it."""
+    def settle(self, decision: Decision | None, outcome: Outcome | None, drawn: tuple[Drawn, ...] = ()) -> None:
+        """A request is over: put right what was estimated for it; `drawn` is what it entered with."""
         limiter = self.shared.limiter
-        if limiter is not None and isinstance(decision, Routed | Passed) and decision.reserved is not None:
-            came_to = used(decision.reserved, outcome)
-            for drawn in decision.reserved.drawn:
-                limiter.settle(drawn, came_to)
+        if limiter is None:
+            return
+        came_to = None
+        if isinstance(decision, Routed | Passed) and decision.reserved is not None:
+            drawn, came_to = decision.reserved.drawn, used(decision.reserved, outcome)
+        for each in drawn:
+            limiter.settle(each, came_to)
 
-    def _decide_call(self, request: Request, caller: Principal, request_id: str) -> Decision | Awaitable[Decision]:
+    async def _enter(
+        self, limiter: LimitKeeper, caller: Principal, charges: tuple[Charge, ...]
+    ) -> tuple[Drawn, ...] | Denied:
+        holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
+        with holding:
+            return await holding.draw(charges) or holding.keep()
+
+    def _decide_call(
+        self, request: Request, caller: Principal, request_id: str, drawn: tuple[Drawn, ...]
+    ) -> Decision | Awaitable[Decision]:
         now = time()
         with step("authorize"):
             admitted = admit(self.snapshot, request, caller, now=now)
@@ -161,7 +188,7 @@ class Router:
         limiter = self.shared.limiter
         if limiter is None or not self.snapshot.limits:
             return self._decide_admitted(request, caller, admitted, request_id, now)
-        return self._decide_within_limits(limiter, request, caller, admitted, request_id, now)
+        return self._decide_within_limits(limiter, request, caller, admitted, request_id, now, drawn)
 
     def _decide_admitted(
         self, request: Request, caller: Principal, admitted: Named | ByIntent, request_id: str, now: float
@@ -183,11 +210,12 @@ class Router:
         admitted: Named | ByIntent,
         request_id: str,
         now: float,
+        entered: tuple[Drawn, ...],
     ) -> Decision:
         use = estimate(request)
         holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
         with holding:
-            charges = caller_charges(self.snapshot.limits, caller, request.headers, use)
+            charges = token_charges(self.snapshot.limits, caller, request.headers, use)
             if denied := await holding.draw(charges):
                 return denied
             answer = self._decide_admitted(request, caller, admitted, request_id, now)
@@ -199,21 +227,7 @@ class Router:
             )
             if denied := await holding.draw(charges):
                 return replace(denied, route=decision.route, intent=decision.intent)
-            return replace(decision, reserved=Reservation(holding.keep(), use, decision.model))
-
-    def _pass_within_limits(self, head: Head, passed: Passed) -> Decision | Awaitable[Decision]:
-        limiter = self.shared.limiter
-        if limiter is None or not self.snapshot.limits:
-            return passed
-        return self._draw_then_pass(limiter, head, passed)
-
-    async def _draw_then_pass(self, limiter: LimitKeeper, head: Head, passed: Passed) -> Decision:
-        holding = _Holding(limiter, self.snapshot, passed.principal, self.shared.telemetry)
-        with holding:
-            charges = caller_charges(self.snapshot.limits, passed.principal, head.headers, Estimate())
-            if denied := await holding.draw(charges):
-                return denied
-            return replace(passed, reserved=Reservation(holding.keep(), Estimate()))
+            return replace(decision, reserved=Reservation((*entered, *holding.keep()), use, decision.model))
 
     def _aim(self, admitted: Named | ByIntent, conversation: Conversation, now: float) -> Named | Chosen | None:
         """What the request goes to, as far as that is known without waiting."""

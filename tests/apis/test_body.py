@@ -5,24 +5,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from json_values import json_values
-from wissel.apis.body import read_body
+from reading import read_body, rewritten
 from wissel.errors import UnreadableError
 
 
 def test_only_the_bytes_of_the_model_are_exchanged():
     body = '{ "temperature":1.10, "model" : "auto" ,"x":{"model":"inner"},"n":1e400,"t":"é\\u00e9\\/","z":[ ]}\n'
 
-    assert read_body(body.encode()).with_model("gpt") == body.replace('"auto"', '"gpt"').encode()
+    assert rewritten(read_body(body.encode()), "gpt") == body.replace('"auto"', '"gpt"').encode()
 
 
 def test_a_model_that_is_spelled_with_escapes_is_the_model():
     body = read_body(rb'{"mod\u0065l": "\u0061uto"}')
 
-    assert (body.model, body.with_model("m")) == ("auto", rb'{"mod\u0065l": "m"}')
+    assert (body.model, rewritten(body, "m")) == ("auto", rb'{"mod\u0065l": "m"}')
 
 
 def test_a_model_name_is_written_as_json():
-    assert json.loads(read_body(b'{"model": "auto"}').with_model('a"\\é')) == {"model": 'a"\\é'}
+    assert json.loads(rewritten(read_body(b'{"model": "auto"}'), 'a"\\é')) == {"model": 'a"\\é'}
 
 
 @given(
@@ -36,7 +36,7 @@ def test_whatever_else_a_body_holds_survives(members, model, ascii_only, indent)
         body = json.dumps({**members, "model": "auto"}, ensure_ascii=ascii_only, indent=indent).encode()
     except UnicodeEncodeError:
         return
-    changed = read_body(body).with_model(model)
+    changed = rewritten(read_body(body), model)
 
     assert json.loads(changed) == {**members, "model": model}
     assert changed == body[: body.rindex(b'"auto"')] + json.dumps(model).encode() + body[body.rindex(b'"auto"') + 6 :]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from json_values import json_values
-from wissel.apis.body import read_body
+from reading import read_body
 from wissel.apis.choices import USAGE_ON_ASK
 
 USAGE = '"stream_options": {"include_usage": true}'

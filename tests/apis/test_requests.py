@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from wissel.apis.body import read_body
-from wissel.apis.requests import understand
+from reading import read_body, understand
 from wissel.apis.table import APIS
 from wissel.core.request import Request
 from wissel.errors import UnreadableError

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from reading import read_body, understand
 from wissel.apis.answers import Reader, reader_for
 from wissel.apis.api import Api
-from wissel.apis.body import read_body
 from wissel.apis.paths import normalise_path
-from wissel.apis.requests import understand
 from wissel.apis.simulated import Answer
 from wissel.apis.table import APIS, PATHS
 from wissel.config.model import json_schema

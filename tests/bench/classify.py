@@ -28,10 +28,12 @@ from rich.table import Table
 from wissel.apis.body import read_body
 from wissel.apis.chat import CHAT
 from wissel.apis.requests import understand
+from wissel.apis.windows import whole
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoders import load, section_of
 from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
+from wissel.core.bounds import Bounds
 from wissel.core.intent import OTHER, Intent, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
@@ -148,7 +150,8 @@ async def _route(classifier: EmbeddingClassifier, texts: Sequence[str]) -> float
     ]
     body = json.dumps({"model": "auto", "messages": messages}).encode()
     began = time.perf_counter()
-    request = understand(CHAT, CHAT.paths[0], {}, read_body(body))
+    bounds = Bounds()
+    request = whole(understand(CHAT, CHAT.paths[0], {}, whole(read_body(body, bounds)), bounds))
     choose_route(await classifier.classify(request.conversation), fallback=OTHER)
     return (time.perf_counter() - began) * 1000
 

@@ -35,6 +35,7 @@ from wissel.core.decision import Decision, Routed
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.session import methods
+from wissel.grpc.frames import Part
 from wissel.grpc.server import Status
 from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
@@ -83,7 +84,7 @@ class Deaf:
 
     method = wire.METHOD
 
-    def send(self, message: bytes) -> None:
+    def send(self, *parts: Part) -> None:
         pass
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:

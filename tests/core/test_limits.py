@@ -14,13 +14,14 @@ from wissel.core.limits import (
     Estimate,
     Exceeded,
     Used,
-    caller_charges,
     draw,
+    entry_charges,
     is_spent,
     nano_usd,
     settle,
     spared,
     target_charges,
+    token_charges,
 )
 from wissel.core.snapshot import Limit, Price, Rate
 
@@ -124,12 +125,20 @@ def test_money_is_there_again_when_the_period_begins():
     estimated=st.integers(0, 100),
     wait=st.integers(0, 10 * SECOND),
 )
-def test_a_request_that_never_went_on_leaves_no_trace(kind, estimated, wait):
+def test_a_request_that_never_went_on_leaves_no_trace_but_that_it_was_made(kind, estimated, wait):
     meters, asked = {}, charge(kind, cost=estimated)
     drawn = draw(meters, (asked,), id="a", now_us=NOON)
     settle(meters, drawn, None, now_us=NOON + wait)
 
-    assert is_spent(meters[asked.key], asked, NOON + wait)
+    assert kind == "requests" or is_spent(meters[asked.key], asked, NOON + wait)
+
+
+def test_a_request_counts_whatever_becomes_of_it():
+    meters, asked = {}, charge("requests", cost=1)
+    drawn = draw(meters, (asked,), id="a", now_us=NOON)
+    settle(meters, drawn, None, now_us=NOON)
+
+    assert meters[asked.key] == Bucket(MINUTE, NOON)
 
 
 @given(estimated=st.integers(0, 100), used=st.integers(0, 300))
@@ -162,15 +171,16 @@ def test_the_caller_is_charged_by_what_it_is():
         Limit("tenant", "header", header="x-tenant", requests=Rate(10, 1)),
         Limit("big", "model", requests=Rate(10, 1)),
     )
-    charges = caller_charges(limits, ada, {"x-tenant": "t"}, Estimate(30, 70))
+    headers = {"x-tenant": "t"}
+    charges = (*entry_charges(limits, ada, headers), *token_charges(limits, ada, headers, Estimate(30, 70)))
 
     assert [(each.limit, each.kind, each.subject, each.cost) for each in charges] == [
         ("key", "requests", "ada", 1),
-        ("key", "tokens", "ada", 100),
         ("key", "concurrent", "ada", 1),
         ("team", "requests", "eng", 1),
         ("team", "requests", "ops", 1),
         ("tenant", "requests", "t", 1),
+        ("key", "tokens", "ada", 100),
     ]
 
 
@@ -199,13 +209,13 @@ def test_a_request_that_names_its_model_is_on_no_route():
 
 def test_leaving_a_header_out_is_no_way_around_its_limit():
     limit = Limit("tenant", "header", header="x-tenant", requests=Rate(1, 60))
-    (first,), (second,) = (caller_charges((limit,), who, {}, Estimate()) for who in (ada, Principal("bob")))
+    (first,), (second,) = (entry_charges((limit,), who, {}) for who in (ada, Principal("bob")))
 
     assert first.key == second.key
 
 
 def test_an_estimate_beyond_the_limit_is_cut_to_it():
-    (only,) = caller_charges((Limit("l", "principal", tokens=Rate(1000, 60)),), ada, {}, Estimate(10, 10**6))
+    (only,) = token_charges((Limit("l", "principal", tokens=Rate(1000, 60)),), ada, {}, Estimate(10, 10**6))
 
     assert only.cost == 1000
 

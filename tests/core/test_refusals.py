@@ -15,7 +15,8 @@ from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.limits import Charge, Exceeded, MeterReading
 from wissel.core.refusals import MOST_QUOTED, TABLE, VARIES, Refusal, duration, exceeded, quoted
-from wissel.errors import UnreadableError
+from wissel.core.request import Head
+from wissel.errors import UnreadableError, UnsupportedCodingError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -33,6 +34,11 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.unreadable(UnreadableError("the body is not a JSON object")),
         refusals.unreadable(UnreadableError("give one", param=written)),
         refusals.too_large(1024),
+        refusals.unread_coding(UnsupportedCodingError("the content-encoding is not read here"), "gzip"),
+        refusals.crowded(caller, 64 << 20),
+        refusals.overrun(caller),
+        refusals.unnamed_model(Head("other", "POST", written, {}, models=(written,)), caller, "r1"),
+        refusals.unnamed_model(Head("other", "POST", written, {}), caller, "r1"),
         refusals.late(),
         refusals.no_upgrade(),
         refusals.no_cors(written),

@@ -83,7 +83,7 @@ def test_what_was_sent_before_a_refusal_arrived_is_let_be():
 
 def test_a_body_that_does_not_arrive_in_time_is_408():
     play = Playbook(DUPLEX) >> asks() << Identify >> ADA
-    waits = play.exchange.is_reading
+    waits = play.exchange.is_reading_body
 
     assert play >> Late() << Refused(408, "request_timeout") >> Late()
     assert waits

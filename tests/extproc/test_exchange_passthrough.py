@@ -151,7 +151,7 @@ def test_a_form_that_trailers_end_is_held_until_it_is_decided():
 def test_a_form_that_streams_has_no_clock_of_envoys():
     play = Playbook(DUPLEX, terms=AUDIO) >> form() << Identify >> ADA
 
-    assert play.exchange.is_reading
+    assert play.exchange.is_reading_body
 
 
 @pytest.mark.parametrize(

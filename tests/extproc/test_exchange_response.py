@@ -209,7 +209,7 @@ def test_with_a_duplex_request_an_override_is_in_vain():
 
 def test_the_override_names_the_streamed_mode():
     (reply,) = on_its_way().exchange.receive(answers(), now=11.0)
-    message = ProcessingResponse.FromString(wire.encode(reply))
+    message = ProcessingResponse.FromString(b"".join(wire.encode(reply)))
 
     assert str(message.mode_override) == "response_body_mode: STREAMED\n"
 
@@ -252,7 +252,7 @@ def test_the_chunk_of_usage_reaches_who_asked():
 
 def test_an_empty_body_is_a_body_for_envoy():
     (reply,) = streaming().exchange.receive(says(USAGE), now=12.0)
-    message = ProcessingResponse.FromString(wire.encode(reply))
+    message = ProcessingResponse.FromString(b"".join(wire.encode(reply)))
 
     assert message.response_body.response.body_mutation.WhichOneof("mutation") == "body"
 

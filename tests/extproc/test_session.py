@@ -1,15 +1,21 @@
 """One stream on a call that is only written down."""
 
 import asyncio
+import gc
+import json
+import tracemalloc
+from base64 import b64encode
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import ParseDict
 
 from factories import model, snapshot
+from real import until
 from wissel.core.decision import Decision, Routed
 from wissel.core.outcome import Outcome
 from wissel.extproc import wire
 from wissel.extproc.session import methods
+from wissel.grpc.frames import Part
 from wissel.grpc.server import Receiver, Status
 from wissel.router import Router, SharedParts
 from wissel.telemetry.counting import Telemetry
@@ -24,8 +30,8 @@ class Written:
         self.messages: list[bytes] = []
         self.status: Status | None = None
 
-    def send(self, message: bytes) -> None:
-        self.messages.append(message)
+    def send(self, *parts: Part) -> None:
+        self.messages.append(b"".join(parts))
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:
         self.status = status
@@ -107,3 +113,61 @@ async def test_a_decision_is_told_also_of_a_stream_that_fails():
     await asyncio.sleep(0)
 
     assert (call.status, told, len(telemetry.decisions)) == (Status.INTERNAL, 1, 1)
+
+
+LARGE = json.dumps(
+    {
+        "model": "small",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": f"{n}"}]} for n in range(9_000)],
+    }
+).encode()
+
+
+async def sent_large() -> Receiver:
+    """A stream whose large request is on its way, while its answer has not begun."""
+    telemetry = Telemetry()
+    router = Router(snapshot(models=(model("small", upstream_model="s"),)), shared=SharedParts(telemetry=telemetry))
+    call = Written()
+    stream = methods(lambda: router, telemetry)[wire.METHOD](call)
+    asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
+    modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
+    stream.message(said(request_headers={"headers": {"headers": asked}}, protocol_config=modes))
+    stream.message(said(request_body={"body": b64encode(LARGE).decode(), "end_of_stream": True}))
+    await until(lambda: len(call.messages) == 2)
+    call.messages.clear()
+    return stream
+
+
+async def test_a_body_goes_when_it_was_forwarded_and_no_cycle_holds_it():
+    (await sent_large()).gone()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        streams = [await sent_large() for _ in range(3)]
+        while_answered, _ = tracemalloc.get_traced_memory()
+        for stream in streams:
+            stream.gone()
+        del stream, streams
+        await asyncio.sleep(0)
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert (while_answered < len(LARGE), left < len(LARGE) / 4) == (True, True)
+
+
+async def test_a_caller_that_leaves_before_its_body_is_there_is_no_failure_of_ours():
+    telemetry, call = Listening(), Written()
+    failed: list[str] = []
+    telemetry.exchange_failed = failed.append
+    router = Router(snapshot(models=(model("small"),)), shared=SharedParts(telemetry=telemetry))
+    stream = methods(lambda: router, telemetry)[wire.METHOD](call)
+    asked = [header(":method", "POST"), header(":path", "/v1/chat/completions")]
+    modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
+    stream.message(said(request_headers={"headers": {"headers": asked}}, protocol_config=modes))
+    stream.half_closed()
+    stream.gone()
+
+    assert (call.status, failed) == (Status.CANCELLED, [])

@@ -74,6 +74,8 @@ def build_reply(response: ProcessingResponse, step: Reply) -> None:
         streamed.body, streamed.end_of_stream = step.chunk, step.end_of_stream
     if step.skip_body:
         response.mode_override.request_body_mode = 0
+    if step.stay:
+        response.mode_override.response_trailer_mode = 1
     if step.read_body:
         response.mode_override.response_body_mode = 1
 
@@ -109,13 +111,13 @@ def canonical(message: ProcessingResponse) -> dict[str, Any]:
 
 @given(st.one_of(replies.filter(lambda reply: not reply.phase.endswith("trailers")), chunks, refusals))
 def test_an_answer_is_the_message_that_protobuf_would_build(step: Reply | Refuse):
-    said = ProcessingResponse.FromString(wire.encode(step))
+    said = ProcessingResponse.FromString(b"".join(wire.encode(step)))
 
     assert canonical(said) == canonical(by_protobuf(step))
 
 
 def test_an_answer_to_trailers_says_no_more_than_that():
-    said = ProcessingResponse.FromString(wire.encode(Reply("response_trailers", metadata={"cost_usd": 0.5})))
+    said = ProcessingResponse.FromString(b"".join(wire.encode(Reply("response_trailers", metadata={"cost_usd": 0.5}))))
 
     assert said.WhichOneof("response") == "response_trailers"
     assert said.dynamic_metadata.fields["wissel"].struct_value.fields["cost_usd"].number_value == 0.5
@@ -123,6 +125,6 @@ def test_an_answer_to_trailers_says_no_more_than_that():
 
 def test_header_bytes_that_are_no_text_come_back_as_they_were():
     step = Reply("request_headers", Mutation({"x-odd": b"\xff\x80".decode("utf-8", "surrogateescape")}))
-    said = ProcessingResponse.FromString(wire.encode(step))
+    said = ProcessingResponse.FromString(b"".join(wire.encode(step)))
 
     assert said.request_headers.response.header_mutation.set_headers[0].header.raw_value == b"\xff\x80"

@@ -3,7 +3,7 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wissel.grpc.frames import Status
+from wissel.grpc.frames import Part, Status
 from wissel.grpc.health import CHECK, WATCH, Health, ServingStatus, decode_request, encode_response
 
 
@@ -12,8 +12,9 @@ class Call:
         self.method = method
         self.heard: list[object] = []
 
-    def send(self, message: bytes) -> None:
-        self.heard.append(ServingStatus(health_pb2.HealthCheckResponse.FromString(message).status))
+    def send(self, *parts: Part) -> None:
+        told = health_pb2.HealthCheckResponse.FromString(b"".join(parts))
+        self.heard.append(ServingStatus(told.status))
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:
         self.heard.append(status)

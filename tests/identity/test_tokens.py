@@ -122,6 +122,11 @@ def test_an_attack_is_refused(token, reason):
     assert tokens().verify(token) == reason
 
 
+@pytest.mark.parametrize("name", ["half \ud83d", "x" * 201])
+def test_a_subject_that_cannot_be_written_is_refused(name):
+    assert tokens().verify(sign(sub=name)) == 'the token\'s "sub" is longer than 200 characters, or no text'
+
+
 def test_a_refusal_repeats_nothing_of_the_token():
     assert "canary" not in str(tokens().verify(sign(iss="canary")))
 

@@ -23,6 +23,7 @@ from wissel.core.request import Conversation, Head
 from wissel.core.snapshot import Limit, Rate
 from wissel.extproc import wire
 from wissel.extproc.session import methods
+from wissel.grpc.frames import Part
 from wissel.grpc.server import Status
 from wissel.router import Advisers, Router, SharedParts
 from wissel.store.keys import Keys
@@ -40,7 +41,7 @@ class Quiet:
 
     method = wire.METHOD
 
-    def send(self, message: bytes) -> None:
+    def send(self, *parts: Part) -> None:
         pass
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:

@@ -15,6 +15,7 @@ from wissel.apis.findings import Findings
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json
 from wissel.apis.simulated import Answer
+from wissel.apis.windows import Slices
 from wissel.core.decision import Denied
 
 Operation = Literal["chat", "text_completion", "embeddings", "generate_content"]
@@ -54,7 +55,7 @@ class Api:
     """Normalised."""
     operation: Operation
     """`gen_ai.operation.name` of its spans and metrics."""
-    read: Callable[[Prompt, Json], None]
+    read: Callable[[Prompt, Json], Slices[None]]
     """Gathers what a request's body asks. Raises UnreadableError where two readers could disagree."""
     output_limits: tuple[str, ...]
     """The members that reserve tokens for the answer; the first that is there holds."""

@@ -9,10 +9,11 @@ from wissel.apis.errors import openai_error
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of, objects_of
 from wissel.apis.simulated import Answer, last_message
+from wissel.apis.windows import Slices
 
 
-def _read(prompt: Prompt, members: Json) -> None:
-    prompt.say_messages(members)
+def _read(prompt: Prompt, members: Json) -> Slices[None]:
+    yield from prompt.say_messages(members)
 
 
 def _has_output(said: Json) -> bool:

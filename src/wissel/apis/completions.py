@@ -9,10 +9,11 @@ from wissel.apis.errors import openai_error
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, objects_of
 from wissel.apis.simulated import Answer, plain
+from wissel.apis.windows import Slices
 
 
-def _read(prompt: Prompt, members: Json) -> None:
-    prompt.say_prompts(members.get("prompt"), param="prompt")
+def _read(prompt: Prompt, members: Json) -> Slices[None]:
+    yield from prompt.say_prompts(members.get("prompt"), param="prompt")
 
 
 def _has_output(said: Json) -> bool:

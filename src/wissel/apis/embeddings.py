@@ -13,10 +13,11 @@ from wissel.apis.findings import Findings
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json
 from wissel.apis.simulated import Answer, last_input, tokens
+from wissel.apis.windows import Slices
 
 
-def _read(prompt: Prompt, members: Json) -> None:
-    prompt.say_prompts(members.get("input"), param="input")
+def _read(prompt: Prompt, members: Json) -> Slices[None]:
+    yield from prompt.say_prompts(members.get("input"), param="input")
 
 
 def _learn(found: Findings, said: Json) -> None:

@@ -1,116 +1,202 @@
-"""Which models a body names that is no LLM call: a form's fields, or the members of a JSON object.
+"""Which models a body names that is no LLM call: a form's fields, JSON, or a file of JSON lines.
 
 A passthrough's body goes on as it is, so what it names must be what any server
-behind would read in it. Forms are therefore read strictly: what two readers
-could take apart in two ways is refused, and never guessed at.
+behind would read in it. Bodies are therefore read strictly: what two readers
+could take apart in two ways is refused, and never guessed at. Forms are read as
+RFC 2046 and 7578 say, and where these leave a choice the form must not use it.
 """
 
-import json
 import re
-from typing import Any, Final, cast
-from urllib.parse import parse_qsl, unquote
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote_plus
 
+from wissel.apis.places import is_model, named_in_json
+from wissel.apis.windows import Slices, read_json
+from wissel.core.bounds import Bounds, beyond
 from wissel.core.refusals import quoted
 from wissel.errors import UnreadableError
 
-_BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"\\]{1,70})"|([^\s;"\\]{1,70}))\s*(?=;|$)', re.IGNORECASE)
-_PARAMETER: Final = re.compile(r';\s*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))\s*')
-_DISPOSITION: Final = "content-disposition"
+_PARAMETER: Final = re.compile(r';\s*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;",]*))\s*')
+_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_LINES: Final = re.compile(r"jsonl|ndjson|jsonlines|json-seq")
+_LONGEST_HEAD: Final = 8192
+_PAUSE: Final = 64
 
 
-def models_in(data: bytes, content_type: str) -> tuple[str, ...]:
-    """Every text that the body gives as `model`, in any spelling of that name.
+def models_in(data: bytes | bytearray, content_type: str, bounds: Bounds) -> Slices[tuple[str, ...]]:
+    """Every model that the body names, in any spelling; none where it is nothing that names models.
 
     Raises UnreadableError where it cannot be read, or not in one way only.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    if "," in content_type:
+    if "," in content_type.partition(";")[0]:
         raise UnreadableError(f"the content-type is {quoted(content_type)}; send one")
     if kind.startswith("multipart/"):
-        return tuple(_of_parts(data, content_type))
+        return (yield from _of_parts(data, _boundary(content_type), bounds))
     if kind == "application/x-www-form-urlencoded":
-        return tuple(named_in_pairs(data.decode("utf-8", "replace")))
-    # Some servers read JSON whatever it is called, and in whatever Unicode.
-    return _of_json(data, is_json=kind == "application/json" or kind.endswith("+json"))
+        return tuple(named_in_pairs(data, bounds))
+    if _LINES.search(kind):
+        return (yield from _of_lines(data, bounds))
+    # Some servers read JSON whatever it is called.
+    return (yield from _of_json(data, bounds, is_json=kind == "application/json" or kind.endswith("+json")))
 
 
-def named_in_pairs(text: str) -> list[str]:
-    """What a query, or a form that looks like one, says in `model`."""
-    return [value for name, value in parse_qsl(text.replace(";", "&"), keep_blank_values=True) if _is_model(name)]
+def named_in_pairs(data: bytes | bytearray, bounds: Bounds) -> list[str]:
+    """What a query, or a form that looks like one, says where a model is named."""
+    if data.count(b"&") + data.count(b";") >= bounds.fields:
+        raise beyond(bounds, "fields")
+    found: list[str] = []
+    for pair in data.replace(b";", b"&").split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if len(name) <= _LONGEST_HEAD and is_model(_decoded(name)):
+            if len(value) > 9 * bounds.model_name:
+                raise beyond(bounds, "model_name")
+            found.append(_decoded(value))
+    return found
 
 
-def _is_model(name: str) -> bool:
-    return unquote(name).strip().removesuffix("[]").lower() == "model"
+def _decoded(text: bytes | bytearray) -> str:
+    return unquote_plus(text.decode("utf-8", "replace"))
 
 
-def _of_json(data: bytes, *, is_json: bool) -> tuple[str, ...]:
-    if not data.strip():
+def _of_json(data: bytes | bytearray, bounds: Bounds, *, is_json: bool) -> Slices[tuple[str, ...]]:
+    if not data or data.isspace():
         return ()
     try:
-        # With pairs in place of mappings, so that a name may stand twice; JSON's own lists hold no tuples.
-        found: Any = json.loads(data, object_pairs_hook=tuple)
-    except RecursionError:
-        raise UnreadableError("the body is nested too deeply") from None
-    except ValueError as error:
-        if not is_json:
-            return ()
-        raise UnreadableError(f"the body is not JSON: {error}") from None
-    members = cast("tuple[tuple[str, object], ...]", found) if isinstance(found, tuple) else ()
-    return tuple(value for name, value in members if _is_model(name) and isinstance(value, str))
+        return tuple(dict.fromkeys(named_in_json((yield from read_json(data, bounds)))))
+    except UnreadableError:
+        if is_json:
+            raise
+        return ()
 
 
-def _of_parts(data: bytes, content_type: str) -> list[str]:
-    boundaries = _BOUNDARY.findall(content_type)
-    if len(boundaries) != 1 or content_type.lower().count("boundary") != 1:
+def _of_lines(data: bytes | bytearray, bounds: Bounds) -> Slices[tuple[str, ...]]:
+    if data.count(b"\n") > bounds.lines:
+        raise beyond(bounds, "lines")
+    found: dict[str, None] = {}
+    at = number = 0
+    while at < len(data):
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        line, at, number = data[at:end], end + 1, number + 1
+        if line and not line.isspace():
+            found.update(dict.fromkeys(named_in_json((yield from read_json(line, bounds)))))
+            if len(found) > bounds.fields:
+                raise beyond(bounds, "fields")
+        if number % _PAUSE == 0:
+            yield
+    return tuple(found)
+
+
+# Forms of parts.
+
+
+def _boundary(content_type: str) -> bytes:
+    kind, _, _ = content_type.partition(";")
+    at, found = len(kind), list[str]()
+    while parameter := _PARAMETER.match(content_type, at):
+        at = parameter.end()
+        name, in_quotes, bare = parameter.groups()
+        if name.lower().partition("*")[0] == "boundary":
+            # With a `*` it would be in pieces or in an encoding, which not every server knows.
+            found += [in_quotes if in_quotes is not None else bare] if "*" not in name else ["", ""]
+    if len(found) != 1 or content_type[at:].strip(" ;") or not _BOUNDARY.fullmatch(found[0]):
         raise _unclear("the content-type should have one boundary")
-    line = b"--" + "".join(boundaries[0]).encode("utf-8", "surrogateescape")
-    pieces = data.split(line)
-    # Where each reader sees the parts begin: a line of its own, ended by CRLF, and nothing before the first.
-    first, *parts, last = pieces if len(pieces) > 1 else ([b"?"] * 2)
-    if first not in {b"", b"\r\n"} or last not in {b"--", b"--\r\n"}:
-        raise _unclear("it should begin and end with the boundary")
-    models: list[str] = []
-    for part in parts:
-        if not part.startswith(b"\r\n") or not part.endswith(b"\r\n"):
-            raise _unclear("each part should stand between lines of the boundary, ended by CRLF")
-        head, blank, value = part[2:-2].partition(b"\r\n\r\n")
-        if not blank:
-            raise _unclear("each part should have headers and then an empty line")
-        if _is_model(_field_name(head.decode("utf-8", "surrogateescape"))):
+    return b"--" + found[0].encode()
+
+
+def _of_parts(data: bytes | bytearray, line: bytes, bounds: Bounds) -> Slices[tuple[str, ...]]:
+    found: dict[str, None] = {}
+    files: list[tuple[bytes | bytearray, bool]] = []
+    is_batch = False
+    for number, (head, value) in enumerate(_parts(data, line)):
+        if number == bounds.fields:
+            raise beyond(bounds, "fields")
+        name, says_lines, is_file = _field(head.decode("utf-8", "surrogateescape"))
+        if is_model(name):
+            if len(value) > 4 * bounds.model_name:
+                raise beyond(bounds, "model_name")
             # The name as it stands, and as a server that trims it would read it.
             text = value.decode("utf-8", "replace")
-            models += dict.fromkeys((text, text.strip()))
-    return models
+            found.update(dict.fromkeys((text, text.strip())))
+        elif name == "purpose":
+            is_batch = is_batch or value.strip() == b"batch"
+        elif is_file:
+            files.append((value, says_lines))
+        elif value[:64].lstrip()[:1] in {b"{", b"["} or name == "session":
+            said = yield from read_json(value, bounds)
+            found.update(dict.fromkeys([*named_in_json(said), *named_in_json({name: said})]))
+        if number % _PAUSE == _PAUSE - 1:
+            yield
+    for value, says_lines in files:
+        if is_batch or says_lines:
+            found.update(dict.fromkeys((yield from _of_lines(value, bounds))))
+    return tuple(found)
 
 
-def _field_name(head: str) -> str:
-    """Of one part; a part has one name."""
-    found: list[str] = []
+def _parts(data: bytes | bytearray, line: bytes) -> Iterator[tuple[bytes | bytearray, bytes | bytearray]]:
+    """The headers and the value of each part.
+
+    A delimiter is a line of its own, ended by CRLF, with nothing before the first; behind the last one anything may
+    follow that does not look like another.
+    """
+    start = 2 if data.startswith(b"\r\n") else 0
+    if not data.startswith(line, start):
+        raise _unclear("it should begin with the boundary")
+    at = start + len(line)
+    while not data.startswith(b"--", at):
+        if not data.startswith(b"\r\n", at):
+            raise _unclear("each part should stand between lines of the boundary, ended by CRLF")
+        end = data.find(line, at)
+        if end < 0:
+            raise _unclear("it should end with the boundary and two hyphens")
+        if data[end - 2 : end] != b"\r\n" or end - 2 < at + 2:
+            raise _unclear("each part should stand between lines of the boundary, ended by CRLF")
+        blank = data.find(b"\r\n\r\n", at, min(end, at + _LONGEST_HEAD))
+        if blank < 0:
+            raise _unclear("each part should have headers and then an empty line")
+        yield data[at + 2 : blank], data[blank + 4 : end - 2]
+        at = end + len(line)
+    behind = data[at + 2 : at + 4]
+    if behind not in {b"", b"\r\n"} or data.find(line, at) >= 0:
+        raise _unclear("nothing but a line's end should follow the last boundary, and no other boundary")
+
+
+def _field(head: str) -> tuple[str, bool, bool]:
+    """Of one part: its one name, whether it says that it is lines of JSON, and whether it is a file."""
+    names: list[str] = []
+    is_file = False
     for line in head.split("\r\n"):
-        name, colon, value = line.partition(":")
-        if not colon or name != name.strip() or "\n" in line or "\r" in line:
+        header, colon, value = line.partition(":")
+        if not colon or header != header.strip() or "\n" in line or "\r" in line:
             raise _unclear("a part has a header of more than one line, or none")
-        if name.lower() == "content-transfer-encoding" and value.strip().lower() not in {"7bit", "8bit", "binary"}:
+        if header.lower() == "content-transfer-encoding" and value.strip().lower() not in {"7bit", "8bit", "binary"}:
             raise _unclear("a part is encoded; send it as it is")
-        if name.lower() == _DISPOSITION:
-            found += _names(value.strip())
-    if len(found) != 1:
+        if header.lower() == "content-disposition":
+            inside, has_file = _disposition(value.strip())
+            names += inside
+            is_file = is_file or has_file
+    if len(names) != 1:
         raise _unclear("each part should have one content-disposition with one name")
-    return found[0]
+    return names[0], bool(_LINES.search(head.lower())), is_file or names[0] == "file"
 
 
-def _names(disposition: str) -> list[str]:
-    kind, semicolon, _ = disposition.partition(";")
-    at, names = len(kind), list[str]()
-    while found := _PARAMETER.match(disposition, at):
+def _disposition(text: str) -> tuple[list[str], bool]:
+    """The names, and whether there is the name of a file."""
+    kind, semicolon, _ = text.partition(";")
+    at, names, is_file = len(kind), list[str](), False
+    while found := _PARAMETER.match(text, at):
         at = found.end()
-        parameter, quoted, bare = found.groups()
-        if parameter.lower().partition("*")[0] == "name":
+        parameter, in_quotes, bare = found.groups()
+        plain = parameter.lower().partition("*")[0]
+        is_file = is_file or plain == "filename"
+        if plain == "name":
             # With a `*` it would be in an encoding that not every server knows.
-            names += [re.sub(r"\\(.)", r"\1", quoted or bare or "")] if "*" not in parameter else ["", ""]
-    if kind.strip().lower() != "form-data" or not semicolon or disposition[at:].strip(" ;"):
+            names += [re.sub(r"\\(.)", r"\1", in_quotes or bare or "")] if "*" not in parameter else ["", ""]
+    if kind.strip().lower() != "form-data" or not semicolon or text[at:].strip(" ;"):
         raise _unclear("each part should be form-data with a name")
-    return names
+    return names, is_file
 
 
 def _unclear(why: str) -> UnreadableError:

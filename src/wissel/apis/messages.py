@@ -9,6 +9,7 @@ from wissel.apis.findings import Findings, Places
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of
 from wissel.apis.simulated import Answer, event, last_message
+from wissel.apis.windows import Slices
 from wissel.core.decision import Denied
 
 _USAGE_PLACES: Final[Places] = {
@@ -28,10 +29,10 @@ _ERRORS: Final[Mapping[int, str]] = {
 """The `type` of an error by its status, where no class of statuses has one."""
 
 
-def _read(prompt: Prompt, members: Json) -> None:
+def _read(prompt: Prompt, members: Json) -> Slices[None]:
     if members.get("system"):
         prompt.say("system", members["system"])
-    prompt.say_messages(members)
+    yield from prompt.say_messages(members)
 
 
 def _learn(found: Findings, said: Json) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from wissel.apis.forms import named_in_pairs
+from wissel.core.bounds import Bounds
 from wissel.core.refusals import quoted
 from wissel.errors import UnreadableError
 
@@ -22,7 +23,12 @@ def normalise_path(path: str) -> str:
     Lower case, percent-decoded once, without query, empty and dot segments, so
     that every way to write a path meets the same rules.
     """
-    bare = unquote(path.partition("?")[0].partition("#")[0]).replace("\\", "/").lower()
+    return spelled_path(path).lower()
+
+
+def spelled_path(path: str) -> str:
+    """As `normalise_path`, with the letters as they were written."""
+    bare = unquote(path.partition("?")[0].partition("#")[0]).replace("\\", "/")
     segments: list[str] = []
     for segment in bare.split("/"):
         if segment == "..":
@@ -38,16 +44,16 @@ def is_plain(path: str) -> bool:
     return not any(trick in bare for trick in ("//", "/.", "%2f", "%2e", "%5c", "\\", "%00", "#"))
 
 
-def ambiguity(path: str, content_type: str) -> UnreadableError | None:
-    """What in an LLM call's head lets another reader see another model than the body's `model`; None if nothing."""
-    if named_in_query(path):
-        return UnreadableError("the query names a model; name it in the body alone", param="model")
+def check_call(path: str, content_type: str, bounds: Bounds) -> None:
+    """Raises UnreadableError where an LLM call's head lets another reader see another model than the body's `model`."""
+    if named_in_query(path, bounds):
+        raise UnreadableError("the query names a model; name it in the body alone", param="model")
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _FORMS or "," in content_type:
-        return UnreadableError(f"the content-type is {quoted(content_type)}; send application/json")
-    return None
+        raise UnreadableError(f"the content-type is {quoted(content_type)}; send application/json")
 
 
-def named_in_query(path: str) -> list[str]:
-    """The models that a query asks for, in any spelling of `model`."""
-    return named_in_pairs(path.partition("?")[2])
+def named_in_query(path: str, bounds: Bounds) -> list[str]:
+    """The models that a query asks for, in any spelling. Raises UnreadableError for one of too many fields."""
+    query = path.partition("?")[2]
+    return named_in_pairs(query.encode("utf-8", "surrogateescape"), bounds) if query else []

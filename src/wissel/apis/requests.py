@@ -6,23 +6,25 @@ from typing import Final
 from wissel.apis.api import Api
 from wissel.apis.body import Body
 from wissel.apis.prompt import Prompt
-from wissel.core.request import Conversation, Request, estimate_tokens
+from wissel.apis.windows import Slices
+from wissel.core.bounds import Bounds
+from wissel.core.request import Conversation, Request
 
 MAX_OUTPUT_TOKENS: Final = 10_000_000
 """More than any model answers; a caller's number may have thousands of digits."""
 
 
-def understand(api: Api, path: str, headers: Mapping[str, str], body: Body) -> Request:
+def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, bounds: Bounds) -> Slices[Request]:
     """The call as the decision reads it. Raises UnreadableError where messages or input are of no use."""
-    prompt = Prompt()
-    api.read(prompt, body.members)
+    prompt = Prompt(bounds)
+    yield from api.read(prompt, body.members)
     return Request(
         api=api.name,
         path=path,
         model=body.model,
         conversation=Conversation(tuple(prompt.turns)),
         needs=frozenset(prompt.needs),
-        input_tokens=prompt.tokens + sum(estimate_tokens(turn.text) for turn in prompt.turns),
+        input_tokens=prompt.tokens,
         max_output_tokens=_output_limit(api, body),
         stream=body.members.get("stream") is True,
         headers=headers,

@@ -9,6 +9,7 @@ from wissel.apis.findings import Findings, Places
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
 from wissel.apis.shapes import Json, object_of
 from wissel.apis.simulated import Answer, event, last_input
+from wissel.apis.windows import Slices
 
 _TOOL_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
@@ -23,18 +24,19 @@ _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response
 _FINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
-def _read(prompt: Prompt, members: Json) -> None:
+def _read(prompt: Prompt, members: Json) -> Slices[None]:
     if members.get("instructions"):
         prompt.say("system", members["instructions"])
     asked = members.get("input")
     if asked is None or isinstance(asked, str):
-        prompt.say_prompts(asked, param="input")
+        yield from prompt.say_prompts(asked, param="input")
         return
-    for item in list_of_objects(members, "input"):
+    for item in list_of_objects(members, "input", prompt.bounds):
         if item.get("type") in _TOOL_RESULTS:
             prompt.say("tool", item.get("output"))
         elif "role" in item:
             prompt.say(role_of(item), item.get("content"))
+        yield from prompt.pause()
 
 
 def _learn(found: Findings, said: Json) -> None:

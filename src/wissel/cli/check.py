@@ -29,8 +29,9 @@ def check(
         with honest_exits():
             raise
     from wissel.offline.store import rollout_notes
+    from wissel.offline.uncovered import uncovered
 
-    notes = [] if offline else asyncio.run(rollout_notes(loaded))
+    notes = uncovered(loaded, snapshot) + ([] if offline else asyncio.run(rollout_notes(loaded)))
     if as_json:
         print_json({"ok": True, "revision": snapshot.revision, "notes": notes})
         return

@@ -21,6 +21,7 @@ from wissel.config.compile_access import (
     header_match,
 )
 from wissel.core.access import HeaderMatch, Principal, RuleBook
+from wissel.core.bounds import Bounds
 from wissel.core.pin import PinPolicy
 from wissel.core.rollouts.metrics import (
     GUARD_REQUESTS,
@@ -100,6 +101,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
             upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
             passthrough=passthrough,
             max_body_bytes=config.listen.max_body_bytes,
+            bounds=Bounds(**config.listen.bounds.model_dump()),
         ),
     )
 

@@ -9,8 +9,12 @@ thinks of them.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from wissel.core.tier import Graded, Strength, Tier
+
+MOST_KEPT: Final = 16_384
+"""Characters of a prompt that the store keeps: more than any router reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +52,5 @@ def lesson_of(tier: Tier, graded: Graded, prompt: str) -> Lesson | None:
     """What this request may teach; None where the tier does not learn, or no coin chose the end."""
     if tier.learning is None or graded.reason != "explored" or graded.win_rate is None:
         return None
-    kept = prompt if tier.learning.prompts else ""
+    kept = prompt[:MOST_KEPT] if tier.learning.prompts else ""
     return Lesson(tier.name, (tier.strong, tier.weak), graded.end, graded.win_rate, kept)

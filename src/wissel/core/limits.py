@@ -8,9 +8,9 @@ moment and one more every 0.6 seconds. Money is counted in fixed periods that
 begin with the clock's (a day at midnight UTC). A place among concurrent
 requests is leased, so that one that is never given back ends by itself.
 
-The same charges are drawn twice: what the caller is, before anything is known
-but its request; what it gets, once that is decided. What will be used is
-estimated then and settled when it is known. The script in `store.limits` is
+Charges are drawn in three steps: that there is a request, before anything of it
+is read; its tokens, once it is; what it gets, once that is decided. What will be
+used is estimated then and settled when it is known. The script in `store.limits` is
 this definition in Lua; a process without Redis runs this one.
 """
 
@@ -131,17 +131,27 @@ def estimate(request: Request) -> Estimate:
     return Estimate(request.input_tokens, request.max_output_tokens)
 
 
-def caller_charges(
-    limits: Iterable[Limit], caller: Principal, headers: Mapping[str, str], use: Estimate
-) -> tuple[Charge, ...]:
-    """What can be charged as soon as the request is read."""
-    tokens = use.input_tokens + use.output_tokens
+def entry_charges(limits: Iterable[Limit], caller: Principal, headers: Mapping[str, str]) -> tuple[Charge, ...]:
+    """What can be charged before anything of the body is read: that there is a request."""
     return tuple(
         charge
         for limit in limits
         if limit.per not in {"model", "route"}
         for subject in _callers(limit, caller, headers)
-        for charge in _charges(limit, subject, tokens)
+        for charge in _charges(limit, subject)
+    )
+
+
+def token_charges(
+    limits: Iterable[Limit], caller: Principal, headers: Mapping[str, str], use: Estimate
+) -> tuple[Charge, ...]:
+    """What can be charged as soon as the body is read."""
+    tokens = use.input_tokens + use.output_tokens
+    return tuple(
+        _charge(limit, "tokens", subject, limit.tokens, tokens)
+        for limit in limits
+        if limit.per not in {"model", "route"} and limit.tokens is not None
+        for subject in _callers(limit, caller, headers)
     )
 
 
@@ -168,7 +178,9 @@ def target_charges(
                 subjects = _callers(limit, caller, headers)
         for subject in subjects:
             if limit.per in {"model", "route"}:
-                found += _charges(limit, subject, tokens)
+                found += _charges(limit, subject)
+                if limit.tokens is not None:
+                    found.append(_charge(limit, "tokens", subject, limit.tokens, tokens))
             if limit.usd is not None:
                 found.append(_charge(limit, "usd", subject, limit.usd, spend))
     return tuple(found)
@@ -193,12 +205,10 @@ def _callers(limit: Limit, caller: Principal, headers: Mapping[str, str]) -> tup
             return (headers.get(limit.header, ""),)
 
 
-def _charges(limit: Limit, subject: str, tokens: int) -> list[Charge]:
+def _charges(limit: Limit, subject: str) -> list[Charge]:
     found: list[Charge] = []
     if limit.requests is not None:
         found.append(_charge(limit, "requests", subject, limit.requests, 1))
-    if limit.tokens is not None:
-        found.append(_charge(limit, "tokens", subject, limit.tokens, tokens))
     if limit.concurrent is not None:
         found.append(Charge(limit.id, "concurrent", limit.per, subject, limit.concurrent, 0, 1))
     return found
@@ -213,8 +223,13 @@ def _charge(limit: Limit, kind: Kind, subject: str, rate: Rate, cost: int) -> Ch
 
 
 def settlement(charge: Charge, used: Used | None) -> int:
-    """What is still to be drawn, or if negative put back; `used` is None for a request that never went on."""
+    """What is still to be drawn, or if negative put back; `used` is None for a request that never went on.
+
+    That it was made counts all the same: what is refused costs those who refuse it.
+    """
     match charge.kind, used:
+        case "requests", _:
+            return 0
         case _, None:
             return -charge.cost
         case "tokens", Used(tokens=tokens):

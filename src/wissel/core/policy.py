@@ -16,7 +16,7 @@ from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
-from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path
+from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path, unnamed_model
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
@@ -61,8 +61,8 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
         if snapshot.rules is not None and not snapshot.rules.might_permit(caller, request.path, request.headers, now):
             return forbidden(Forbid(), request, caller, None, snapshot.revision)
         return ByIntent(pin_of(snapshot.pin, request, caller))
-    target = snapshot.aliases.get(request.model, request.model)
-    if not any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers)):
+    target = _target(snapshot, request.model)
+    if target is None:
         return unknown_model(request.model, caller, snapshot)
     match _permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
@@ -169,6 +169,12 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
         return unknown_path(head.method, head.path)
     if snapshot.rules is None:
         return Passed(found.cluster, caller, snapshot.revision)
+    if (
+        found.reads_models
+        and not _names_well(snapshot, head)
+        and not _may_use_all(snapshot, snapshot.rules, head, caller, now)
+    ):
+        return unnamed_model(head, caller, snapshot.revision)
     rule_ids: list[str] = []
     for model in _models_named(snapshot, head):
         match authorize(snapshot.rules, caller, (model,), path=head.path, headers=head.headers, now=now):
@@ -179,10 +185,29 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
     return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
 
 
+def _names_well(snapshot: Snapshot, head: Head) -> bool:
+    """Whether it is certain which models are meant: those that are named are known, or nothing could name one."""
+    called = {model.upstream_model for model in snapshot.models.values()}
+    known = all(name in called or _target(snapshot, name) is not None for name in head.models)
+    return known and (bool(head.models) or not head.carries)
+
+
+def _target(snapshot: Snapshot, name: str) -> str | None:
+    """What a name stands for; None for an entrypoint and for what the file does not know."""
+    target = snapshot.aliases.get(name, name)
+    known = any(target in names for names in (snapshot.models, snapshot.splits, snapshot.tiers))
+    return target if known else None
+
+
+def _may_use_all(snapshot: Snapshot, rules: RuleBook, head: Head, caller: Principal, now: float) -> bool:
+    models = tuple(snapshot.models)
+    answer = authorize(rules, caller, models, path=head.path, headers=head.headers, now=now)
+    return isinstance(answer, Permit) and answer.models == models
+
+
 def _models_named(snapshot: Snapshot, head: Head) -> list[str]:
     """Every model of ours that the query or the body could mean, after the one that stands for none."""
-    targets = (snapshot.aliases.get(name, name) for name in head.models)
-    known = (t for t in targets if t in snapshot.models or t in snapshot.splits or t in snapshot.tiers)
+    known = [target for name in head.models if (target := _target(snapshot, name)) is not None]
     # What named it goes on as it is, so it may also say what the upstream calls a model.
     called = (model.name for model in snapshot.models.values() if model.upstream_model in head.models)
     return [NO_MODEL, *(model for target in known for model in _models(snapshot, target)), *called]

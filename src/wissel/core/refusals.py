@@ -17,12 +17,15 @@ from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.intent import Intent
 from wissel.core.limits import NANO, Charge, Exceeded, MeterReading
-from wissel.core.request import Request
+from wissel.core.request import Head, Request
 from wissel.core.snapshot import Snapshot
-from wissel.errors import UnreadableError
+from wissel.errors import UnreadableError, UnsupportedCodingError
 
 MOST_QUOTED: Final = 200
-"""Characters of what a caller wrote that an answer repeats."""
+"""Characters of what a caller wrote that are repeated anywhere: in an answer, a log line, the audit trail."""
+
+MOST_COMPARED: Final = 64
+"""Characters of a name that is compared with those that there are, which takes the square of its length."""
 
 _SPANS: Final = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 
@@ -162,11 +165,29 @@ TABLE: Final = (
         "the body is larger than {limit} bytes",
         "larger than `listen.max_body_bytes`",
     ),
+    UNREAD_CODING := Refusal(
+        415,
+        "unsupported_coding",
+        "{problem}",
+        "a `content-encoding` that is not gzip, deflate, br or zstd, or two; `accept-encoding` says which are read",
+    ),
     NO_UPGRADE := Refusal(
         426,
         "upgrade_not_supported",
         "upgrades are not supported here; send the request over HTTP",
         "an upgrade or CONNECT on a path whose `passthrough` does not allow it; who tries a websocket first goes on so",
+    ),
+    CROWDED := Refusal(
+        429,
+        "too_many_bodies",
+        "{caller} has {count} MiB of bodies here that are still being read; try again when one is done",
+        "one caller's large bodies at the same time, beyond what one caller may have in memory",
+    ),
+    OVERRUN := Refusal(
+        429,
+        "too_many_uploads",
+        "{caller} has begun to send as many bodies as one caller may; end some first",
+        "one caller's unfinished bodies, beyond `listen.bounds.uploads`",
     ),
     LIMIT_USED_UP := Refusal(
         429,
@@ -209,11 +230,13 @@ def type_of(status: int) -> str:
 
 def quoted(text: str) -> str:
     """What a caller wrote, as a sentence may repeat it."""
-    return f'"{_cut(text)}"'
+    return f'"{cut(text)}"'
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MOST_QUOTED else text[: MOST_QUOTED - 1] + "…"
+def cut(text: str) -> str:
+    """The beginning of what a caller wrote, as text that can be written anywhere."""
+    short = text if len(text) <= MOST_QUOTED else text[: MOST_QUOTED - 1] + "…"
+    return short if short.isprintable() else short.encode("utf-8", "backslashreplace").decode()
 
 
 # The request cannot be read.
@@ -222,12 +245,28 @@ def _cut(text: str) -> str:
 def unreadable(error: UnreadableError) -> Denied:
     """`error` was written for the caller."""
     denied = Denied(*UNREADABLE.told(problem=str(error)))
-    return replace(denied, param=_cut(error.param)) if error.param is not None else denied
+    return replace(denied, param=cut(error.param)) if error.param is not None else denied
 
 
 def too_large(limit: int) -> Denied:
     """A body of more than `limit` bytes."""
     return Denied(*TOO_LARGE.told(limit=str(limit)))
+
+
+def unread_coding(error: UnsupportedCodingError, accepted: str) -> Denied:
+    """A body that is packed in a way that is not read here; `accepted` are those that are."""
+    return Denied(*UNREAD_CODING.told(problem=str(error)), headers={"accept-encoding": accepted})
+
+
+def overrun(caller: Principal) -> Denied:
+    """More bodies of one caller on their way than it may have begun."""
+    return Denied(*OVERRUN.told(caller=quoted(caller.id)), headers={"retry-after": "1"}, principal=caller)
+
+
+def crowded(caller: Principal, held_bytes: int) -> Denied:
+    """More large bodies of one caller than may be in memory at once."""
+    told = CROWDED.told(caller=quoted(caller.id), count=str(held_bytes >> 20))
+    return Denied(*told, headers={"retry-after": "1"}, principal=caller)
 
 
 def late() -> Denied:
@@ -292,7 +331,8 @@ def unknown_path(method: str, path: str) -> Denied:
 
 def unknown_model(name: str, caller: Principal, snapshot: Snapshot) -> Denied:
     """A name that nothing has; what it may have meant is told only where there is nothing to hide."""
-    near = get_close_matches(name, snapshot.names, n=1) if snapshot.rules is None else []
+    is_told = snapshot.rules is None and len(name) <= MOST_COMPARED
+    near = get_close_matches(name, snapshot.names, n=1) if is_told else []
     told = UNKNOWN_MODEL.told(model=quoted(name), hint=f'; did you mean "{near[0]}"?' if near else "")
     return Denied(*told, principal=caller, revision=snapshot.revision)
 
@@ -314,6 +354,14 @@ def forbidden_path(forbid: Forbid, path: str, model: str, caller: Principal, rev
     """A passthrough, because of its path alone or, if `model` is not empty, of a model that the request names."""
     what = f"the path {quoted(path)}" + (f" with the model {quoted(model)}" if model else "")
     return replace(_forbidden(forbid, what, caller, revision), param=None)
+
+
+def unnamed_model(head: Head, caller: Principal, revision: str) -> Denied:
+    """A passthrough whose request names no model that is known, by somebody who may not use every one."""
+    named = f"names {quoted(head.models[0])}, which" if head.models else "says nowhere which model it means, which"
+    why = f"the request {named} no rule can be asked about; only who may use every model here may send it"
+    told = FORBIDDEN.told(caller=quoted(caller.id), what=f"the path {quoted(head.path)}", why=why)
+    return replace(Denied(*told, principal=caller, revision=revision), param=None)
 
 
 def _forbidden(forbid: Forbid, what: str, caller: Principal, revision: str) -> Denied:

@@ -65,11 +65,13 @@ class Head:
     api: str | None = None
     """The name of an LLM call's API."""
     models: tuple[str, ...] = ()
-    """What the query of another call says in `model`, and its body where that is read."""
+    """What another call names in its path and query, and in its body where that is read."""
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Of Envoy's, about the connection."""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     """What Envoy's other filters have left, by namespace."""
+    carries: bool = False
+    """Whether there is a body, or more to come after an upgrade, and so more than the head to name a model in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from wissel.core.access import Principal, RuleBook
+from wissel.core.bounds import Bounds
 from wissel.core.pin import PinPolicy
 from wissel.core.request import Modality
 from wissel.core.split import Split, Variant
@@ -87,6 +88,8 @@ class Terms:
     """Those of the snapshot, which say where a body is read that is no call's."""
     max_body_bytes: int = 32 * 1024 * 1024
     """A larger body is refused where it is read."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """What a body that is read may hold."""
 
 
 @dataclass(frozen=True, slots=True)

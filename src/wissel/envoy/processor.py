@@ -57,7 +57,9 @@ def _metadata_options(verified_namespace: str | None) -> Fields:
     return {"forwarding_namespaces": {"untyped": [verified_namespace]}, **received}
 
 
-def _mode(request_body: str, response_body: str, *, response_headers: str = "SEND") -> Fields:
+def _mode(
+    request_body: str, response_body: str, *, response_headers: str = "SEND", response_trailers: str = "SKIP"
+) -> Fields:
     return {
         "request_header_mode": "SEND",
         "request_body_mode": request_body,
@@ -65,12 +67,12 @@ def _mode(request_body: str, response_body: str, *, response_headers: str = "SEN
         "request_trailer_mode": "SEND" if request_body == "FULL_DUPLEX_STREAMED" else "SKIP",
         "response_header_mode": response_headers,
         "response_body_mode": response_body,
-        "response_trailer_mode": "SKIP",
+        "response_trailer_mode": response_trailers,
     }
 
 
 def override_modes() -> list[Fields]:
-    """For one request: answers streamed past the processor, no body for it to read, no answer to see at all.
+    """For one request: answers streamed past the processor, no body to read, no answer to see, an answer to outlast.
 
     Each in full: Envoy compares them with the mode that would result, and ignores silently what is not here.
     """
@@ -81,6 +83,7 @@ def override_modes() -> list[Fields]:
             _mode(request_body, "STREAMED"),
             _mode(request_body, "NONE"),
             _mode(request_body, "NONE", response_headers="SKIP"),
+            _mode(request_body, "NONE", response_trailers="SEND"),
         )
     ]
 

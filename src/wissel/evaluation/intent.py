@@ -21,11 +21,13 @@ from typing import Any, cast
 from wissel.apis.body import read_body
 from wissel.apis.chat import CHAT
 from wissel.apis.requests import understand
+from wissel.apis.windows import whole
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
 from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
 from wissel.config.shapes import suggestion
+from wissel.core.bounds import Bounds
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn
 from wissel.core.snapshot import Route
@@ -223,7 +225,8 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
 
 def _row(value: Mapping[str, Any]) -> Row:
     body = json.dumps({"model": "auto", "messages": value["messages"]}).encode()
-    request: Request = understand(CHAT, CHAT.paths[0], {}, read_body(body))
+    bounds = Bounds()
+    request: Request = whole(understand(CHAT, CHAT.paths[0], {}, whole(read_body(body, bounds)), bounds))
     routes = frozenset(map(str, value["routes"] if "routes" in value else [value["route"]]))
     if not routes:
         raise ValueError('"routes" is empty; for what no route serves write "other"')

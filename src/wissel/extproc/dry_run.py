@@ -4,14 +4,27 @@ The same exchange and router as for served traffic, with nobody at the other
 end: what this says is what Envoy would have been told.
 """
 
+import asyncio
 from collections.abc import Mapping
+from typing import cast
 
+from wissel.apis.windows import Slices
 from wissel.core.access import Principal
 from wissel.core.decision import Decision
 from wissel.core.refusals import not_a_call
-from wissel.extproc.events import Decide, Fail, Identify, RequestBody, RequestHeaders, Score
+from wissel.extproc.events import Decide, Fail, Identify, Read, RequestBody, RequestHeaders, Score, Step
 from wissel.extproc.exchange import Exchange
 from wissel.router import Router
+
+
+async def _read(work: Slices[list[Step]]) -> list[Step]:
+    """Nobody waits for it, and others must not wait because of it."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return cast("list[Step]", done.value)
+        await asyncio.sleep(0)
 
 
 async def dry_run(
@@ -31,6 +44,8 @@ async def dry_run(
             case Decide(subject, who):
                 answer = router.decide(subject, who, request_id)
                 exchange.decided(answer if isinstance(answer, Decision) else await answer)
+            case Read(work):
+                steps = await _read(work)
             case Score():
                 return not_a_call()
             case Fail(why):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from wissel.apis.windows import Slices
 from wissel.core.access import Principal
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
@@ -38,7 +39,7 @@ class RequestHeaders:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    data: bytes
+    data: bytes | bytearray
     end_of_stream: bool
 
 
@@ -79,6 +80,16 @@ class Identify:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Do this work, in slices where it is long, and then what it returns."""
+
+    work: "Slices[list[Step]]"
+    caller: Principal
+    size: int
+    """Bytes of the body."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decide:
     """Ask the router for a decision; the answer goes to `decided`."""
 
@@ -106,6 +117,8 @@ class Reply:
     """Whether `chunk` is the last."""
     skip_body: bool = False
     """Ask Envoy to send no request body after these headers."""
+    stay: bool = False
+    """Ask Envoy to keep the stream until the response is over, of which nothing is read."""
     read_body: bool = False
     """Ask Envoy to send the response's body after these headers, in chunks."""
 
@@ -125,4 +138,4 @@ class Fail:
     why: str
 
 
-Step = Identify | Decide | Score | Reply | Refuse | Fail
+Step = Identify | Read | Decide | Score | Reply | Refuse | Fail

@@ -19,22 +19,25 @@ from typing import Final, Literal
 from wissel.apis.api import Api
 from wissel.apis.body import read_body
 from wissel.apis.forms import models_in
+from wissel.apis.packing import ACCEPTED, coding_of, unpacked
 from wissel.apis.requests import understand
+from wissel.apis.windows import Slices
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.refusals import late, misconfigured, quoted, too_large, unreadable, unscored
+from wissel.core.refusals import crowded, late, misconfigured, too_large, unread_coding, unreadable, unscored
 from wissel.core.request import Head
 from wissel.core.snapshot import Terms
-from wissel.errors import UnreadableError
+from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
 from wissel.extproc.events import (
     Decide,
     Event,
     Fail,
     Identify,
     Protocol,
+    Read,
     Refuse,
     Reply,
     RequestBody,
@@ -55,13 +58,13 @@ from wissel.extproc.mutation import (
     for_scored,
     metadata_of,
 )
-from wissel.extproc.onward import ReadCall, hand_back, to_model
+from wissel.extproc.onward import ReadCall, hand_back, read_call, to_model
 from wissel.extproc.response import Response
 
 _UNTOLD: Final = Protocol("buffered", "none")
 """Where Envoy does not tell its modes: those that need no telling."""
 
-_State = Literal["new", "identifying", "reading", "deciding", "forwarded", "refused"]
+_State = Literal["new", "identifying", "reading", "understanding", "deciding", "forwarded", "refused"]
 
 
 class Exchange:
@@ -75,6 +78,7 @@ class Exchange:
         "_chunks",
         "_ended",
         "_head",
+        "_is_whole",
         "_protocol",
         "_reads",
         "_request_id",
@@ -96,9 +100,10 @@ class Exchange:
         self._api: Api | None = None
         self._caller: Principal | None = None
         self._call: ReadCall | None = None
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._size = 0
         self._ended = False
+        self._is_whole = False
         self._trailers = False
         self._reads = False
         self._response: Response | None = None
@@ -115,14 +120,14 @@ class Exchange:
         return self._state in {"forwarded", "refused"}
 
     @property
-    def is_reading(self) -> bool:
+    def is_reading_body(self) -> bool:
         """Whether a body is on its way that has to be read; Envoy keeps no time of it."""
         return self._state == "reading"
 
     @property
     def is_deciding(self) -> bool:
-        """Whether an answer of the router is awaited."""
-        return self._state == "deciding"
+        """Whether an answer of the router, or what the body says, is awaited."""
+        return self._state in {"identifying", "understanding", "deciding"}
 
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
@@ -154,7 +159,14 @@ class Exchange:
             self._state = "deciding"
             return [Decide(head, answer)]
         self._state = "reading"
+        if self._is_whole:
+            return self._on_whole_body()
         return [] if self._is_duplex else [Reply("request_headers")]
+
+    def crowded(self, held_bytes: int) -> list[Step]:
+        """Too many bodies of this caller are in memory to read one more."""
+        assert self._caller is not None
+        return self._refuse(crowded(self._caller, held_bytes))
 
     def late(self) -> list[Step]:
         """The body took too long; nothing to do if it is all there by now."""
@@ -168,7 +180,7 @@ class Exchange:
                 return self._refuse(decision)
             case Listed():
                 self._state = "refused"
-                answer = for_listed(decision, path=self._known_head().path, request_id=self._request_id)
+                answer = for_listed(decision, path=self._known_head().headers[":path"], request_id=self._request_id)
                 return [Refuse(answer, metadata_of(decision))]
             case Passed():
                 return self._forward_untouched(decision)
@@ -214,22 +226,21 @@ class Exchange:
         self._state = "identifying"
         return [Identify(asked.head)]
 
-    def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Step]:
+    def _on_request_body(self, data: bytes | bytearray, *, end_of_stream: bool) -> list[Step]:
         match self._state, self._protocol.request_body:
             case "forwarded", "full_duplex_streamed":
                 return hand_back(data, end_of_stream=end_of_stream)
             case "forwarded", _:
                 return [Reply("request_body")]
-            case "reading", _:
+            case ("reading", _) | ("identifying", "full_duplex_streamed") if self._reads:
                 self._size += len(data)
                 if self._size > self._terms.max_body_bytes:
-                    self._chunks.clear()
                     return self._refuse(too_large(self._terms.max_body_bytes))
                 self._chunks.append(data)
                 # Only a FULL_DUPLEX_STREAMED body comes in pieces.
-                is_whole = end_of_stream or not self._is_duplex
-                return self._on_whole_body() if is_whole else []
-            case "deciding", "full_duplex_streamed":
+                self._is_whole = end_of_stream or not self._is_duplex
+                return self._on_whole_body() if self._is_whole and self._state == "reading" else []
+            case (("identifying" | "deciding"), "full_duplex_streamed"):
                 # A passthrough that is still being decided: its body waits.
                 self._chunks.append(data)
                 self._ended = end_of_stream
@@ -245,7 +256,8 @@ class Exchange:
         match self._state, self._protocol.request_body:
             case "reading", "full_duplex_streamed":
                 return self._on_whole_body()
-            case (("deciding" | "refused"), "full_duplex_streamed"):
+            case (("identifying" | "deciding" | "refused"), "full_duplex_streamed"):
+                self._is_whole = self._reads
                 return []
             case "forwarded", _:
                 return [Reply("request_trailers")]
@@ -253,42 +265,62 @@ class Exchange:
                 return [Fail(f"request trailers came while {self._state}")]
 
     def _on_whole_body(self) -> list[Step]:
-        head = self._known_head()
-        if (encoding := head.headers.get("content-encoding", "identity")) != "identity":
-            unsupported = f"the content-encoding {quoted(encoding)} is not supported; send the body as it is"
-            return self._refuse(unreadable(UnreadableError(unsupported)))
-        try:
-            if head.kind == "feedback":
-                self._state = "deciding"
-                return [Score(read_feedback(b"".join(self._chunks)))]
-            if head.kind == "other":
-                return self._on_whole_form()
-            assert self._api is not None
-            body = read_body(b"".join(self._chunks))
-            request = understand(self._api, head.path, head.headers, body)
-        except UnreadableError as error:
-            return self._refuse(unreadable(error))
-        self._call = ReadCall(head, self._api, body, request.stream)
-        self._chunks.clear()
-        self._state = "deciding"
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        # A passthrough's goes on as it came; of an Envoy that has it all, nothing has to be handed back.
+        self._chunks = [data] if self._is_duplex and self._known_head().kind == "other" else []
+        self._state = "understanding"
         assert self._caller is not None
+        return [Read(self._understand(data), self._caller, len(data))]
+
+    def _understand(self, data: bytes | bytearray) -> Slices[list[Step]]:
+        head = self._known_head()
+        try:
+            coding = coding_of(head.headers.get("content-encoding", ""))
+            if coding:
+                data = yield from unpacked(data, coding, self._terms.max_body_bytes)
+            match head.kind:
+                case "feedback":
+                    steps: list[Step] = [Score(read_feedback(data))]
+                case "other":
+                    steps = yield from self._read_form(head, data)
+                case _:
+                    steps = yield from self._read_call(head, data, unpacked=bool(coding))
+        except UnreadableError as error:
+            return self._refuse(self._unreadable(error))
+        self._state = "deciding"
+        return steps
+
+    def _unreadable(self, error: UnreadableError) -> Denied:
+        match error:
+            case UnsupportedCodingError():
+                return unread_coding(error, ACCEPTED)
+            case TooLargeError():
+                return too_large(self._terms.max_body_bytes)
+            case _:
+                return unreadable(error)
+
+    def _read_call(self, head: Head, data: bytes | bytearray, *, unpacked: bool) -> Slices[list[Step]]:
+        assert self._api is not None
+        assert self._caller is not None
+        body = yield from read_body(data, self._terms.bounds)
+        request = yield from understand(self._api, head.path, head.headers, body, self._terms.bounds)
+        self._call = read_call(head, self._api, body, streams=request.stream, unpacked=unpacked)
         return [Decide(request, self._caller)]
 
-    def _on_whole_form(self) -> list[Step]:
-        head = self._known_head()
-        named = models_in(b"".join(self._chunks), head.headers.get("content-type", ""))
-        self._head = replace(head, models=(*head.models, *named))
-        self._state = "deciding"
-        self._ended = not self._trailers
+    def _read_form(self, head: Head, data: bytes | bytearray) -> Slices[list[Step]]:
         assert self._caller is not None
+        named = yield from models_in(data, head.headers.get("content-type", ""), self._terms.bounds)
+        self._head = replace(head, models=(*head.models, *named))
+        self._ended = not self._trailers
         return [Decide(self._head, self._caller)]
 
     def _forward(self, decision: Routed) -> list[Step]:
-        call = self._call
+        # The body goes with this answer; what follows may run for minutes.
+        call, self._call = self._call, None
         assert call is not None
         self._state = "forwarded"
         body = self._answers_body
-        splices = call.asking_for_usage() if body != "never" else ()
+        splices = call.asking_for_usage if body != "never" else ()
         self._response = Response(decision.model, call.api, began=self._began, body=body, strip_usage=bool(splices))
         mutation, data = to_model(
             call,
@@ -301,9 +333,8 @@ class Exchange:
         metadata = metadata_of(decision)
         if not self._is_duplex:
             return [Reply("request_body", mutation, metadata)]
-        whole = data if data is not None else call.body.text.encode()
         steps: list[Step] = [Reply("request_headers", mutation, metadata)]
-        steps += hand_back(whole, end_of_stream=not self._trailers)
+        steps += hand_back(data if isinstance(data, bytes) else b"".join(data), end_of_stream=not self._trailers)
         return [*steps, Reply("request_trailers")] if self._trailers else steps
 
     @property
@@ -328,6 +359,8 @@ class Exchange:
 
     def _refuse(self, denied: Denied) -> list[Step]:
         self._state = "refused"
+        self._call = None
+        self._chunks.clear()
         self.decision = denied
         return [Refuse(for_denied(denied, request_id=self._request_id, api=self._api), metadata_of(denied))]
 
@@ -339,13 +372,20 @@ class Exchange:
             self._state = "refused"
         ours = {REQUEST_ID_HEADER: self._request_id}
         if self._response is None or not isinstance(self.decision, Routed):
-            return [Reply("response_headers", Mutation(set_headers=ours))]
+            return [Reply("response_headers", Mutation(set_headers=ours), stay=self._holds_a_place)]
         ours[MODEL_HEADER] = self.decision.model.name
         details = event.attributes.get("response.code_details", "")
         opening = self._response.begin(event.headers, details, end_of_stream=event.end_of_stream, now=now)
         shrinks = opening.may_shrink and "content-length" in event.headers
         mutation = Mutation(set_headers=ours, remove_headers=("content-length",) if shrinks else ())
         return [Reply("response_headers", mutation, read_body=opening.read_body)]
+
+    @property
+    def _holds_a_place(self) -> bool:
+        """Whether a passthrough counts among those that are open at the same time, until its answer is over."""
+        reserved = self.decision.reserved if isinstance(self.decision, Passed) else None
+        charges = [charge for drawn in reserved.drawn for charge in drawn.charges] if reserved else []
+        return any(charge.kind == "concurrent" for charge in charges)
 
     def _on_response_body(self, data: bytes, *, end_of_stream: bool, now: float) -> list[Step]:
         if self._response is None:

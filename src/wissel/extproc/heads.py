@@ -10,7 +10,8 @@ from typing import Literal
 
 from wissel.apis.api import Api
 from wissel.apis.models import MODELS_PATH
-from wissel.apis.paths import ambiguity, is_plain, named_in_query, normalise_path
+from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path
+from wissel.apis.places import named_in_path
 from wissel.apis.table import PATHS
 from wissel.core.decision import Denied
 from wissel.core.feedback import FEEDBACK_PATH
@@ -44,29 +45,34 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
 
     def head(kind: Literal["llm", "models", "feedback", "other"], models: tuple[str, ...] = ()) -> Head:
         name = None if api is None else api.name
-        return Head(kind, method, path, headers, name, models, event.attributes, event.metadata)
+        carries = upgrade or not is_empty
+        return Head(kind, method, path, headers, name, models, event.attributes, event.metadata, carries)
 
     if upgrade and not (is_plain(raw_path) and lies_below(path, terms.upgrades)):
         return Asked(no_upgrade(), PATHS.get(path))
     if not upgrade and (refusal := _unserved(protocol, method, path, headers)):
         return Asked(refusal, PATHS.get(path))
-    if api is not None:
-        if unclear := ambiguity(raw_path, headers.get("content-type", "")):
-            return Asked(unreadable(unclear), api)
-        return Asked(_no_body() if is_empty else head("llm"), api, reads=True)
-    if method == "POST" and path == FEEDBACK_PATH:
-        return Asked(_no_body() if is_empty else head("feedback"), reads=True)
+    try:
+        if api is not None:
+            check_call(raw_path, headers.get("content-type", ""), terms.bounds)
+            return Asked(_with_body(head("llm")), api, reads=True)
+        if method == "POST" and path == FEEDBACK_PATH:
+            return Asked(_with_body(head("feedback")), reads=True)
+        named = (*named_in_path(raw_path), *named_in_query(raw_path, terms.bounds))
+    except UnreadableError as unclear:
+        return Asked(unreadable(unclear), api)
     if method in {"GET", "HEAD"} and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
         return Asked(head("models"))
     if not is_plain(raw_path):
         return Asked(unknown_path(method, path))
     entry = None if upgrade or is_empty else passthrough_for(terms.passthrough, path)
-    other = head("other", tuple(named_in_query(raw_path)))
-    return Asked(other, reads=entry is not None and entry.reads_models)
+    return Asked(head("other", named), reads=entry is not None and entry.reads_models)
 
 
-def _no_body() -> Denied:
-    return unreadable(UnreadableError("the body is empty; send a JSON object"))
+def _with_body(head: Head) -> Head:
+    if not head.carries:
+        raise UnreadableError("the body is empty; send a JSON object")
+    return head
 
 
 def _unserved(protocol: Protocol, method: str, path: str, headers: Mapping[str, str]) -> Denied | None:

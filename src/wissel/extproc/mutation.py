@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wissel.apis.api import Api
+from wissel.apis.body import Written
 from wissel.apis.errors import openai_error
 from wissel.apis.models import MODELS_PATH, model_body, models_body
+from wissel.apis.paths import spelled_path
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.identity import CREDENTIAL_HEADERS
@@ -36,7 +38,7 @@ class Mutation:
 
     set_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     remove_headers: tuple[str, ...] = ()
-    body: bytes | None = None
+    body: Written | None = None
     """The new body; None leaves it as it is."""
     reroute: bool = False
     """Let Envoy choose the route again, by the headers that were set."""
@@ -61,7 +63,7 @@ def for_routed(
     allow: frozenset[str],
     also: Mapping[str, str],
     without: tuple[str, ...] = (),
-    body: bytes | None = None,
+    body: Written | None = None,
 ) -> Mutation:
     """The request on its way to the model that was decided, with headers that are set and left out besides."""
     ours = {
@@ -150,13 +152,14 @@ def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> 
 
 
 def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResponse:
-    """The models that the caller may use; or the one that `path` names."""
-    name = path.removeprefix(MODELS_PATH).removeprefix("/")
+    """The models that the caller may use; or the one that `path` names, in other letters where only one is meant."""
+    name = spelled_path(path)[len(MODELS_PATH) + 1 :]
     if not name:
         return ImmediateResponse(200, models_body(decision.names), _json_headers(request_id), "wissel_models")
-    known = {each.lower(): each for each in decision.names}
-    if name in known:
-        return ImmediateResponse(200, model_body(known[name]), _json_headers(request_id), "wissel_models")
+    near = [each for each in decision.names if each.lower() == name.lower()]
+    if name in near or len(near) == 1:
+        found = name if name in near else near[0]
+        return ImmediateResponse(200, model_body(found), _json_headers(request_id), "wissel_models")
     return for_denied(unlisted_model(name, decision), request_id=request_id)
 
 

@@ -9,19 +9,24 @@ request, while a clean end would let it through.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, Protocol
 
 import structlog
 
+from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
+from wissel.core.limits import Drawn
 from wissel.core.names import SERVICE
 from wissel.core.outcome import Ended
+from wissel.core.refusals import overrun
+from wissel.core.request import Head
 from wissel.extproc import wire
-from wissel.extproc.events import Decide, Fail, Identify, Refuse, Reply, Score, Step
+from wissel.extproc.desk import Desk, Reading
+from wissel.extproc.events import Decide, Fail, Identify, Read, Refuse, Reply, Score, Step
 from wissel.extproc.exchange import Exchange
 from wissel.grpc.server import Call, Method, Receiver, Status
 from wissel.router import Router
@@ -56,10 +61,12 @@ def methods(router: Callable[[], Router], telemetry: Telemetry, ledger: Ledger |
 
 @dataclass(slots=True)
 class Peer:
-    """What streams have shown of Envoy's configuration."""
+    """What the streams of one process share."""
 
     override_works: bool = False
     """Whether it sends responses' bodies when asked."""
+    desk: Desk = field(default_factory=Desk)
+    """Where the bodies of its streams are read."""
 
 
 class Session:
@@ -69,6 +76,7 @@ class Session:
         "_asked_at",
         "_call",
         "_clock",
+        "_drawn",
         "_ended",
         "_exchange",
         "_failed",
@@ -76,12 +84,14 @@ class Session:
         "_ledger",
         "_over",
         "_peer",
+        "_reading",
         "_request_id",
         "_router",
         "_task",
         "_telemetry",
         "_trace",
         "_untold",
+        "_uploader",
     )
 
     def __init__(
@@ -102,11 +112,16 @@ class Session:
         self._failed = False
         self._trace: Trace | None = None
         self._half_closed = False
+        self._drawn: tuple[Drawn, ...] = ()
+        """From limits, before the body was read."""
+        self._reading: Reading | None = None
+        self._uploader = ""
+        """Whose body is on its way; empty where none is."""
         self._untold: float | None = None
         """Seconds that a decision took which is answered already, and still to be told."""
         telemetry.stream_opened()
 
-    def message(self, data: bytes) -> None:
+    def message(self, data: bytes | bytearray) -> None:
         """Envoy's next message."""
         if self._over:
             return
@@ -128,6 +143,10 @@ class Session:
         if self._exchange.is_settled:
             self._over = True
             self._call.finish()
+        elif self._exchange.is_reading_body:
+            # The caller left before its body was here: nobody's fault, and nothing that goes on.
+            self._over = True
+            self._call.finish(Status.CANCELLED, "the caller left")
         elif not self._exchange.is_deciding:
             self._fail("half_closed", "the request was not decided yet")
 
@@ -138,6 +157,8 @@ class Session:
             self._task.cancel()
         if self._clock is not None:
             self._clock.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         self._telemetry.stream_closed()
         # What was drawn goes back and what was counted is told, each whatever becomes of the others.
         with ExitStack() as ends:
@@ -151,33 +172,96 @@ class Session:
                 ends.callback(self._telemetry.ended, decision, outcome)
             if self._ended is not None:
                 ends.callback(self._ended, outcome)
-            ends.callback(self._router.settle, decision, outcome)
+            ends.callback(self._router.settle, decision, outcome, self._drawn)
+            ends.callback(self._body_ended)
             ends.callback(self._tell)  # the last one given comes first
 
     def _perform(self, steps: list[Step]) -> None:
         for step in steps:
             match step:
                 case Reply():
-                    self._call.send(wire.encode(step))
+                    self._call.send(*wire.encode(step))
                 case Refuse():
-                    self._call.send(wire.encode(step))
+                    self._call.send(*wire.encode(step))
                     self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
                 case Identify(head):
                     self._trace = self._router.shared.tracing.begin(head, self._request_id)
-                    self._perform(self._exchange.identified(self._router.identify(head)))
-                    if self._exchange.is_reading:
-                        self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
+                    with self._active():
+                        self._identify(head)
+                case Read():
+                    self._read(step)
                 case Decide():
                     self._asked_at = perf_counter()
-                    if self._trace is None:
+                    with self._active():
                         self._decide(step)
-                    else:
-                        with self._trace.active():
-                            self._decide(step)
                 case Score(feedback):
                     self._task = asyncio.get_running_loop().create_task(self._score(feedback))
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _active(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._trace is None else self._trace.active()
+
+    def _identify(self, head: Head) -> None:
+        caller = self._router.identify(head)
+        if isinstance(caller, Denied):
+            self._perform(self._exchange.identified(caller))
+            return
+        if head.carries:
+            if not self._peer.desk.begins(caller.id, self._router.snapshot.terms.bounds.uploads):
+                self._perform(self._exchange.identified(overrun(caller)))
+                return
+            self._uploader = caller.id
+        answer = self._router.enter(head, caller)
+        if isinstance(answer, tuple | Denied):
+            self._entered(caller, answer)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._enter(caller, answer))
+
+    async def _enter(self, caller: Principal, answer: Awaitable[tuple[Drawn, ...] | Denied]) -> None:
+        try:
+            self._entered(caller, await answer)
+            if self._half_closed:
+                self.half_closed()
+        except Exception:
+            log.exception("limits_failed", request_id=self._request_id)
+            self._fail("exception", "see the traceback")
+
+    def _entered(self, caller: Principal, answer: tuple[Drawn, ...] | Denied) -> None:
+        self._task = None
+        if isinstance(answer, Denied):
+            self._perform(self._exchange.identified(answer))
+            return
+        self._drawn = answer
+        self._perform(self._exchange.identified(caller))
+        if self._exchange.is_reading_body:
+            self._clock = asyncio.get_running_loop().call_later(BODY_SECONDS, self._late)
+
+    def _body_ended(self) -> None:
+        if self._uploader:
+            self._peer.desk.ends(self._uploader)
+            self._uploader = ""
+
+    def _read(self, read: Read) -> None:
+        self._body_ended()
+        desk = self._peer.desk
+        if not desk.has_room(read):
+            self._perform(self._exchange.crowded(desk.held(read.caller.id)))
+            return
+        self._reading = desk.take(read, self._read_on, self._read_failed)
+
+    def _read_on(self, steps: list[Step]) -> None:
+        self._reading = None
+        try:
+            self._perform(steps)
+            if self._half_closed:
+                self.half_closed()
+        except Exception as error:  # noqa: BLE001  as in `message`
+            self._read_failed(error)
+
+    def _read_failed(self, error: Exception) -> None:
+        log.error("exchange_failed", request_id=self._request_id, exc_info=error)
+        self._fail("exception", "see the traceback")
 
     def _late(self) -> None:
         if self._over:
@@ -201,7 +285,7 @@ class Session:
             self._task = None
 
     def _decide(self, step: Decide) -> None:
-        answer = self._router.decide(step.subject, step.caller, self._request_id)
+        answer = self._router.decide(step.subject, step.caller, self._request_id, self._drawn)
         if isinstance(answer, Decision):
             self._decided(answer)
         else:

@@ -7,7 +7,7 @@ The only place that knows protobuf. Header values travel as `raw_value`: Envoy
 ignores `value`, and would set the header to the empty string.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, assert_never
@@ -32,12 +32,18 @@ from wissel.extproc.events import (
     ResponseTrailers,
 )
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
+from wissel.grpc.frames import Part
 
 METHOD: Final = f"/{SERVICE}/Process"
 
 _ATTRIBUTES: Final = "envoy.filters.http.ext_proc"
 _DOUBLE: Final = Struct("<d")
 _REMEMBERED: Final = 4096
+_REQUEST_BODY: Final = 4
+_BYTES: Final = 2
+"""Protobuf's wire type of bytes, text and messages."""
+_MOST_AROUND: Final = 4096
+"""Bytes of a message that is nearly all body, beside it."""
 _REPEATED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER})
 """Headers that are kept as bytes: their values are names out of the configuration, and never a caller's or a secret."""
 _REPEATED_METADATA: Final = frozenset({"route", "target", "model", "variant", "reason", "revision"})
@@ -51,18 +57,59 @@ class MalformedMessageError(Exception):
     """The peer sent something that is no ProcessingRequest: it does not speak ext_proc."""
 
 
-def decode(data: bytes) -> tuple[Event, Protocol | None]:
-    """One message of Envoy's. Raises MalformedMessageError."""
+def decode(data: bytes | bytearray) -> tuple[Event, Protocol | None]:
+    """One message of Envoy's; of a large one that comes in a buffer, the buffer becomes the body.
+
+    Raises MalformedMessageError.
+    """
     message = ProcessingRequest()
+    large = _large_body(data) if isinstance(data, bytearray) else None
     try:
-        message.ParseFromString(data)
+        message.ParseFromString(bytes(data) if large is None else large[2])
     except DecodeError as error:
         raise MalformedMessageError("not a ProcessingRequest") from error
     protocol = None
     if message.HasField("protocol_config"):
         config = message.protocol_config
         protocol = Protocol(_mode(config.request_body_mode), _mode(config.response_body_mode))
+    if large is not None and isinstance(data, bytearray):
+        start, end, _ = large
+        del data[end:], data[:start]
+        return RequestBody(data, message.request_body.end_of_stream), protocol
     return _event(message), protocol
+
+
+def _large_body(data: bytearray) -> tuple[int, int, bytes] | None:
+    """Where a request's body begins and ends in a message that is nearly all body, and the message without it.
+
+    None for any other message: the library reads it.
+    """
+    for outer, at, end in _byte_fields(data, 0, len(data)):
+        for inner, start, stop in _byte_fields(data, at, end) if outer == _REQUEST_BODY else ():
+            around = len(data) - (stop - start)
+            if inner == 1 and around <= _MOST_AROUND:
+                inside = bytes(data[stop:end])
+                return start, stop, bytes(data[: _tag_of(at, end)]) + _field(outer, inside) + bytes(data[end:])
+    return None
+
+
+def _tag_of(start: int, end: int) -> int:
+    """Where the tag stands of a field whose bytes begin at `start`."""
+    return start - sum(1 for _ in _varint(end - start)) - 1
+
+
+def _byte_fields(data: bytearray, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of bytes that a message begins with: number, begin and end; none from the first other field on."""
+    while at < end and data[at] & 0x87 == _BYTES:
+        number, length, shift, more = data[at] >> 3, 0, 0, True
+        at += 1
+        while more and at < end:
+            length |= (data[at] & 0x7F) << shift
+            more, shift, at = data[at] >= 0x80, shift + 7, at + 1
+        if at + length > end:
+            return
+        yield number, at, at + length
+        at += length
 
 
 def _mode(number: int) -> BodyMode:
@@ -124,13 +171,14 @@ def _forwarded_metadata(message: Any) -> dict[str, dict[str, Any]]:
     return {name: read(fields) for name, fields in message.metadata_context.filter_metadata.items()}
 
 
-def encode(step: Reply | Refuse) -> bytes:
-    """One answer to Envoy."""
+def encode(step: Reply | Refuse) -> list[Part]:
+    """One answer to Envoy, in parts: a large body is never copied into one."""
     match step:
         case Reply():
-            return _reply(step)
+            is_large = step.mutation is not None and isinstance(step.mutation.body, tuple)
+            return _reply(step) if is_large else [b"".join(_reply(step))]
         case Refuse(immediate, metadata):
-            return _field(_IMMEDIATE_RESPONSE, _refusal(immediate)) + _metadata(metadata)
+            return [_field(_IMMEDIATE_RESPONSE, _refusal(immediate)) + _metadata(metadata)]
         case _:
             assert_never(step)
 
@@ -145,6 +193,11 @@ def _field(number: int, data: bytes) -> bytes:
     if length < 0x80:
         return bytes((number << 3 | 2, length)) + data
     return bytes((number << 3 | 2, *_varint(length))) + data
+
+
+def _around(number: int, parts: Sequence[Part]) -> list[Part]:
+    """A field in parts: a body may be large, and lies within five fields."""
+    return [bytes((number << 3 | 2, *_varint(sum(map(len, parts))))), *parts]
 
 
 def _number(number: int, value: int) -> bytes:
@@ -181,26 +234,30 @@ _PHASES: Final[Mapping[Phase, int]] = {
 
 # Only the request's body mode changes, to NONE (0, which is not written); DEFAULT elsewhere keeps what is configured.
 _SKIP_BODY: Final = _field(_MODE_OVERRIDE, b"")
+# No body, but trailers: whether there are any or not, the stream ends with the answer then, and not before.
+_STAY: Final = _field(_MODE_OVERRIDE, _number(6, 1))
 # The request's body mode becomes NONE with it; Envoy has the whole body by then.
 _READ_BODY: Final = _field(_MODE_OVERRIDE, _number(4, _BODY_MODES.index("streamed")))
 
 
-def _reply(step: Reply) -> bytes:
-    common = _common(step.mutation) if step.mutation else b""
+def _reply(step: Reply) -> list[Part]:
+    common = _common(step.mutation) if step.mutation else []
     if step.chunk is not None:
-        streamed = _field(1, step.chunk) + _number(2, step.end_of_stream)
-        common += _field(3, _field(3, streamed))  # body_mutation.streamed_response
-    answer = _field(_PHASES[step.phase], _field(1, common) if common else b"")
+        streamed = [*_around(1, [step.chunk]), _number(2, step.end_of_stream)]
+        common += _around(3, _around(3, streamed))  # body_mutation.streamed_response
+    answer = _around(_PHASES[step.phase], _around(1, common) if common else [])
     if step.metadata:
-        answer += _metadata(step.metadata)
+        answer.append(_metadata(step.metadata))
     if step.skip_body:
-        answer += _SKIP_BODY
+        answer.append(_SKIP_BODY)
+    if step.stay:
+        answer.append(_STAY)
     if step.read_body:
-        answer += _READ_BODY
+        answer.append(_READ_BODY)
     return answer
 
 
-def _common(mutation: Mutation) -> bytes:
+def _common(mutation: Mutation) -> list[Part]:
     """A CommonResponse."""
     headers = b"".join(
         [
@@ -209,11 +266,12 @@ def _common(mutation: Mutation) -> bytes:
         ]
     )
     headers += b"".join([_field(2, name.encode()) for name in mutation.remove_headers])
-    common = _field(2, headers) if headers else b""
+    common: list[Part] = [_field(2, headers)] if headers else []
     if mutation.body is not None:
-        common += _field(3, _field(1, mutation.body))  # body_mutation.body
+        body = mutation.body
+        common += _around(3, _around(1, (body,) if isinstance(body, bytes) else body))  # body_mutation.body
     if mutation.reroute:
-        common += _number(5, 1)  # clear_route_cache
+        common.append(_number(5, 1))  # clear_route_cache
     return common
 
 
@@ -251,7 +309,10 @@ def _metadata(metadata: Metadata) -> bytes:
 
 
 def _value(name: str, value: str | float) -> bytes:
-    return _member(name, _field(3, value.encode()) if isinstance(value, str) else _double(2, value))
+    if isinstance(value, str):
+        # A caller may be called anything, and protobuf's text is UTF-8.
+        return _member(name, _field(3, value.encode("utf-8", "backslashreplace")))
+    return _member(name, _double(2, value))
 
 
 _repeated_value = lru_cache(_REMEMBERED)(_value)

@@ -8,7 +8,7 @@ one write; an answer that has to wait is sent later, from any task of the loop.
 from collections.abc import Callable
 from typing import Protocol
 
-from wissel.grpc.frames import Status
+from wissel.grpc.frames import Message, Part, Status
 
 
 class Call(Protocol):
@@ -17,8 +17,8 @@ class Call(Protocol):
     method: str
     """Its path, such as `/envoy.service.ext_proc.v3.ExternalProcessor/Process`."""
 
-    def send(self, message: bytes) -> None:
-        """Send a message, or queue it where the peer's windows are full."""
+    def send(self, *parts: Part) -> None:
+        """Send a message, or queue it where the peer's windows are full; its parts are not to be changed any more."""
         ...
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:
@@ -33,7 +33,7 @@ class Receiver(Protocol):
     never takes a bug for an answer, and never sees its text.
     """
 
-    def message(self, data: bytes) -> None: ...
+    def message(self, data: Message) -> None: ...
 
     def half_closed(self) -> None:
         """The peer sends no more messages."""

@@ -21,7 +21,7 @@ from typing import cast
 from wissel.grpc.answers import RESPONSE, Headers, refuse, trailers
 from wissel.grpc.bounds import Allowance, Limits, Memory
 from wissel.grpc.call import Method
-from wissel.grpc.frames import FramingError, Status, frame, parse_timeout
+from wissel.grpc.frames import FramingError, Part, Status, framed, parse_timeout
 from wissel.grpc.http2 import LAST_STREAM_ID, Http2
 from wissel.grpc.outbox import Outbox
 from wissel.grpc.reader import ErrorCode, ProtocolError
@@ -127,13 +127,13 @@ class Connection(asyncio.Protocol):
 
     # the streams' side
 
-    def send(self, stream: CallStream, message: bytes) -> None:
+    def send(self, stream: CallStream, parts: tuple[Part, ...]) -> None:
         if not stream.answered:
             self._begin_answer(stream, RESPONSE)
         stream.unanswered = 0
         if stream.inbound:
             self._count(stream)
-        self._outbox.send(stream, frame(message))
+        self._outbox.send(stream, *framed(*parts))
         self._take_turn()
 
     def finish(self, stream: CallStream, status: Status, message: str) -> None:
@@ -193,9 +193,11 @@ class Connection(asyncio.Protocol):
         self._turn_due = False
         while self._over:
             stream = self._over.pop()
-            if stream.receiver is not None:
+            # The receiver holds its call: what is over holds nothing back, so that no cycle is left.
+            receiver, stream.receiver = stream.receiver, None
+            if receiver is not None:
                 try:
-                    stream.receiver.gone()
+                    receiver.gone()
                 except Exception as error:  # noqa: BLE001  the stream is over: its bug is reported, no more
                     self._shared.on_error(error, stream.method)
 

@@ -11,6 +11,8 @@ from enum import IntEnum
 from urllib.parse import quote
 
 PREFIX_BYTES = 5
+OWN_BYTES = 64 << 10
+"""A larger message is handed over in the buffer that it was gathered in."""
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])", re.ASCII)
 _NOTHING = memoryview(b"")
@@ -47,9 +49,23 @@ class FramingError(Exception):
         self.status = status
 
 
+Message = bytes | bytearray
+"""One that came; a large one is the buffer that it was gathered in, and its receiver's to change."""
+Part = bytes | bytearray | memoryview
+"""Of a message to send, which may come in as many as its sender has: a large one is never copied into one."""
+
+
 def frame(message: bytes) -> bytes:
     """The message as it travels, uncompressed."""
     return b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
+
+
+def framed(*parts: Part) -> list[Part]:
+    """As `frame`, of a message in parts; a large one stays in parts."""
+    length = sum(map(len, parts))
+    if length > OWN_BYTES:
+        return [b"\0" + length.to_bytes(4, "big"), *(part for part in parts if part)]
+    return [frame(b"".join(parts))]
 
 
 class Deframer:
@@ -72,7 +88,7 @@ class Deframer:
         """Forget what is not complete."""
         self._partial = bytearray()
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Message]:
         """The messages that `data` completes.
 
         Raises FramingError at a compressed message, and at one that announces
@@ -84,8 +100,15 @@ class Deframer:
             self._partial += data
             if len(self._partial) < self._need:
                 return
-            pending = memoryview(self._partial)
-            self._partial = bytearray()
+            gathered, self._partial = self._partial, bytearray()
+            pending = memoryview(gathered)
+            if self._need > OWN_BYTES:
+                # The buffer itself, without what stands around: a copy would hold everybody up.
+                pending = memoryview(bytes(pending[self._need :]))
+                del gathered[self._need :]
+                del gathered[:PREFIX_BYTES]
+                yield gathered
+            del gathered
         while len(pending) >= PREFIX_BYTES:
             length = int.from_bytes(pending[1:PREFIX_BYTES], "big")
             if pending[0]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from wissel.grpc.call import Call, Method
-from wissel.grpc.frames import Status
+from wissel.grpc.frames import Message, Status
 
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -68,9 +68,9 @@ class _Check:
         self._health = health
         self._call = call
 
-    def message(self, data: bytes) -> None:
+    def message(self, data: Message) -> None:
         try:
-            status = self._health.status(decode_request(data))
+            status = self._health.status(decode_request(bytes(data)))
         except ValueError:
             self._call.finish(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")
             return
@@ -94,13 +94,13 @@ class _Watch:
         self._call = call
         self._asked = False
 
-    def message(self, data: bytes) -> None:
+    def message(self, data: Message) -> None:
         if self._asked:
             self._call.finish(Status.INVALID_ARGUMENT, "a watch takes one request")
             return
         self._asked = True
         try:
-            service = decode_request(data)
+            service = decode_request(bytes(data))
         except ValueError:
             self._call.finish(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")
             return

@@ -7,8 +7,9 @@ frame of it in turn, so that no stream starves another.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar
 
+from wissel.grpc.frames import Part
 from wissel.grpc.http2 import Http2
 from wissel.grpc.streams import Stream
 
@@ -25,7 +26,8 @@ class Queue(Stream):
 
     def __init__(self, stream_id: int, window: int) -> None:
         super().__init__(stream_id, window)
-        self.queue: deque[memoryview] = deque()
+        self.queue: deque[tuple[memoryview, int]] = deque()
+        """What is left of each part, and what the whole of it costs for as long."""
         self.queued = 0
         """Bytes that its queue costs."""
 
@@ -48,16 +50,16 @@ class Outbox(Generic[Q]):
         self.writable = True
         """Whether the socket takes more."""
 
-    def send(self, stream: Q, data: bytes) -> None:
-        """Send `data` now or later."""
-        length = len(data)
+    def send(self, stream: Q, *parts: Part) -> None:
+        """Send `parts` now or later."""
+        length = sum(map(len, parts))
         if self.writable and not stream.queue and length <= AT_ONCE and length <= self._http2.room(stream):
-            self._http2.send_data(stream, data)
+            self._http2.send_data(stream, b"".join(parts))
             self._sent()
             return
-        stream.queue.append(memoryview(data))
+        stream.queue.extend((memoryview(part), len(part) + _OBJECT_BYTES) for part in parts)
         self._waiting[stream.id] = stream
-        self._count(stream, length + _OBJECT_BYTES)
+        self._count(stream, length + len(parts) * _OBJECT_BYTES)
 
     def drop(self, stream: Q) -> None:
         """Send nothing of what waits on a stream."""
@@ -90,13 +92,13 @@ class Outbox(Generic[Q]):
         room = min(self._http2.room(stream), self._http2.max_frame)
         if room <= 0:
             return 0
-        head = stream.queue.popleft()
+        head, cost = stream.queue.popleft()
         if len(head) > room:
-            stream.queue.appendleft(head[room:])
+            # What is left of a part keeps the whole of it in memory.
+            stream.queue.appendleft((head[room:], cost))
             head = head[:room]
         else:
-            # What is left of a message keeps the whole of it in memory.
-            self._count(stream, -len(cast("bytes", head.obj)) - _OBJECT_BYTES)
+            self._count(stream, -cost)
         self._http2.send_data(stream, head)
         self._sent()
         return len(head)

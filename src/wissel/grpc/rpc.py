@@ -5,14 +5,14 @@ from typing import Protocol
 
 from wissel.grpc.answers import PlainAnswer
 from wissel.grpc.call import Receiver
-from wissel.grpc.frames import Deframer, Status
+from wissel.grpc.frames import Deframer, Part, Status
 from wissel.grpc.outbox import Queue
 
 
 class Carrier(Protocol):
     """Carries out what is said on a call."""
 
-    def send(self, stream: "CallStream", message: bytes) -> None: ...
+    def send(self, stream: "CallStream", parts: tuple[Part, ...]) -> None: ...
     def finish(self, stream: "CallStream", status: Status, message: str) -> None: ...
     def give_up(self, stream: "CallStream") -> None: ...
 
@@ -69,9 +69,9 @@ class CallStream(Queue):
     def give_up(self) -> None:
         self.connection.give_up(self)
 
-    def send(self, message: bytes) -> None:
+    def send(self, *parts: Part) -> None:
         if self.status is None:
-            self.connection.send(self, message)
+            self.connection.send(self, parts)
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:
         if self.status is None:

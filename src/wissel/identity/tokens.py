@@ -29,6 +29,9 @@ from wissel.identity.jwks import HURRY_SECONDS, KeySet, SigningKey
 MOST_BYTES: Final = 16 * 1024
 """Of a token; a longer one is not even looked at."""
 
+MOST_NAME: Final = 200
+"""Characters of what a token calls its caller."""
+
 _REASONS: Final[Mapping[type[Exception], str]] = {
     ExpiredSignatureError: "the token has expired",
     ImmatureSignatureError: "the token is not valid yet",
@@ -74,6 +77,8 @@ class Tokens:
         name = text_at(claims, issuer.principal_claim)
         if not name:
             return f'the token has no "{issuer.principal_claim}"'
+        if len(name) > MOST_NAME or not _is_text(name):
+            return f'the token\'s "{issuer.principal_claim}" is longer than {MOST_NAME} characters, or no text'
         return Principal(issuer.prefix + name, groups_at(claims, issuer.groups_claim), flatten(claims))
 
 
@@ -98,6 +103,11 @@ def _decoded(token: str, key: SigningKey, algorithm: str, issuer: TokenIssuer) -
         leeway=issuer.clock_skew,
         options={"require": ["exp", "iss", "aud"]},
     )
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: JSON's escapes can name half a character."""
+    return not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 class KeySets:

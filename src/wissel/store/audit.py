@@ -16,6 +16,8 @@ from wissel.store.connection import RedisConnection, Word
 from wissel.store.keys import AUDIT_LENGTH, Keys
 
 _PAGE: Final = 200
+MOST_CHARACTERS: Final = 16_384
+"""Of one field of a line: evidence takes some thousand, and nothing that a caller wrote comes near."""
 _BLOCK_SECONDS: Final = 5.0
 
 
@@ -41,8 +43,8 @@ def words_of(entry: AuditEntry) -> list[Word]:
     """The ten words that XADD takes."""
     detail = json.dumps(entry.detail, separators=(",", ":"))
     words = ("subject", entry.subject, "kind", entry.kind, "by", entry.by, "reason", entry.reason, "detail", detail)
-    # What callers wrote may hold bytes that are no text.
-    return [word.encode("utf-8", "backslashreplace").decode() for word in words]
+    # What callers wrote may hold bytes that are no text; and Redis keeps every line.
+    return [word[:MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode() for word in words]
 
 
 class Audit:

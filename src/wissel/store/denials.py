@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from wissel.core.decision import Denied
+from wissel.core.refusals import cut
 from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
 from wissel.store.audit import Audit
@@ -43,7 +44,7 @@ class Denials:
 
     def denied(self, decision: Denied, request_id: str) -> None:
         """A request was refused."""
-        who = decision.principal.id if decision.principal else ""
+        who = cut(decision.principal.id) if decision.principal else ""
         alike = (who, decision.code, decision.rule_ids, decision.limit_id)
         now = self._clock()
         told_at, unsaid = self._told.peek(alike) or (None, 0)

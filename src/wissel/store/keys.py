@@ -2,7 +2,8 @@
 
 All begin with `wissel:`. What stands in braces is hashed by Redis Cluster, so
 names with the same braces lie in one slot and can be changed by one script.
-Names from the configuration are percent-encoded: none can break out.
+Names from the configuration are percent-encoded: none can break out. What a
+caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 
 | key                                   | type   | holds                                        | lives       |
 |---------------------------------------|--------|----------------------------------------------|-------------|
@@ -36,6 +37,7 @@ evicted: `maxmemory-policy` is to be `noeviction` or `volatile-*`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
@@ -46,6 +48,9 @@ COUNTERS_TTL: Final = 7 * 24 * 3600
 
 FEEDBACK_TTL: Final = 24 * 3600
 """Seconds within which feedback on a request is taken."""
+
+MOST_BYTES: Final = 200
+"""Of what a caller chooses in a name, such as a header's value; what is longer is named by its hash."""
 
 AUDIT_LENGTH: Final = 10_000
 """Entries of the audit trail that are kept, about."""
@@ -80,7 +85,10 @@ class ScopeKeys:
 @lru_cache(maxsize=4096)
 def _quoted(part: str) -> str:
     # Every request asks for the same few, and to quote one takes longer than the rest of its name.
-    return quote(part, safe="/", errors="surrogatepass")
+    written = part.encode("utf-8", "surrogatepass")
+    if len(written) > MOST_BYTES:
+        return f"sha256-{sha256(written).hexdigest()}"
+    return quote(written, safe="/")
 
 
 class Keys:

@@ -23,6 +23,33 @@ class ServerTls(Section):
     """File of the authorities whose clients may connect (mutual TLS); without it any client may."""
 
 
+_Many = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Bounds(Section):
+    """What a body that is read may hold: bounds that real traffic does not meet. A request beyond one is answered 400
+    with its name."""
+
+    model_name: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Characters of a model's name."""
+    messages: _Many = 10_000
+    """Messages, items or prompts of one call."""
+    parts: _Many = 20_000
+    """Content parts in all of them."""
+    members: _Many = 1_000
+    """Members of the outermost object."""
+    values: _Many = 500_000
+    """Values within the body, of all objects and arrays together."""
+    depth: Annotated[int, Field(ge=2, le=200)] = 64
+    """Objects and arrays within each other."""
+    fields: _Many = 1_000
+    """Fields of a form or a query, and models that one body names."""
+    lines: _Many = 50_000
+    """Lines of a file of JSON lines that goes to a passthrough."""
+    uploads: _Many = 1_000
+    """Bodies that one caller has begun to send to one process and not ended; one more is answered 429."""
+
+
 class Listen(Section):
     """Where wissel listens."""
 
@@ -34,8 +61,11 @@ class Listen(Section):
     tls: ServerTls | None = None
     """TLS of the external processor's listener; without it Envoy connects in plain text."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
-    """A call with a larger body is answered 413; `wissel envoy` gives Envoy the same limit. All bodies in flight may
-    take four times as much memory, set at the start; over it the newest large request fails."""
+    """A call with a larger body, or one that is larger when it is unpacked, is answered 413; `wissel envoy` gives Envoy
+    the same limit. All bodies in flight may take four times as much memory, set at the start; over it the newest large
+    request fails."""
+    bounds: Bounds = Field(default_factory=Bounds)
+    """What a body that is read may hold."""
 
 
 class AdminTls(ServerTls):

@@ -1,0 +1,31 @@
+"""Bodies read whole, as where nobody else is waiting."""
+
+from collections.abc import Mapping
+
+from wissel.apis import body, forms, requests
+from wissel.apis.api import Api
+from wissel.apis.body import Body, Splice
+from wissel.apis.windows import whole
+from wissel.core.bounds import Bounds
+from wissel.core.request import Request
+
+
+def read_body(data: bytes, bounds: Bounds = Bounds()) -> Body:  # noqa: B008 - it is frozen
+    return whole(body.read_body(data, bounds))
+
+
+def understand(api: Api, path: str, headers: Mapping[str, str], found: Body, bounds: Bounds = Bounds()) -> Request:  # noqa: B008 - as above
+    return whole(requests.understand(api, path, headers, found, bounds))
+
+
+def models_in(data: bytes, content_type: str, bounds: Bounds = Bounds()) -> tuple[str, ...]:  # noqa: B008 - as above
+    return whole(forms.models_in(data, content_type, bounds))
+
+
+def named_in_pairs(text: str) -> list[str]:
+    return forms.named_in_pairs(text.encode(), Bounds())
+
+
+def rewritten(found: Body, name: str, *splices: Splice) -> bytes:
+    written = found.with_model(name, *splices)
+    return written if isinstance(written, bytes) else b"".join(written)
