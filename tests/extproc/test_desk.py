@@ -1,4 +1,4 @@
-"""Reading in turns: nobody's body keeps another's waiting for more than a slice."""
+"""BodyReading in turns: nobody's body keeps another's waiting for more than a slice."""
 
 import asyncio
 from collections.abc import Generator

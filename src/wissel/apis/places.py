@@ -20,7 +20,7 @@ EACH: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelPlace:
     """Members on the way to a name, from the outermost object in."""
 
     provider: str
@@ -31,30 +31,30 @@ class Place:
 
 
 IN_JSON: Final = (
-    Place("all", ("model",)),
-    Place("openrouter", ("models", EACH)),
-    Place("litellm", ("fallbacks", EACH)),
-    Place("litellm", ("fallbacks", EACH, "model")),
-    Place("openai realtime", ("session", "model")),
-    Place("openai realtime", ("session", "input_audio_transcription", "model")),
-    Place("openai realtime", ("session", "audio", "input", "transcription", "model")),
-    Place("openai realtime", ("input_audio_transcription", "model")),
-    Place("openai realtime", ("response", "model")),
-    Place("openai batches", ("body", "model")),
-    Place("openai evals", ("data_source", "model")),
-    Place("openai evals", ("testing_criteria", EACH, "model")),
-    Place("openai fine-tuning", ("grader", "model")),
-    Place("openai fine-tuning", ("method", "reinforcement", "grader", "model")),
-    Place("openai assistants", ("assistant", "model")),
-    Place("anthropic batches", ("requests", EACH, "params", "model")),
-    Place("anthropic batches", ("params", "model")),
-    Place("gemini", ("requests", EACH, "model")),
-    Place("gemini", ("requests", EACH, "request", "model")),
-    Place("gemini", ("request", "model")),
-    Place("gemini batches", ("batch", "model")),
-    Place("bedrock", ("modelId",)),
-    Place("watsonx", ("model_id",)),
-    Place("triton, mlflow", ("model_name",)),
+    ModelPlace("all", ("model",)),
+    ModelPlace("openrouter", ("models", EACH)),
+    ModelPlace("litellm", ("fallbacks", EACH)),
+    ModelPlace("litellm", ("fallbacks", EACH, "model")),
+    ModelPlace("openai realtime", ("session", "model")),
+    ModelPlace("openai realtime", ("session", "input_audio_transcription", "model")),
+    ModelPlace("openai realtime", ("session", "audio", "input", "transcription", "model")),
+    ModelPlace("openai realtime", ("input_audio_transcription", "model")),
+    ModelPlace("openai realtime", ("response", "model")),
+    ModelPlace("openai batches", ("body", "model")),
+    ModelPlace("openai evals", ("data_source", "model")),
+    ModelPlace("openai evals", ("testing_criteria", EACH, "model")),
+    ModelPlace("openai fine-tuning", ("grader", "model")),
+    ModelPlace("openai fine-tuning", ("method", "reinforcement", "grader", "model")),
+    ModelPlace("openai assistants", ("assistant", "model")),
+    ModelPlace("anthropic batches", ("requests", EACH, "params", "model")),
+    ModelPlace("anthropic batches", ("params", "model")),
+    ModelPlace("gemini", ("requests", EACH, "model")),
+    ModelPlace("gemini", ("requests", EACH, "request", "model")),
+    ModelPlace("gemini", ("request", "model")),
+    ModelPlace("gemini batches", ("batch", "model")),
+    ModelPlace("bedrock", ("modelId",)),
+    ModelPlace("watsonx", ("model_id",)),
+    ModelPlace("triton, mlflow", ("model_name",)),
 )
 """In a body, in each line of a file of JSON, and in each item where a body is an array."""
 

@@ -25,7 +25,7 @@ Done = Callable[[list[Step]], None]
 Failed = Callable[[Exception], None]
 
 
-class Reading:
+class BodyReading:
     """A body that waits to be read on."""
 
     __slots__ = ("done", "failed", "is_wanted", "read")
@@ -45,7 +45,7 @@ class Desk:
     """Reads the bodies of one process."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[Reading]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[BodyReading]] = OrderedDict()
         """By caller, the one whose turn is next first."""
         self._held: Counter[str] = Counter()
         self._uploads: Counter[str] = Counter()
@@ -60,13 +60,13 @@ class Desk:
         held = self._held[read.caller.id]
         return not held or held + read.size <= MOST_HELD_BYTES
 
-    def take(self, read: Read, done: Done, failed: Failed) -> Reading | None:
+    def take(self, read: Read, done: Done, failed: Failed) -> BodyReading | None:
         """Read what one slice can; None if that was all, and `done` was called."""
         finished = _advance(read)
         if finished is not None:
             done(finished)
             return None
-        reading = Reading(read, done, failed)
+        reading = BodyReading(read, done, failed)
         self._waiting.setdefault(read.caller.id, deque()).append(reading)
         self._held[read.caller.id] += read.size
         self._take_turn()

@@ -25,7 +25,7 @@ from wissel.core.outcome import Ended
 from wissel.core.refusals import overrun
 from wissel.core.request import Head
 from wissel.extproc import wire
-from wissel.extproc.desk import Desk, Reading
+from wissel.extproc.desk import BodyReading, Desk
 from wissel.extproc.events import Decide, Fail, Identify, Read, Refuse, Reply, Score, Step
 from wissel.extproc.exchange import Exchange
 from wissel.grpc.server import Call, Method, Receiver, Status
@@ -114,7 +114,7 @@ class Session:
         self._half_closed = False
         self._drawn: tuple[Drawn, ...] = ()
         """From limits, before the body was read."""
-        self._reading: Reading | None = None
+        self._reading: BodyReading | None = None
         self._uploader = ""
         """Whose body is on its way; empty where none is."""
         self._untold: float | None = None
