@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,13 @@ LOOPBACK = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddres
 CLIENT = x509.SubjectAlternativeName([x509.UniformResourceIdentifier("spiffe://mesh/envoy")])
 
 
-def issue(authority: Authority, name: str, extension: x509.SubjectAlternativeName) -> str:
-    return authority.issued(name, x509.Name([]), extension)
+def issue(authority: Authority, name: str, extension: x509.SubjectAlternativeName) -> Path:
+    return Path(authority.issued(name, x509.Name([]), extension))
+
+
+def issued_pair(authority: Authority) -> bytes:
+    """Of a server."""
+    return issue(authority, "pair", LOOPBACK).read_bytes()
 
 
 @asynccontextmanager
@@ -41,11 +46,11 @@ async def serving(home: Path, text: str, listen: str = "") -> AsyncGenerator[App
         yield app
 
 
-async def meets(condition: Any) -> bool:
+async def meets(condition: Callable[[], Awaitable[bool]]) -> bool:
     """Whether it comes true soon enough; a machine that is busy with other tests gets the time twice."""
     loop = asyncio.get_running_loop()
     end = loop.time() + 2 * WITHIN
-    while not (met := await condition()) and loop.time() < end:
+    while not (met := await condition()) and loop.time() < end:  # noqa: ASYNC110  # it is looked at from outside
         await asyncio.sleep(0.05)
     return met
 
@@ -149,7 +154,8 @@ async def test_keys_of_an_issuer_are_read_again_when_their_file_changes(tmp_path
         return jwt.encode(claims, key, "RS256", headers={"kid": kid})
 
     write("one", old)
-    access = f"access: {{jwt: [{{issuer: 'https://id', audience: [w], jwks: {path}}}], rules: [{{id: all, effect: permit}}]}}"
+    issuer = f"{{issuer: 'https://id', audience: [w], jwks: {path}}}"
+    access = f"access: {{jwt: [{issuer}], rules: [{{id: all, effect: permit}}]}}"
     async with serving(tmp_path, f"models: [{{name: m, cluster: c}}]\n{access}") as app:
 
         def is_known(token: str) -> bool:
@@ -203,11 +209,14 @@ class Rotation:
         self.files = {name: self.home / name for name in ("cert", "key", "client_ca")}
         self.write(self.old)
 
+    def trust(self, authority: Authority) -> None:
+        self.files["client_ca"].write_bytes(Path(authority.file).read_bytes())
+
     def write(self, authority: Authority) -> None:
-        pair = Path(issue(authority, "pair", LOOPBACK)).read_bytes()
+        pair = issued_pair(authority)
         self.files["cert"].write_bytes(pair)
         self.files["key"].write_bytes(pair)
-        self.files["client_ca"].write_bytes(Path(authority.file).read_bytes())
+        self.trust(authority)
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[App]:
@@ -258,7 +267,7 @@ async def test_a_client_authority_that_was_rotated_out_is_not_trusted(rotation: 
     old, new = rotation.old, rotation.new
     async with rotation.serving() as app:
         trusted = await rotation.serves(app, old, old)
-        rotation.files["client_ca"].write_bytes(Path(new.file).read_bytes())
+        rotation.trust(new)
         rotated = await meets(lambda: rotation.serves(app, old, new))
 
         assert (trusted, rotated, await rotation.serves(app, old, old)) == (True, True, False)
@@ -267,7 +276,7 @@ async def test_a_client_authority_that_was_rotated_out_is_not_trusted(rotation: 
 async def test_of_a_pair_that_is_half_written_the_last_good_one_serves_and_it_is_told(rotation: Rotation):
     old, new = rotation.old, rotation.new
     async with rotation.serving() as app:
-        whole = Path(issue(new, "pair", LOOPBACK)).read_bytes()
+        whole = issued_pair(new)
         rotation.files["cert"].write_bytes(whole)
         rotation.files["key"].write_bytes(whole[: len(whole) // 3])
 
@@ -285,7 +294,7 @@ async def test_of_a_pair_that_is_half_written_the_last_good_one_serves_and_it_is
 
 async def test_a_bad_certificate_keeps_no_token_valid(tmp_path: Path):
     authority, token = Authority(tmp_path, "ours"), tmp_path / "token"
-    pair = Path(issue(authority, "pair", LOOPBACK))
+    pair = issue(authority, "pair", LOOPBACK)
     token.write_text("old")
     text = f"models: [{{name: m, cluster: c}}]\nadmin: {{token: {{file: {token}}}, tls: {{cert: {pair}, key: {pair}}}}}"
     context = ssl.create_default_context(cafile=authority.file)

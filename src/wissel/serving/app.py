@@ -3,11 +3,11 @@
     config file -> Snapshot + classifier = Router -> ext_proc listener, admin listener
 
 A changed file makes another router, and streams that begin from then on take
-it; so does a secret or a key set that the file names. Certificates and tokens
-are read again with them, for whoever connects or calls from then on. A file
-that cannot be used changes nothing but what `/readyz` says. At the
-end health says NOT_SERVING, what is in flight is served, and then parts stop
-in the reverse order of their start.
+it; so does a secret that the file names. Certificates, tokens and key sets are
+read again with them, for whoever connects or calls from then on. A file that
+cannot be used changes nothing but what `/readyz` says. At the end health says
+NOT_SERVING, what is in flight is served, and then parts stop in the reverse
+order of their start.
 """
 
 import asyncio
