@@ -67,7 +67,7 @@ async def client(process) -> AsyncIterator[TestClient]:
 
 @pytest.fixture
 async def guarded(process) -> AsyncIterator[TestClient]:
-    async for each in client_of(application(process, Staff(token="t0ken"))):
+    async for each in client_of(application(process, lambda: Staff(token="t0ken"))):
         yield each
 
 

@@ -67,7 +67,7 @@ def process() -> Process:
 
 @pytest.fixture
 async def guarded(process: Process) -> AsyncIterator[TestClient[Any, Any]]:
-    async with TestClient(TestServer(application(process, Staff(token=TOKEN)))) as client:
+    async with TestClient(TestServer(application(process, lambda: Staff(token=TOKEN)))) as client:
         yield client
 
 
@@ -180,8 +180,8 @@ class Page:
 
 @asynccontextmanager
 async def served(process: Process, token: str | None = None) -> AsyncIterator[str]:
-    async with listening(application(process, Staff(token=token)), "127.0.0.1:0") as address:
-        yield f"http://{address}/"
+    async with listening(application(process, lambda: Staff(token=token)), "127.0.0.1:0") as listener:
+        yield f"http://{listener.address}/"
 
 
 @needs_chromium

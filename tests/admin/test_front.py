@@ -74,7 +74,7 @@ async def office(tmp_path: Path, stack: AsyncExitStack) -> Office:
 
 
 async def client_of(office: Office, stack: AsyncExitStack, token: str | None = None) -> TestClient:
-    app = front([office.away, office.there], office.pages, Staff(token=token))
+    app = front([office.away, office.there], office.pages, lambda: Staff(token=token))
     return await stack.enter_async_context(TestClient(TestServer(app)))
 
 

@@ -13,7 +13,7 @@ async def answer(_: web.Request) -> web.Response:
 
 @pytest.fixture
 async def client():
-    application = web.Application(middlewares=[guard(Staff("operator", "viewer"))])
+    application = web.Application(middlewares=[guard(lambda: Staff("operator", "viewer"))])
     application.router.add_route("*", "/{path:.*}", answer)
     async with TestClient(TestServer(application)) as running:
         yield running

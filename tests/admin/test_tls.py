@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from authority import Authority
 from wissel.admin.front import front
 from wissel.admin.guard import Staff, guard, staff
-from wissel.admin.listener import listening
+from wissel.admin.listener import admin_context, listening
 from wissel.admin.pages import Pages
 from wissel.cli import app
 from wissel.config import Config, parse
@@ -105,15 +105,15 @@ async def answer(request: web.Request) -> web.Response:
 
 
 def answering(known: Staff) -> web.Application:
-    application = web.Application(middlewares=[guard(known)])
+    application = web.Application(middlewares=[guard(lambda: known)])
     application.router.add_route("*", "/{path:.*}", answer)
     return application
 
 
 @pytest.fixture
 async def served(desk: Desk) -> AsyncIterator[Desk]:
-    async with listening(answering(staff(desk.config)), "127.0.0.1:0", desk.config.admin.tls) as address:
-        desk.url = f"https://{address}"
+    async with listening(answering(staff(desk.config)), "127.0.0.1:0", admin_context(desk.config.admin.tls)) as open_:
+        desk.url = f"https://{open_.address}"
         yield desk
 
 
@@ -158,8 +158,8 @@ async def test_a_page_cannot_have_a_certificate_change_anything(served: Desk):
 
 async def test_a_token_serves_who_has_no_certificate(desk: Desk):
     known = Staff("t0ken", None, *(staff(desk.config).operators, staff(desk.config).viewers))
-    async with listening(answering(known), "127.0.0.1:0", desk.config.admin.tls) as address:
-        desk.url = f"https://{address}"
+    async with listening(answering(known), "127.0.0.1:0", admin_context(desk.config.admin.tls)) as open_:
+        desk.url = f"https://{open_.address}"
 
         assert await desk.ask(None, "POST", PROMOTE, authorization="Bearer t0ken") == 200
         assert await desk.ask(None, "POST", PROMOTE, authorization="Bearer t0ke") == 401
@@ -167,9 +167,9 @@ async def test_a_token_serves_who_has_no_certificate(desk: Desk):
 
 
 async def test_the_common_front_of_several_workers_asks_for_certificates_too(desk: Desk):
-    before = front([], Pages(), staff(desk.config))
-    async with listening(before, "127.0.0.1:0", desk.config.admin.tls) as address:
-        desk.url = f"https://{address}"
+    before = front([], Pages(), lambda: staff(desk.config))
+    async with listening(before, "127.0.0.1:0", admin_context(desk.config.admin.tls)) as open_:
+        desk.url = f"https://{open_.address}"
 
         assert await desk.ask("eve", "POST", PROMOTE) == 403
         assert await desk.ask(None) == 403
@@ -204,7 +204,7 @@ async def test_a_command_comes_with_a_certificate(served: Desk, monkeypatch: pyt
     assert (status, "WISSEL_ADMIN_KEY: it belongs to a certificate" in told) == (2, True)
 
 
-async def test_files_that_cannot_be_used_are_the_operators(tmp_path: Path):
+def test_files_that_cannot_be_used_are_the_operators(tmp_path: Path):
     ours = Authority(tmp_path, "ours")
     (tmp_path / "empty").touch()
     for more, complaint in (
@@ -213,7 +213,7 @@ async def test_files_that_cannot_be_used_are_the_operators(tmp_path: Path):
     ):
         config = configured(tmp_path, ours, **more)
         with pytest.raises(ConfigError, match=complaint):
-            await listening(answering(Staff()), "127.0.0.1:0", config.admin.tls).__aenter__()
+            admin_context(config.admin.tls)
 
 
 @pytest.mark.parametrize("tls", ["client_ca: ca.pem", "operators: [ops]", 'viewers: ["*"]'])

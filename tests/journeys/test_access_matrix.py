@@ -228,8 +228,8 @@ async def scene(tmp_path_factory) -> AsyncIterator[Scene]:
     collector = web.Application(client_max_size=1 << 28)
     collector.router.add_post("/{path:.*}", collect)
     async with (
-        listening(collector, "127.0.0.1:0") as address,
-        running_stage(document(str(home / "jwks.json"), f"http://{address}"), home) as stage,
+        listening(collector, "127.0.0.1:0") as listener,
+        running_stage(document(str(home / "jwks.json"), f"http://{listener.address}"), home) as stage,
         joined_redis(home / "redis") as url,
     ):
         connection = RedisConnection(url)

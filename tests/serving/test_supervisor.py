@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import yaml
+from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
+from authority import Authority
 from real import needs_envoy, needs_redis, until
 from wissel.admin.front import session
 from wissel.admin.pages import Pages
@@ -210,6 +214,44 @@ async def test_they_do_not_outlive_a_supervisor_that_was_killed(tmp_path: Path):
         await until(lambda: all(is_gone(pid) for pid in workers))
 
     assert len(workers) == WORKERS
+
+
+@pytest.mark.slow
+async def test_a_token_and_a_certificate_are_rotated_at_the_supervisors_listener(tmp_path: Path):
+    path, token = tmp_path / "wissel.yaml", tmp_path / "token"
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    loopback = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    pair = Path(old.issued("pair", x509.Name([]), loopback))
+    token.write_text("before")
+    ends = f"listen: {{ext_proc: 'unix:{tmp_path}/w.sock', admin: '127.0.0.1:{free_port()}'}}"
+    admin = f"admin: {{token: {{file: {token}}}, tls: {{cert: {pair}, key: {pair}}}}}"
+    path.write_text(f"models: [{{name: m, cluster: c}}]\n{ends}\n{admin}\n")
+
+    async def status(authority: Authority, shown: str) -> int | None:
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=authority.file))
+        url, headers = f"https://{load(path).listen.admin}/v1/config", {"authorization": f"Bearer {shown}"}
+        try:
+            async with aiohttp.ClientSession(connector=connector) as client, client.get(url, headers=headers) as answer:
+                return answer.status
+        except aiohttp.ClientError:
+            return None
+
+    async def serves() -> bool:
+        return await status(old, "before") == 200
+
+    async def is_rotated() -> bool:
+        return await status(new, "after") == 200
+
+    words = ["serve", "--config", str(path), "--workers", "2", "--grace", "1"]
+    command = [sys.executable, "-m", "wissel", *words]
+    async with running(command, log=tmp_path / "wissel.log", ready=serves, deadline=60.0, grace=20.0):
+        token.write_text("after")
+        new.issued("pair", x509.Name([]), loopback)
+        async with asyncio.timeout(10):
+            while not await is_rotated():  # noqa: ASYNC110  # another process has no event to wait for
+                await asyncio.sleep(0.05)
+
+        assert (await status(new, "before"), await status(old, "after")) == (401, None)
 
 
 def serve(path: Path, *more: str) -> subprocess.CompletedProcess[str]:

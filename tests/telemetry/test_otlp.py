@@ -43,7 +43,8 @@ async def receiver() -> AsyncIterator[Receiver]:
     found = Receiver()
     app = web.Application()
     app.router.add_post("/v1/{signal}", found.take)
-    async with listening(app, "127.0.0.1:0") as found.address:
+    async with listening(app, "127.0.0.1:0") as listener:
+        found.address = listener.address
         yield found
 
 

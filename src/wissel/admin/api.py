@@ -11,7 +11,7 @@ from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
-from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard, show_safely
+from wissel.admin.guard import BODY_LIMIT, Known, everybody, guard, own_headers, show_safely
 from wissel.admin.rollouts import RolloutsApi
 from wissel.admin.views import View, decision_view
 from wissel.core.access import Principal
@@ -44,9 +44,9 @@ class Host(Protocol):
     def readiness(self) -> Readiness: ...
 
 
-def application(host: Host, known: Staff = EVERYBODY, *, prometheus: bool = True) -> web.Application:
+def application(host: Host, known: Known = everybody, *, prometheus: bool = True) -> web.Application:
     """The API over `host`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
-    api = _Api(host, own_headers=frozenset({"authorization"} if known.token else ()))
+    api = _Api(host, known)
     app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
     app.on_response_prepare.append(show_safely)
     app.router.add_get("/healthz", api.healthz)
@@ -63,10 +63,9 @@ def application(host: Host, known: Staff = EVERYBODY, *, prometheus: bool = True
 
 
 class _Api:
-    def __init__(self, host: Host, *, own_headers: frozenset[str]) -> None:
+    def __init__(self, host: Host, known: Known) -> None:
         self._host = host
-        self._own_headers = own_headers
-        """Meant for this API, and no part of the call that is asked about."""
+        self._known = known
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -95,7 +94,8 @@ class _Api:
             caller = find_principal(router, name)
             if caller is None:
                 return error(404, f'no key has the id "{name}"', code="principal_not_found")
-        shown = {name: value for name, value in request.headers.items() if name.lower() not in self._own_headers}
+        ours = own_headers(self._known())
+        shown = {name: value for name, value in request.headers.items() if name.lower() not in ours}
         # That of a question to this API, which curl for one takes for a form; the call in it is JSON.
         shown["content-type"] = "application/json"
         headers = call_headers(request.query.get("path", "/v1/chat/completions"), shown)

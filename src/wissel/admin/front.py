@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from yarl import URL
 
 from wissel.admin.errors import error
-from wissel.admin.guard import BODY_LIMIT, EVERYBODY, Staff, guard, show_safely
+from wissel.admin.guard import BODY_LIMIT, Known, everybody, guard, own_headers, show_safely
 from wissel.admin.pages import Pages
 
 _PAGE_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -78,10 +78,10 @@ async def is_ready(admin: aiohttp.ClientSession) -> bool:
 
 
 def front(
-    workers: Sequence[Worker], pages: Pages, known: Staff = EVERYBODY, *, prometheus: bool = True
+    workers: Sequence[Worker], pages: Pages, known: Known = everybody, *, prometheus: bool = True
 ) -> web.Application:
     """The API over `workers`, with /metrics if `prometheus`; for everybody it must be served on loopback only."""
-    desk = _Front(workers, pages, own_headers=frozenset({"authorization"} if known.token else ()))
+    desk = _Front(workers, pages, known)
     app = web.Application(middlewares=[guard(known)], client_max_size=BODY_LIMIT)
     app.on_response_prepare.append(show_safely)
     app.router.add_get("/healthz", desk.healthz)
@@ -92,11 +92,10 @@ def front(
 
 
 class _Front:
-    def __init__(self, workers: Sequence[Worker], pages: Pages, *, own_headers: frozenset[str]) -> None:
+    def __init__(self, workers: Sequence[Worker], pages: Pages, known: Known) -> None:
         self._workers = workers
         self._pages = pages
-        self._own_headers = own_headers
-        """Meant for this listener, and no part of the call that is passed on."""
+        self._known = known
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -110,12 +109,12 @@ class _Front:
         shown = [_shown(worker, each) for worker, each in zip(self._workers, told, strict=True)]
         is_ready = any(each["status"] == "ready" for each in shown)
         revisions = {each["revision"] for each in told if each is not None}
-        problems = [each["config_problem"] for each in told if each is not None and each["config_problem"]]
         body = {
             "status": "ready" if is_ready else "not ready",
             # Of all; while a new configuration reaches one worker after the other there is no such thing.
             "revision": revisions.pop() if len(revisions) == 1 else None,
-            "config_problem": problems[0] if problems else None,
+            "config_problem": _first(told, "config_problem"),
+            "restart_needed": _first(told, "restart_needed"),
             "workers": shown,
         }
         return web.json_response(body, status=200 if is_ready else 503)
@@ -149,7 +148,7 @@ class _Front:
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         """To the first worker that takes the connection; what one has begun to read goes to no other."""
         url = URL(f"http://localhost{request.raw_path}", encoded=True)
-        dropped = _HOP_BY_HOP | self._own_headers | {"origin"}
+        dropped = _HOP_BY_HOP | own_headers(self._known()) | {"origin"}
         headers = _without(request.headers, dropped)
         body = await request.read()
         for worker in self._workers:
@@ -187,6 +186,11 @@ async def _readiness(admin: aiohttp.ClientSession) -> dict[str, str | None] | No
             return await answer.json()
     except (aiohttp.ClientError, TimeoutError):
         return None
+
+
+def _first(told: Sequence[dict[str, str | None] | None], name: str) -> str | None:
+    """What the first worker says that has something to say."""
+    return next((said for each in told if each is not None and (said := each.get(name))), None)
 
 
 def _shown(worker: Worker, told: dict[str, str | None] | None) -> dict[str, str | int | None]:

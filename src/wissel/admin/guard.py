@@ -15,7 +15,7 @@ can send to another origin without asking, and nobody answers that.
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, Literal
@@ -76,6 +76,14 @@ class Staff:
 
 EVERYBODY: Final = Staff()
 
+Known = Callable[[], Staff]
+"""Who may call at this moment: tokens are rotated while the listener is open."""
+
+
+def everybody() -> Staff:
+    """Of a listener that only those can reach who may do everything."""
+    return EVERYBODY
+
 
 def staff(config: Config) -> Staff:
     """Those in the configuration. Raises ConfigError for a token that cannot be had."""
@@ -84,12 +92,17 @@ def staff(config: Config) -> Staff:
     return Staff(admin_token(config), viewer_token(config), *named)
 
 
-def guard(known: Staff) -> Middleware:
-    """Refuses whoever may not call; where everybody may, the application must be served on loopback only."""
+def own_headers(known: Staff) -> frozenset[str]:
+    """Meant for the listener itself, and no part of a call that it asks about or passes on."""
+    return frozenset({"authorization"} if known.token else ())
+
+
+def guard(known: Known) -> Middleware:
+    """Refuses whoever may not call now; where everybody may, the application must be served on loopback only."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return _refusal(request, known) or await handler(request)
+        return _refusal(request, known()) or await handler(request)
 
     return guarded
 

@@ -17,6 +17,7 @@ from wissel.config.compile import (
     revision,
     viewer_token,
 )
+from wissel.config.files import named_files
 from wissel.config.load import load, parse
 from wissel.config.model import Config, host_and_port, json_schema, worker_address
 
@@ -29,6 +30,7 @@ __all__ = [
     "host_and_port",
     "json_schema",
     "load",
+    "named_files",
     "parse",
     "redis_url",
     "revision",

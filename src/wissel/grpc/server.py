@@ -20,6 +20,7 @@ from wissel.grpc.call import Call, Method, Receiver
 from wissel.grpc.connection import Connection, Shared
 from wissel.grpc.frames import Status
 from wissel.grpc.health import Health, ServingStatus
+from wissel.runtime.listener import Listener
 from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
@@ -49,7 +50,7 @@ class Server:
     ) -> None:
         self.health = Health(services)
         self._shared = Shared({**methods, **self.health.methods}, limits or Limits(), on_error)
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._socket_file: Path | None = None
 
     @property
@@ -71,12 +72,18 @@ class Server:
             raise ConfigError([f'listen.ext_proc: cannot listen on "{address}": {why_not_bound(error)}']) from error
         if listening.family == socket.AF_UNIX:
             self._socket_file = Path(listening.getsockname())
-        handshake = self._shared.limits.handshake if context else None
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Connection(self._shared), sock=listening, ssl=context, ssl_handshake_timeout=handshake
-        )
+        self._listener = Listener(listening, lambda: Connection(self._shared), handshake=self._shared.limits.handshake)
+        await self._listener.serve(context)
         return _name(listening)
+
+    async def renew(self, tls: TLS | None) -> None:
+        """Read the files of `tls` again, for whoever connects from now on; open connections stay.
+
+        Raises ConfigError where they cannot be used, and then those that were read before go on.
+        """
+        context = _tls_context(tls) if tls else None
+        if self._listener is not None:
+            await self._listener.serve(context)
 
     async def drain(self, grace: float) -> None:
         """Say NOT_SERVING, take no more streams, give the open ones `grace` seconds, and close."""

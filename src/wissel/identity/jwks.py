@@ -67,6 +67,10 @@ class KeySet:
         self._wanted = asyncio.Event()
         self._asked_at = -hurry
 
+    @property
+    def is_file(self) -> bool:
+        return not self._source.startswith(("https://", "http://"))
+
     def find(self, kid: str | None) -> tuple[SigningKey, ...]:
         """The keys that may have signed: those of this id, else those without any; all, for a token without one.
 
@@ -108,7 +112,7 @@ class KeySet:
     async def refresh(self) -> None:
         """Read the keys now. Raises UpstreamError, and then those that were known stay."""
         self._asked_at = self._clock()
-        raw = await (self._fetch() if self._source.startswith(("https://", "http://")) else self._read())
+        raw = await (self._read() if self.is_file else self._fetch())
         self._keys = keys_of(raw, self._source)
 
     async def _fetch(self) -> bytes:

@@ -24,6 +24,7 @@ from jwt.exceptions import (
 from wissel.core.access import Principal
 from wissel.core.identity import flatten, groups_at, text_at
 from wissel.core.snapshot import TokenIssuer
+from wissel.errors import ConfigError, UpstreamError
 from wissel.identity.jwks import HURRY_SECONDS, KeySet, SigningKey
 
 MOST_BYTES: Final = 16 * 1024
@@ -127,6 +128,18 @@ class KeySets:
         self._tasks += [asyncio.create_task(key_set.run()) for key_set in new.values()]
         self._sets.update(new)
         return Tokens(issuers, self._sets) if issuers else None
+
+    async def reread(self) -> None:
+        """Read those that are files now. Raises ConfigError for what cannot be used, and its keys stay."""
+        problems: list[str] = []
+        for key_set in self._sets.values():
+            if key_set.is_file:
+                try:
+                    await key_set.refresh()
+                except UpstreamError as error:
+                    problems.append(f"access.jwt: {error}; the keys that it held before stay")
+        if problems:
+            raise ConfigError(problems)
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -3,9 +3,11 @@
     config file -> Snapshot + classifier = Router -> ext_proc listener, admin listener
 
 A changed file makes another router, and streams that begin from then on take
-it; a file that cannot be used changes nothing but what `/readyz` says. At the
-end health says NOT_SERVING, what is in flight is served, and then parts stop
-in the reverse order of their start.
+it; so does a secret that the file names. Certificates, tokens and key sets are
+read again with them, for whoever connects or calls from then on. A file that
+cannot be used changes nothing but what `/readyz` says. At the end health says
+NOT_SERVING, what is in flight is served, and then parts stop in the reverse
+order of their start.
 """
 
 import asyncio
@@ -14,7 +16,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from time import perf_counter, time
 from typing import Final
@@ -22,7 +23,6 @@ from typing import Final
 import structlog
 
 from wissel.admin.api import Readiness, application
-from wissel.admin.guard import staff
 from wissel.admin.listener import listening
 from wissel.classifiers.build import Classifiers
 from wissel.config import (
@@ -42,6 +42,8 @@ from wissel.rollouts.replica import Fleet, running_fleet
 from wissel.router import Advisers, Router, SharedParts
 from wissel.runtime.background import beside
 from wissel.runtime.tls import TLS
+from wissel.serving.desk import Desk
+from wissel.serving.files import Files, follow
 from wissel.serving.gate import Gate, running_gate
 from wissel.store.embedded import embedded_redis
 from wissel.telemetry.counting import Telemetry
@@ -50,9 +52,6 @@ from wissel.telemetry.otlp import exporting
 from wissel.tiers.grading import Graders
 
 log = structlog.get_logger(__name__)
-
-RELOAD_SECONDS: Final = 1.0
-"""Between two looks at the configuration file."""
 
 LAME_DUCK_SECONDS: Final = 1.5
 """From saying NOT_SERVING to taking no more streams: longer than Envoy leaves between two health checks."""
@@ -96,6 +95,16 @@ class Parts:
     shared: SharedParts
 
 
+_AT_START: Final[Mapping[str, Callable[[Config], object]]] = {
+    "listen.ext_proc": lambda config: config.listen.ext_proc,
+    "listen.admin": lambda config: config.listen.admin,
+    "redis": redis_url,
+    "namespace": lambda config: config.namespace,
+    "telemetry": lambda config: config.telemetry,
+}
+"""What is read when a process starts and never again."""
+
+
 class App:
     """One serving process, as the admin API sees it."""
 
@@ -113,7 +122,9 @@ class App:
         self.fleet: Fleet | None = None
         """What is shared with other replicas; None where the configuration has no redis."""
         self.problem: str | None = None
-        """Why the configuration file as it is now is not in use."""
+        """Why the configuration file as it is now, or one that it names, is not in use."""
+        self.restart_needed: str | None = None
+        """The settings that have changed and are read at the start only, with commas between."""
         self.draining = False
 
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
@@ -141,7 +152,11 @@ class App:
 
     def readiness(self) -> Readiness:
         """Ready unless draining; a bad file on reload is told and changes nothing else."""
-        detail = {"revision": self.router.snapshot.revision, "config_problem": self.problem}
+        detail = {
+            "revision": self.router.snapshot.revision,
+            "config_problem": self.problem,
+            "restart_needed": self.restart_needed,
+        }
         return Readiness(ready=not self.draining, detail=detail)
 
 
@@ -154,6 +169,7 @@ async def running_app(
     Alone, or as one `worker` of a supervisor. Raises ConfigError for a file that cannot be used, and WorldError for a
     part that does not start.
     """
+    files = Files(path)
     config = load(path)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
@@ -178,20 +194,23 @@ async def running_app(
             show_rollouts(telemetry.meter, app.fleet.progress)
             show_store(telemetry.meter, app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
+        desk = Desk(config)
         if worker is not None:
             # A supervisor gathers its workers' pages, whether it shows one or not.
-            listener = listening(application(app), f"unix:{worker.admin}")
+            admin = await stack.enter_async_context(listening(application(app), f"unix:{worker.admin}"))
         else:
-            api = application(app, staff(config), prometheus=config.telemetry.prometheus)
-            listener = listening(api, config.listen.admin, config.admin.tls)
-        app.admin = await stack.enter_async_context(listener)
+            api = application(app, desk.staff, prometheus=config.telemetry.prometheus)
+            admin = await stack.enter_async_context(listening(api, config.listen.admin, desk.context))
+            desk.listener = admin
+        app.admin = admin.address
         limits = Limits.for_bodies(config.listen.max_body_bytes)
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR], limits=limits)
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
-        await stack.enter_async_context(beside(_watch(path, app, parts)))
+        reloading = Reloading(path, config, app, parts, desk, server)
+        await stack.enter_async_context(beside(follow(files, reloading.reload)))
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
 
@@ -239,45 +258,57 @@ async def _drain(app: App, server: Server, grace: float) -> None:
     await server.drain(grace - notice)
 
 
-async def _watch(path: Path, app: App, parts: Parts) -> None:
-    """Load the file again whenever its bytes change; polling also sees a mount that is swapped by a link."""
-    seen = _digest(path)
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        found = _digest(path)
-        if found is None or found == seen:
-            continue
-        seen = found
-        try:
-            await _reload(path, app, parts)
-        except Exception as error:
-            # Whatever is wrong with a file, the next one is looked at all the same.
-            app.problem = f"{type(error).__name__}: {error}"
-            app.telemetry.reloaded(ok=False)
-            log.exception("reload_failed", serving=app.router.snapshot.revision)
+class Reloading:
+    """Takes the files as they are now; of those that cannot be used, what was read last goes on."""
 
+    def __init__(self, path: Path, config: Config, app: App, parts: Parts, desk: Desk, server: Server) -> None:
+        self._path = path
+        self._config = config
+        """The last one that could be read: what it names is followed while the file has a mistake."""
+        self._app = app
+        self._parts = parts
+        self._desk = desk
+        self._server = server
+        self._at_start = {name: read(config) for name, read in _AT_START.items()}
 
-async def _reload(path: Path, app: App, parts: Parts) -> None:
-    began = perf_counter()
-    try:
-        config = load(path)
-        router = await build_router(config, parts)
-    except WisselError as error:
-        app.problem = str(error)
-        app.telemetry.reloaded(ok=False)
-        log.warning("config_refused", problem=str(error), serving=app.router.snapshot.revision)
-        await parts.gate.note("refused", str(error))
-        return
-    app.use(router, compile_rollouts(config))
-    app.problem = None
-    app.telemetry.reloaded(ok=True)
-    log.info("config_loaded", revision=router.snapshot.revision, seconds=round(perf_counter() - began, 3))
-    await parts.gate.note("loaded", f"revision {router.snapshot.revision}")
+    async def reload(self) -> None:
+        """Whatever is wrong with a file, the next one is looked at all the same."""
+        began = perf_counter()
+        problems: dict[str, None] = {}
+        # Each by itself: a certificate that is half written keeps no rotated token valid.
+        for step in (self._read, self._admit, self._encrypt, self._parts.gate.key_sets.reread, self._decide):
+            try:
+                await step()
+            except WisselError as error:
+                problems |= dict.fromkeys(str(error).splitlines())
+            except Exception as error:
+                problems[f"{type(error).__name__}: {error}"] = None
+                log.exception("reload_failed", serving=self._app.router.snapshot.revision)
+        self._app.problem = "\n".join(problems) or None
+        self._app.telemetry.reloaded(ok=not problems)
+        revision = self._app.router.snapshot.revision
+        if problems:
+            log.warning("config_refused", problem=self._app.problem, serving=revision)
+            await self._parts.gate.note("refused", self._app.problem or "")
+        else:
+            log.info("config_loaded", revision=revision, seconds=round(perf_counter() - began, 3))
+            await self._parts.gate.note("loaded", f"revision {revision}")
 
+    async def _read(self) -> None:
+        self._config = load(self._path)
 
-def _digest(path: Path) -> bytes | None:
-    """None where the file cannot be read right now, as while it is being replaced."""
-    try:
-        return sha256(path.read_bytes()).digest()
-    except OSError:
-        return None
+    async def _admit(self) -> None:
+        await self._desk.renew(self._config)
+
+    async def _encrypt(self) -> None:
+        # Whether there is to be TLS was said for another address, where this one has changed.
+        if self._config.listen.ext_proc == self._at_start["listen.ext_proc"]:
+            await self._server.renew(_tls(self._config))
+
+    async def _decide(self) -> None:
+        router = await build_router(self._config, self._parts)
+        self._app.use(router, compile_rollouts(self._config))
+        changed = [name for name, read in _AT_START.items() if read(self._config) != self._at_start[name]]
+        self._app.restart_needed = ", ".join(changed) or None
+        if changed:
+            log.warning("restart_needed", settings=changed)

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,13 +20,15 @@ import aiohttp
 import structlog
 
 from wissel.admin.front import front, is_ready, session
-from wissel.admin.guard import staff
 from wissel.admin.listener import listening
 from wissel.admin.pages import Pages
 from wissel.classifiers.encoders import packaged_in
 from wissel.config import Config, host_and_port, load
 from wissel.errors import ConfigError, ModelError, WisselError, WorldError
+from wissel.runtime.background import beside
 from wissel.runtime.child import leashed, stop
+from wissel.serving.desk import Desk
+from wissel.serving.files import Files, follow
 from wissel.store.embedded import embedded_redis
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,7 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
     Raises ConfigError and WorldError for what keeps a worker from its first start, and WorldError if one had to be
     killed at the end.
     """
+    files = Files(path)
     config = load(path)
     _check_addresses(config, workers)
     if config.entrypoints:
@@ -82,11 +85,22 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
             admin = await stack.enter_async_context(session(socket))
             crew.append(WorkerPlace(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
         pages = Pages()
-        api = front(crew, pages, staff(config), prometheus=config.telemetry.prometheus)
-        address = await stack.enter_async_context(listening(api, config.listen.admin, config.admin.tls))
-        log.info("supervising", workers=workers, admin=address)
+        desk = Desk(config)
+        api = front(crew, pages, desk.staff, prometheus=config.telemetry.prometheus)
+        desk.listener = await stack.enter_async_context(listening(api, config.listen.admin, desk.context))
+        await stack.enter_async_context(beside(follow(files, lambda: _renew(desk, path))))
+        log.info("supervising", workers=workers, admin=desk.listener.address)
         await _Supervisor(crew, pages, stopping, grace).run()
     log.info("supervisor_stopped")
+
+
+async def _renew(desk: Desk, path: Path) -> None:
+    """The workers read the same files, and tell in `/readyz`, log and metrics what is wrong with them."""
+    config = desk.config
+    with suppress(ConfigError):
+        config = load(path)
+    with suppress(ConfigError):
+        await desk.renew(config)
 
 
 def _check_addresses(config: Config, workers: int) -> None:
