@@ -165,6 +165,22 @@ def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
     assert after(spec, evidence(queries={"gpu_queue": value})).judgement == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "judgement", "note"),
+    [
+        (2.0, "fail", "canary 2, 1 of 1 blocks beyond the limit"),
+        (None, "no_data", "the query failed"),
+        (math.inf, "inconclusive", "the query gave inf"),
+    ],
+)
+def test_a_query_that_only_tries_is_read_and_fails_nothing(value: float | None, judgement: Judgement, note: str):
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0, dry_run=True))
+    verdict = after(spec, evidence(queries={"gpu_queue": value}))
+
+    assert verdict.judgement == "pass"
+    assert [(it.judgement, it.dry_run, it.note) for it in verdict.readings] == [(judgement, True, note)]
+
+
 def test_a_query_that_nobody_answered_is_no_data():
     assert after(an_analysis(FixedLimit("gpu_queue", max=1.0)), evidence()).judgement == "no_data"
 

@@ -25,6 +25,10 @@ def test_samples_merge_by_adding(some: list[int], others: list[int]):
     assert (one + two).squares == 11.0
 
 
+def test_a_sample_of_nothing_has_no_sums():
+    assert (Sample().count, Sample().total, Sample().squares) == (0, 0, 0)
+
+
 def test_nothing_added_changes_nothing():
     some = Sample((3,), (2,), 2)
 
