@@ -57,8 +57,14 @@ def test_what_is_not_said_of_an_outcome_is_unknown_and_not_zero():
     assert Usage() == Usage(0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("details", ["upstream_reset_after_response_started{remote_reset}",
-                                     "upstream_per_try_idle_timeout", "upstream_max_stream_duration_reached"])  # fmt: skip
+@pytest.mark.parametrize(
+    "details",
+    [
+        "upstream_reset_after_response_started{remote_reset}",
+        "upstream_per_try_idle_timeout",
+        "upstream_max_stream_duration_reached",
+    ],
+)
 def test_every_end_of_the_upstreams_is_the_variants(details):
     assert blame(503, details) == "variant"
 
