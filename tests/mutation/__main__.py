@@ -51,6 +51,8 @@ def main() -> None:
         trials[mutant.id] = answer
         if answer.end == "survived":
             print(f"{mutant.id} {mutant.path}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", flush=True)
+        if len(trials) % 50 == 0:
+            print(f"{len(trials)} of {len(chosen)} tried", flush=True)
     if options.json:
         Path(options.json).write_text("".join(_row(mutant, trials) + "\n" for mutant in chosen if mutant.id in trials))
     sys.exit(report(chosen, trials, sum((each.left_out for each in found), Counter[str]())))
