@@ -233,3 +233,17 @@ def test_a_readings_values_are_those_of_the_step():
     (reading,) = after(an_analysis(), BAD, evidence(an_arm(1000, 10), step=1)).readings
 
     assert (reading.canary, reading.stable) == (0.01, 0.02)
+
+
+@pytest.mark.parametrize("metric", [GUARD, FixedLimit("error_rate", max=0.5)])
+def test_what_compares_nothing_proves_nothing_and_knows_no_difference(metric: Guard | FixedLimit):
+    (reading,) = after(an_analysis(metric), evidence()).readings
+
+    assert (reading.is_proven, reading.is_relative, reading.change) == (False, False, (None, None))
+    assert (reading.p_value, reading.design_effect, reading.dry_run) == (None, 1.0, False)
+
+
+def test_a_look_that_could_not_measure_proves_nothing_and_guards_nothing():
+    verdict = after(an_analysis(), Missing("redis is away"))
+
+    assert (verdict.is_proven, verdict.by_guard, verdict.ln_sample_ratio, verdict.mixed) == (False, False, 0.0, 0)
