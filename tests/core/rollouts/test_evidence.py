@@ -71,3 +71,7 @@ def test_every_key_has_its_sub_bucket(key: str):
 
 def test_an_arm_that_met_every_key_once_has_no_repeats():
     assert (an_arm(100, 2).has_repeats, an_arm(100, 2, keys=99).has_repeats) == (False, True)
+
+
+def test_a_key_of_any_characters_has_its_sub_bucket():
+    assert 0 <= sub_bucket("\ud800") < SUB_BUCKETS
