@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadgroup --no-lo
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench bench-rollout soak redteam strong clean
+.PHONY: demo test test-fast lint format bench bench-rollout soak redteam strong mutants clean
 
 demo: .venv/ready
 	@echo "starting Envoy, wissel and simulated models, then the story: half a minute" >&2
@@ -59,6 +59,10 @@ soak: .venv/ready
 
 redteam: .venv/ready
 	cd tests && ../$(BIN)/python -m redteam
+
+mutants: .venv/ready
+	@echo "changing the code in a thousand ways, to see which a test notices: half an hour on two cores" >&2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation $(ARGS)
 
 bench-rollout: .venv/ready
 	$(BIN)/python -m tests.bench.rollouts

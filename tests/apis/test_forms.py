@@ -72,50 +72,116 @@ def test_the_models_of_a_form(body: bytes, models: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("content_type", "body", "why"),
     [
-        ("multipart/form-data", form(part())),
-        ("multipart/form-data; boundary=edge; boundary=x", form(part())),
-        ("multipart/form-data; boundary=edge; boundary*=x", form(part())),
-        ("multipart/form-data; boundary=edge, text/plain", form(part())),
-        (TYPE, b""),
-        (TYPE, b"before" + form(part())),
-        (TYPE, form(part()).removesuffix(b"\r\n") + b"after"),
-        (TYPE, form(part()) + b"--edge\r\n"),
-        (TYPE, form(part()) + b"after\r\n" + form(part())),
-        (TYPE, form(part("session", b"{"))),
-        (TYPE, form(part("session", b'{"model": "a", "model": "b"}'))),
-        (TYPE, form(part("purpose", b"batch"), FILE)),
-        ("application/json", '{"model": "a"}'.encode("utf-16")),
-        ("application/json", b'{"model": "a", "mod\\u0065l": "b"}'),
-        ("application/json", b'{"x": {"model": "a", "model": "b"}}'),
-        ("application/json", b'{"model": "a"} {}'),
-        ("application/json", b'{"model": "a", "n": ' + b"9" * 5000 + b"}"),
-        ("application/json", b'{"model": "\xff"}'),
-        ("application/jsonl", b'{"model": "a"}\n{"model": '),
-        (TYPE, form(part()).removesuffix(b"--\r\n")),
-        (TYPE, form(part()).replace(b"\r\n", b"\n")),
-        (TYPE, form(part("x", b"a\n--edge\n" + part()))),
-        (TYPE, form(part()).replace(b"--edge\r\n", b"--edge \r\n")),
-        (TYPE, form(b"no header\r\n\r\nx\r\n")),
-        (TYPE, form(b"\r\nx\r\n")),
-        (TYPE, form(part(after=b" folded: 1\r\n"))),
-        (TYPE, form(part(after=b"Content-Disposition: form-data; name=x\r\n"))),
-        (TYPE, form(part(after=b"Content-Transfer-Encoding: base64\r\n"))),
-        (TYPE, form(part(after=b"X: 1\nContent-Disposition: x\r\n"))),
-        (TYPE, form(part(disposition='form-data; name="x"; name="model"'))),
-        (TYPE, form(part(disposition="form-data; name*=utf-8''model"))),
-        (TYPE, form(part(disposition="form-data; name=\"x\"; name*=utf-8''model"))),
-        (TYPE, form(part(disposition='form-data; name="x'))),
-        (TYPE, form(part(disposition="attachment; name=model"))),
-        (TYPE, form(part(disposition="form-data"))),
-        ("application/json", b'{"model": '),
-        ("application/json", b"[" * 100_000),
+        ("multipart/form-data", form(part()), "the content-type should have one boundary"),
+        ("multipart/form-data; boundary=edge; boundary=x", form(part()), "the content-type should have one boundary"),
+        ("multipart/form-data; boundary=edge; boundary*=x", form(part()), "the content-type should have one boundary"),
+        ("multipart/form-data; boundary=edge, text/plain", form(part()), "the content-type should have one boundary"),
+        (TYPE, b"", "it should begin with the boundary"),
+        (TYPE, b"before" + form(part()), "it should begin with the boundary"),
+        (
+            TYPE,
+            form(part()).removesuffix(b"\r\n") + b"after",
+            "nothing but a line's end should follow the last boundary, and no other boundary",
+        ),
+        (
+            TYPE,
+            form(part()) + b"--edge\r\n",
+            "nothing but a line's end should follow the last boundary, and no other boundary",
+        ),
+        (
+            TYPE,
+            form(part()) + b"after\r\n" + form(part()),
+            "nothing but a line's end should follow the last boundary, and no other boundary",
+        ),
+        (
+            TYPE,
+            form(part("session", b"{")),
+            "the body is not JSON: expecting property name enclosed in double quotes at line 1, column 2",
+        ),
+        (TYPE, form(part("session", b'{"model": "a", "model": "b"}')), 'the body names "model" twice'),
+        (TYPE, form(part("purpose", b"batch"), FILE), "the body is not JSON: expecting value at line 1, column 1"),
+        ("application/json", '{"model": "a"}'.encode("utf-16"), "the body is not UTF-8: byte 0 cannot be decoded"),
+        ("application/json", b'{"model": "a", "mod\\u0065l": "b"}', 'the body names "model" twice'),
+        ("application/json", b'{"x": {"model": "a", "model": "b"}}', 'the body names "model" twice'),
+        ("application/json", b'{"model": "a"} {}', "the body is not JSON: extra data at line 1, column 16"),
+        ("application/json", b'{"model": "\xff"}', "the body is not UTF-8: byte 11 cannot be decoded"),
+        (
+            "application/jsonl",
+            b'{"model": "a"}\n{"model": ',
+            "the body is not JSON: expecting value at line 1, column 11",
+        ),
+        (
+            TYPE,
+            form(part()).removesuffix(b"--\r\n"),
+            "each part should stand between lines of the boundary, ended by CRLF",
+        ),
+        (
+            TYPE,
+            form(part()).replace(b"\r\n", b"\n"),
+            "each part should stand between lines of the boundary, ended by CRLF",
+        ),
+        (
+            TYPE,
+            form(part("x", b"a\n--edge\n" + part())),
+            "each part should stand between lines of the boundary, ended by CRLF",
+        ),
+        (
+            TYPE,
+            form(part()).replace(b"--edge\r\n", b"--edge \r\n"),
+            "each part should stand between lines of the boundary, ended by CRLF",
+        ),
+        (TYPE, form(b"no header\r\n\r\nx\r\n"), "a part has a header of more than one line, or none"),
+        (TYPE, form(b"\r\nx\r\n"), "a part has a header of more than one line, or none"),
+        (TYPE, form(part(after=b" folded: 1\r\n")), "a part has a header of more than one line, or none"),
+        (
+            TYPE,
+            form(part(after=b"Content-Disposition: form-data; name=x\r\n")),
+            "each part should have one content-disposition with one name",
+        ),
+        (TYPE, form(part(after=b"Content-Transfer-Encoding: base64\r\n")), "a part is encoded; send it as it is"),
+        (
+            TYPE,
+            form(part(after=b"X: 1\nContent-Disposition: x\r\n")),
+            "a part has a header of more than one line, or none",
+        ),
+        (
+            TYPE,
+            form(part(disposition='form-data; name="x"; name="model"')),
+            "each part should have one content-disposition with one name",
+        ),
+        (
+            TYPE,
+            form(part(disposition="form-data; name*=utf-8''model")),
+            "each part should have one content-disposition with one name",
+        ),
+        (
+            TYPE,
+            form(part(disposition="form-data; name=\"x\"; name*=utf-8''model")),
+            "each part should have one content-disposition with one name",
+        ),
+        (TYPE, form(part(disposition='form-data; name="x')), "each part should be form-data with a name"),
+        (TYPE, form(part(disposition="attachment; name=model")), "each part should be form-data with a name"),
+        (TYPE, form(part(disposition="form-data")), "each part should be form-data with a name"),
+        ("application/json", b'{"model": ', "the body is not JSON: expecting value at line 1, column 11"),
+        (
+            "application/json",
+            b"[" * 100_000,
+            'the body is nested too deeply: more than 64 levels; the bound is "listen.bounds.depth"',
+        ),
     ],
 )
-def test_what_two_readers_could_take_apart_differently_is_refused(content_type: str, body: bytes):
-    with pytest.raises(UnreadableError):
+def test_what_two_readers_could_take_apart_differently_is_refused(content_type: str, body: bytes, why: str):
+    with pytest.raises(UnreadableError) as refused:
         models_in(body, content_type)
+
+    assert str(refused.value).removeprefix("the form cannot be read: ") == why
+
+
+def test_a_number_that_nobody_reads_is_refused():
+    with pytest.raises(UnreadableError, match="^the body is not usable JSON: "):
+        models_in(b'{"model": "a", "n": ' + b"9" * 5000 + b"}", "application/json")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wissel.apis.paths import is_plain, normalise_path
+from wissel.apis.paths import ambiguity, is_plain, normalise_path
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,34 @@ def test_a_normal_path_stays_as_it_is(path):
         normalise_path(once.partition("?")[0].partition("#")[0]) == once.partition("?")[0].partition("#")[0]
         or "%" in once
     )
+
+
+@pytest.mark.parametrize("trick", ["//", "/.", "%2f", "%2E", "%5c", "\\", "%00", "#"])
+def test_no_trick_with_a_path_is_plain(trick):
+    assert not is_plain(f"/v1{trick}files")
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "message"),
+    [
+        ("/v1/chat?x=1", "application/json; charset=utf-8", None),
+        ("/v1/chat", "", None),
+        ("/v1/chat?a=1&model=o1", "application/json", "the query names a model; name it in the body alone"),
+        ("/v1/chat", "Multipart/Form-Data ; boundary=x", None),
+        ("/v1/chat", "application/x-www-form-urlencoded", None),
+        ("/v1/chat", "application/json, text/plain", None),
+    ],
+)
+def test_a_head_that_could_name_another_model_is_told(path, content_type, message):
+    refused = ambiguity(path, content_type)
+    is_json = content_type.startswith("application/json;") or content_type in {"", "application/json"}
+    expected = message if is_json else f'the content-type is "{content_type}"; send application/json'
+
+    assert (str(refused) if refused else None) == expected
+
+
+def test_the_query_that_names_a_model_is_about_the_model():
+    refused = ambiguity("/v1/chat?model=o1", "")
+
+    assert refused is not None
+    assert refused.param == "model"

@@ -99,19 +99,19 @@ def test_prompts_may_be_text_or_token_numbers():
 
 
 @pytest.mark.parametrize(
-    ("api", "members", "param"),
+    ("api", "members", "param", "kind"),
     [
-        ("chat", {"messages": "hi"}, "messages"),
-        ("chat", {"messages": ["hi"]}, "messages[0]"),
-        ("responses", {"input": {"a": 1}}, "input"),
-        ("completions", {"prompt": {"a": 1}}, "prompt"),
+        ("chat", {"messages": "hi"}, "messages", "an array"),
+        ("chat", {"messages": [{}, "hi"]}, "messages[1]", "an object"),
+        ("responses", {"input": {"a": 1}}, "input", "an array"),
+        ("completions", {"prompt": {"a": 1}}, "prompt", "a string or an array"),
     ],
 )
-def test_what_two_readers_could_read_differently_is_refused(api, members, param):
+def test_what_two_readers_could_read_differently_is_refused(api, members, param, kind):
     with pytest.raises(UnreadableError) as refused:
         read(api, **members)
 
-    assert refused.value.param == param
+    assert (refused.value.param, str(refused.value)) == (param, f'"{param}" must be {kind}')
 
 
 def test_tokens_are_estimated_from_bytes():

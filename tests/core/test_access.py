@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -183,3 +185,22 @@ def test_who_cannot_be_permitted_never_is(rules, caller, model, route):
     book = RuleBook(rules)
 
     assert book.might_permit(caller, "", {}) or isinstance(authorize(book, caller, [model], route=route), Forbid)
+
+
+@pytest.mark.parametrize("narrow", [{"models": frozenset({"m"})}, {"routes": frozenset({"code"})}])
+def test_a_permit_of_one_model_or_route_might_permit_anyone(narrow):
+    assert RuleBook([permit("some", **narrow)]).might_permit(ada, "/v1/models", {})
+
+
+@pytest.mark.parametrize("narrow", [{}, {"models": frozenset({"m"})}, {"principals": frozenset({"ada"})}])
+def test_a_forbid_alone_permits_nobody(narrow):
+    assert not RuleBook([forbid("none", **narrow)]).might_permit(ada, "/v1/models", {})
+
+
+@pytest.mark.parametrize("of", [{"principals": frozenset({"ada"})}, {"groups": frozenset({"eng"})}, {}])
+def test_a_permit_of_the_caller_or_of_all_might_permit_it(of):
+    assert RuleBook([permit("some", **of)]).might_permit(ada, "/v1/models", {})
+
+
+def test_a_permit_that_only_tries_permits_nobody():
+    assert not RuleBook([replace(permit("some"), shadow=True)]).might_permit(ada, "/v1/models", {})

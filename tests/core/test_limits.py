@@ -13,6 +13,7 @@ from wissel.core.limits import (
     Drawn,
     Estimate,
     Exceeded,
+    MeterReading,
     Used,
     draw,
     entry_charges,
@@ -226,3 +227,59 @@ def test_an_estimate_beyond_the_limit_is_cut_to_it():
 )
 def test_a_price_becomes_whole_nano_dollars_and_is_rounded_up(price, tokens, cost):
     assert nano_usd(model("m", price=price), tokens, 0) == cost
+
+
+def test_a_meter_is_named_by_all_that_makes_it_another():
+    assert charge(amount=7).key == ("l", "requests", "7/60000000", "ada")
+
+
+def refused(meters, asked: Charge, now_us: int) -> MeterReading:
+    found = draw(meters, (asked,), id="late", now_us=now_us)
+    assert isinstance(found, Exceeded)
+    return found.readings[0]
+
+
+def test_a_rate_that_is_used_up_says_what_is_free_and_when():
+    meters = {}
+    draw(meters, (charge(amount=60, cost=58),), id="a", now_us=NOON)
+
+    assert refused(meters, charge(amount=60, cost=5), NOON) == MeterReading(2, 58 * SECOND, 3 * SECOND)
+    assert refused(meters, charge(amount=60, cost=5), NOON + SECOND) == MeterReading(3, 57 * SECOND, 2 * SECOND)
+
+
+def test_a_budget_that_is_used_up_says_what_is_left_and_when_its_period_ends():
+    meters = {}
+    draw(meters, (charge("usd", amount=100, cost=60),), id="a", now_us=NOON)
+
+    assert refused(meters, charge("usd", amount=100, cost=41), NOON + SECOND) == MeterReading(
+        40, 59 * SECOND, 59 * SECOND
+    )
+    assert isinstance(draw(meters, (charge("usd", amount=100, cost=40),), id="b", now_us=NOON + SECOND), Drawn)
+
+
+def test_a_spent_budget_takes_not_even_what_costs_nothing():
+    meters = {}
+    draw(meters, (charge("usd", amount=100, cost=100),), id="a", now_us=NOON)
+
+    assert refused(meters, charge("usd", amount=100, cost=0), NOON).free == 0
+
+
+def test_a_place_that_is_taken_is_asked_for_again_in_a_second():
+    meters = {}
+    draw(meters, (charge("concurrent", amount=1),), id="a", now_us=NOON)
+
+    assert refused(meters, charge("concurrent", amount=1), NOON) == MeterReading(0, 0, SECOND)
+    assert refused(meters, charge("concurrent", amount=1), NOON + 15 * MINUTE - 1).free == 0
+    assert isinstance(draw(meters, (charge("concurrent", amount=1),), id="b", now_us=NOON + 15 * MINUTE), Drawn)
+
+
+def test_of_several_charges_the_one_that_takes_longest_is_the_worst():
+    slow, quick = charge(subject="slow"), charge(subject="quick")
+    readings = (MeterReading(0, 9, 1), MeterReading(0, 1, 2), MeterReading(5, 20))
+
+    assert Exceeded((quick, slow, quick), readings).worst == (slow, readings[1])
+
+
+def test_a_replicas_part_of_a_charge_costs_no_more_than_it_holds():
+    assert (spared(charge(amount=9, cost=5), 3).cost, spared(charge(amount=9, cost=2), 3).cost) == (3, 2)
+    assert spared(charge(amount=9), 0).amount == 9

@@ -166,3 +166,20 @@ def test_a_budget_is_told_in_dollars():
 )  # fmt: skip
 def test_a_duration_is_written_as_openai_does(us, text):
     assert duration(us) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "period", "told"),
+    [
+        ("concurrent", 4, 0, "4 requests at the same time"),
+        ("requests", 10, 1_000_000, "10 requests in one second"),
+        ("tokens", 10, 60 * MINUTE, "10 tokens in one hour"),
+        ("usd", 2_500_000_000, 7 * MINUTE, "2.5 USD in one period"),
+    ],
+)
+def test_a_limit_is_told_by_its_kind_and_span(kind, amount, period, told):
+    charge = Charge("cap", kind, "principal", "ada", amount, period, 1)
+
+    assert exceeded(Exceeded((charge,), (MeterReading(0, 1, 1),)), ada, "r1").message.startswith(
+        f'limit "cap": {told} '
+    )

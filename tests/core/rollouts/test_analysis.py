@@ -165,6 +165,22 @@ def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
     assert after(spec, evidence(queries={"gpu_queue": value})).judgement == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "judgement", "note"),
+    [
+        (2.0, "fail", "canary 2, 1 of 1 blocks beyond the limit"),
+        (None, "no_data", "the query failed"),
+        (math.inf, "inconclusive", "the query gave inf"),
+    ],
+)
+def test_a_query_that_only_tries_is_read_and_fails_nothing(value: float | None, judgement: Judgement, note: str):
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0, dry_run=True))
+    verdict = after(spec, evidence(queries={"gpu_queue": value}))
+
+    assert verdict.judgement == "pass"
+    assert [(it.judgement, it.dry_run, it.note) for it in verdict.readings] == [(judgement, True, note)]
+
+
 def test_a_query_that_nobody_answered_is_no_data():
     assert after(an_analysis(FixedLimit("gpu_queue", max=1.0)), evidence()).judgement == "no_data"
 
@@ -217,3 +233,17 @@ def test_a_readings_values_are_those_of_the_step():
     (reading,) = after(an_analysis(), BAD, evidence(an_arm(1000, 10), step=1)).readings
 
     assert (reading.canary, reading.stable) == (0.01, 0.02)
+
+
+@pytest.mark.parametrize("metric", [GUARD, FixedLimit("error_rate", max=0.5)])
+def test_what_compares_nothing_proves_nothing_and_knows_no_difference(metric: Guard | FixedLimit):
+    (reading,) = after(an_analysis(metric), evidence()).readings
+
+    assert (reading.is_proven, reading.is_relative, reading.change) == (False, False, (None, None))
+    assert (reading.p_value, reading.design_effect, reading.dry_run) == (None, 1.0, False)
+
+
+def test_a_look_that_could_not_measure_proves_nothing_and_guards_nothing():
+    verdict = after(an_analysis(), Missing("redis is away"))
+
+    assert (verdict.is_proven, verdict.by_guard, verdict.ln_sample_ratio, verdict.mixed) == (False, False, 0.0, 0)

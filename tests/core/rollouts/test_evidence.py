@@ -25,6 +25,10 @@ def test_samples_merge_by_adding(some: list[int], others: list[int]):
     assert (one + two).squares == 11.0
 
 
+def test_a_sample_of_nothing_has_no_sums():
+    assert (Sample().count, Sample().total, Sample().squares) == (0, 0, 0)
+
+
 def test_nothing_added_changes_nothing():
     some = Sample((3,), (2,), 2)
 
@@ -67,3 +71,7 @@ def test_every_key_has_its_sub_bucket(key: str):
 
 def test_an_arm_that_met_every_key_once_has_no_repeats():
     assert (an_arm(100, 2).has_repeats, an_arm(100, 2, keys=99).has_repeats) == (False, True)
+
+
+def test_a_key_of_any_characters_has_its_sub_bucket():
+    assert 0 <= sub_bucket("\ud800") < SUB_BUCKETS

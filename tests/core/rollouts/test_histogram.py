@@ -47,3 +47,17 @@ def test_what_is_shorter_than_a_millisecond_is_in_bucket_zero(seconds: float):
 @pytest.mark.parametrize(("ratio", "expected"), [(1.0, 0), (1.083, 2), (1.1, 3), (0.9, -3), (1.3, 7)])
 def test_a_margin_is_rounded_to_buckets_away_from_one(ratio: float, expected: int):
     assert buckets_in(ratio) == expected
+
+
+def test_above_a_bucket_are_those_of_higher_ones_alone():
+    assert [Histogram({1: 9, 2: 6, 3: 4}).above(bucket) for bucket in (0, 1, 2, 3)] == [19, 10, 4, 0]
+
+
+def test_all_is_above_the_lowest_and_nothing_above_the_highest_quantile():
+    histogram = Histogram({1: 90, 2: 6, 9: 4})
+
+    assert [histogram.quantile(q) for q in (0.0, 0.5, 0.91, 0.97, 1.0)] == [1, 1, 2, 9, 9]
+
+
+def test_bucket_zero_is_a_millisecond():
+    assert (seconds_of(0), bucket_of(0.001), bucket_of(0.00101)) == (0.001, 0, 1)

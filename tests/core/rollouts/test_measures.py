@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from wissel.core.outcome import Outcome, Usage
-from wissel.core.rollouts.measures import OBSERVATIONS, observe, unit_of
+from wissel.core.rollouts.measures import DURATIONS, MEASURES, OBSERVATIONS, observe, unit_of
 
 
 def test_every_row_gives_a_metric_and_no_two_rows_the_same():
@@ -39,3 +39,23 @@ def test_an_outcome_is_observed_for_what_it_says_and_for_nothing_else(outcome, s
 
 def test_the_unit_of_a_query_is_not_known():
     assert (unit_of("latency_p95"), unit_of("queue_depth")) == ("s", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit", "worse", "typical", "measures"),
+    [
+        ("error", "rate", "share", "increase", 0.02, {"error_rate": None}),
+        ("refusal", "rate", "share", "increase", 0.02, {"refusal": None}),
+        ("feedback", "rate", "share", "decrease", 0.02, {"feedback": None}),
+        ("latency", "duration", "s", "increase", 1.0, {"latency_p50": 0.5, "latency_p95": 0.95, "latency_p99": 0.99}),
+        ("ttft", "duration", "s", "increase", 0.3, {"ttft_p95": 0.95}),
+        ("tokens_out", "amount", "tokens", "increase", 200.0, {"tokens_out": None}),
+        ("cost_usd", "amount", "USD", "increase", 0.001, {"cost_usd": None}),
+    ],
+)  # fmt: skip
+def test_a_row_is_what_the_documents_say(name, kind, unit, worse, typical, measures):
+    row = next(each for each in OBSERVATIONS if each.name == name)
+
+    assert (row.kind, row.unit, row.worse, row.typical, row.measures) == (kind, unit, worse, typical, measures)
+    assert {MEASURES[each].is_rate for each in measures} == {kind == "rate"}
+    assert (name in DURATIONS) is (kind == "duration")

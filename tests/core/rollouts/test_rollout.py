@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,7 @@ from wissel.core.rollouts.spec import AnalysisStep, Pause, RolloutSpec, SetWeigh
 from wissel.core.split import KeySource, Split, TargetingKey, assign
 
 SPEC = a_spec()
+WAITING = a_spec(steps=(SetWeight(10), Pause(None), SetWeight(50)))
 BAD = evidence(an_arm(1000, 100))
 
 
@@ -182,11 +184,10 @@ def test_evidence_of_another_attempt_is_not_taken_for_its_own():
 
 
 def test_a_pause_without_duration_waits_for_a_human():
-    spec = a_spec(steps=(SetWeight(10), Pause(None), SetWeight(50)))
-    waiting = played(spec, (30, evidence())).rollout
+    waiting = played(WAITING, (30, evidence())).rollout
 
     assert (waiting.phase, waiting.paused) == ("paused", "step")
-    assert moved(promote(waiting, spec, 40, by="ada")).weight == 50
+    assert moved(promote(waiting, WAITING, 40, by="ada")).weight == 50
 
 
 def test_promote_raises_without_evidence_and_says_who():
@@ -270,6 +271,29 @@ def test_nothing_moves_an_aborted_rollout_but_retry():
     assert played(SPEC, (30, evidence()), (90, None), rollout=aborted).rollout.weight == 0
     assert isinstance(promote(aborted, SPEC, 6, by="ada", full=True), Refused)
     assert isinstance(resume(aborted, 6, by="ada"), Refused)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda: pause(moved(abort(begun(SPEC), 5, by="ada")), 6, by="ada"), "it is degraded already"),
+        (lambda: pause(moved(pause(begun(SPEC), 5, by="ada")), 6, by="ada"), "it is paused already"),
+        (lambda: resume(begun(SPEC), 5, by="ada"), "it is progressing, not paused"),
+        (lambda: retry(begun(SPEC), SPEC, 5, by="ada"), "it is progressing: only an aborted rollout can be retried"),
+        (lambda: undo(begun(SPEC), 5, by="ada"), "it is progressing: there is no promotion to undo"),
+        (lambda: resume(played(WAITING, (30, evidence())).rollout, 40, by="ada"), "the step waits to be promoted"),
+    ],
+)
+def test_what_cannot_be_done_says_why(answer: Callable[[], Move | Refused], said: str):
+    assert answer() == Refused(said)
+
+
+def test_what_is_over_is_not_promoted_again_and_says_why():
+    promoted = moved(promote(begun(SPEC), SPEC, 5, by="ada", full=True))
+    aborted = moved(abort(begun(SPEC), 5, by="ada", reason="no"))
+
+    assert promote(promoted, SPEC, 6, by="ada") == Refused("it is promoted already")
+    assert promote(aborted, SPEC, 6, by="ada") == Refused("it is aborted: retry it first")
 
 
 def test_a_retry_remembers_nothing_and_counts_anew():
