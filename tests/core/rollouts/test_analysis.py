@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -156,13 +155,27 @@ def test_a_limit_may_be_a_least_value():
     assert after(spec, evidence(an_arm(1000, 0, samples=rated))).judgement == "fail"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0.5, "pass"), (2.0, "fail"), (None, "no_data"), (math.nan, "inconclusive")]
-)
-def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
+@pytest.mark.parametrize(("value", "expected"), [(0.5, "pass"), (2.0, "fail"), (Missing("why"), "no_data")])
+def test_a_query_is_held_to_its_limit(value: float | Missing, expected: Judgement):
     spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
 
     assert after(spec, evidence(queries={"gpu_queue": value})).judgement == expected
+
+
+def test_a_query_without_a_number_says_why():
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
+
+    assert after(spec, evidence(queries={"gpu_queue": Missing("why")})).reason == "gpu_queue max 1: why"
+
+
+def test_a_query_without_data_stops_nobody_and_goes_on_when_data_comes():
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
+    silence, data = (
+        evidence(queries={"gpu_queue": Missing("0/0")}),
+        evidence(an_arm(2000, 40), an_arm(18000, 360), queries={"gpu_queue": 0.5}),
+    )
+
+    assert [after(spec, silence).judgement, after(spec, silence, data).judgement] == ["no_data", "pass"]
 
 
 def test_a_query_that_nobody_answered_is_no_data():

@@ -34,6 +34,8 @@ _BY_GRAVITY: tuple[Judgement, ...] = ("fail", "no_data", "inconclusive", "waitin
 QUIET_SECONDS = 5.0
 """Without a request for so long there is nothing to measure; counters may be two or three seconds on their way."""
 
+_UNASKED = Missing("nobody asked the query")
+
 _LATEST = 4
 """A guard also looks at the latest so many times its `min_requests`."""
 
@@ -240,7 +242,7 @@ def _measure(
         case FixedLimit(), Blocks() if metric.measure in MEASURES:
             return _limited(metric, memory, evidence)
         case FixedLimit(), Blocks():
-            return _queried(metric, memory, evidence.queries.get(metric.measure))
+            return _queried(metric, memory, evidence.queries.get(metric.measure, _UNASKED))
         case _:
             raise TypeError(f"{metric!r} cannot go on from {memory!r}")
 
@@ -339,12 +341,9 @@ def _limited(limit: FixedLimit, memory: Blocks, evidence: Evidence) -> tuple[Blo
     return memory, _limit_reading(limit, memory, stable, note)
 
 
-def _queried(limit: FixedLimit, memory: Blocks, value: float | None) -> tuple[Blocks, Reading]:
-    if value is None:
-        return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note="the query failed")
-    if not math.isfinite(value):
-        note = f"the query gave {value}"
-        return memory, Reading(limit.label, "inconclusive", dry_run=limit.dry_run, note=note)
+def _queried(limit: FixedLimit, memory: Blocks, value: float | Missing) -> tuple[Blocks, Reading]:
+    if isinstance(value, Missing):
+        return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note=value.reason)
     memory = _after_block(limit, memory, value, memory.since)
     return memory, _limit_reading(limit, memory, None, "")
 
