@@ -21,6 +21,7 @@ READING: dict[str, Any] = {
 
 STANDING: dict[str, Any] = {
     "name": "chat",
+    "revision": "0a1b2c3d4e5f",
     "stable": "[old]",
     "canary": "new",
     "phase": "progressing",
@@ -59,6 +60,7 @@ def test_a_step_is_a_line(step, line):
 def test_a_rollout_under_way_shows_where_it_is_and_what_was_measured():
     tree = shown(standing_tree(STANDING))
 
+    assert "revision 0a1b2c3d4e5f" in tree
     assert "✓ set_weight 10" in tree
     assert "▶ pause 600 s" in tree
     assert "set 10 %, actual 9.5 %" in tree
@@ -94,10 +96,19 @@ def test_an_experiment_warns_of_a_mismatch():
     contrast = {"variant": "new", "sample_ratio_mismatch": True, "metrics": [metric]}
     tree = shown(
         experiment_tree(
-            {"name": "ab", "base": "old", "weights": {"old": 1}, "arms": {}, "mixed": 3, "contrasts": [contrast]}
+            {
+                "name": "ab",
+                "revision": "r7",
+                "base": "old",
+                "weights": {"old": 1},
+                "arms": {},
+                "mixed": 3,
+                "contrasts": [contrast],
+            }
         )
     )
 
+    assert "revision r7" in tree
     assert "sample ratio mismatch" in tree
     assert "left out: 3 requests" in tree
     assert "200 ms  1.50 s  -50 % … ?" in tree

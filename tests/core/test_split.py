@@ -52,8 +52,9 @@ def test_the_lowest_hash_is_in_the_first_variant_and_the_highest_in_the_last():
     assert variant_at(arms, bucket("", "ceQdGm", 100_000)).name == "stable"
 
 
-def test_each_variant_gets_its_weight_of_ten_thousand_keys():
-    parts = split("coder", a=10, b=30, c=60)
+@pytest.mark.parametrize("salt", ["", "a secret of sixteen"])
+def test_each_variant_gets_its_weight_of_ten_thousand_keys(salt):
+    parts = replace(split("coder", a=10, b=30, c=60), salt=salt)
     served = Counter(assign(parts, key(f"session-{n}"), able={"a", "b", "c"}).variant.name for n in range(10_000))
 
     assert all(abs(served[arm.name] / 100 - arm.weight) < 1 for arm in parts.variants)
@@ -82,11 +83,29 @@ def test_an_answer_tells_which_arm_gave_it(answered: str, asked: str, other: str
     assert is_of_another_arm(answered, asked, [asked, other]) == is_other
 
 
-@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100))
-def test_raising_the_canary_never_moves_a_key_back(text, weight, more):
+@pytest.mark.parametrize(("ours", "theirs"), [("", "b" * 16), ("a" * 16, "b" * 16)])
+def test_another_salt_deals_out_anew(ours, theirs):
+    arms = [[bucket("chat", f"session-{n}", 2, salt) for n in range(1000)] for salt in (ours, theirs)]
+    agree = sum(mine == other for mine, other in zip(*arms, strict=True))
+
+    assert 400 < agree < 600
+
+
+def test_a_salt_is_not_shown():
+    assert "b" * 16 not in repr(replace(split(a=1), salt="b" * 16))
+
+
+def test_what_a_salt_deals_out_is_not_what_its_text_before_the_key_would():
+    assert [bucket("s", str(n), 2**32, "b" * 16) for n in range(9)] != [
+        bucket("b" * 16 + "s", str(n), 2**32) for n in range(9)
+    ]
+
+
+@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100), st.sampled_from(["", "a" * 16]))
+def test_raising_the_canary_never_moves_a_key_back(text, weight, more, salt):
     low, high = sorted((weight, more))
-    before = assign(split("r", canary=low, stable=100 - low), key(text), able={"canary", "stable"})
-    after = assign(split("r", canary=high, stable=100 - high), key(text), able={"canary", "stable"})
+    narrow, wide = (replace(split("r", canary=share, stable=100 - share), salt=salt) for share in (low, high))
+    before, after = (assign(each, key(text), able={"canary", "stable"}) for each in (narrow, wide))
 
     assert (before.variant.name, after.variant.name) != ("canary", "stable")
 

@@ -39,6 +39,7 @@ def standing_tree(standing: View) -> Tree:
     phase = f"{_coloured(standing['phase'], _PHASES)}"
     tree = Tree(
         f"[bold]{escape(standing['name'])}[/]  {phase}  {escape(standing['stable'])} → {escape(standing['canary'])}"
+        f"  {_revision(standing)}"
     )
     if standing["reason"]:
         tree.add(escape(standing["reason"]))
@@ -59,6 +60,10 @@ def standing_tree(standing: View) -> Tree:
     if standing["metrics"]:
         tree.add(_metrics_table(standing["metrics"]))
     return tree
+
+
+def _revision(view: View) -> str:
+    return f"[dim]revision {escape(view['revision'])}[/]"
 
 
 def step_line(step: View) -> str:
@@ -128,7 +133,7 @@ def experiments_table(experiments: Iterable[View]) -> Table:
 
 def experiment_tree(experiment: View) -> Tree:
     """Each variant against the first."""
-    tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}")
+    tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}  {_revision(experiment)}")
     tree.add(experiments_table([experiment]))
     if experiment["mixed"]:
         tree.add(_mixed_line(experiment["mixed"]))

@@ -125,7 +125,7 @@ class Card {
     if (this.points.length > KEPT) this.points.shift();
 
     this.root.dataset.phase = it.phase;
-    this.arms.textContent = `${it.stable} → ${it.canary}`;
+    this.arms.textContent = `${it.stable} → ${it.canary}, revision ${it.revision}`;
     this.state.replaceChildren(badge(PHASES[it.phase], it.phase));
     for (const { verb, button } of this.buttons) {
       button.hidden = !verb.when(it);
