@@ -7,7 +7,7 @@ import pytest
 from wissel.config import compile_rollouts, compile_snapshot, parse
 from wissel.core.access import HeaderMatch
 from wissel.core.rollouts.arms import apply
-from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
+from wissel.core.rollouts.metrics import BUILT_IN, Comparison, FixedLimit, Guard
 from wissel.core.rollouts.rollout import Rollout
 from wissel.core.rollouts.spec import AnalysisStep, Pause, SetWeight
 from wissel.core.split import Match, Variant
@@ -56,11 +56,22 @@ def test_a_rollout_compiles_completely():
         Comparison("latency_p95", "increase", 0.1, relative=True),
         FixedLimit("ttft_p95", max=1.5, failure_limit=3),
         Comparison("feedback", "decrease", 0.05, dry_run=True),
+        *BUILT_IN,
     )
     assert spec.analysis.proof
     assert spec.confirm_promotion
     assert delivery.match == Match((HeaderMatch("x-beta", "exact", "yes"),))
     assert (delivery.events, delivery.confirmations) == (("http://hooks.example/x",), ("http://hooks.example/y",))
+
+
+def test_a_metric_that_the_operator_wrote_stands_for_the_built_in_one():
+    written = "- {name: refused_rate, allowed_increase: 0.05, dry_run: true}"
+    (delivery,) = compile_rollouts(parse(BASE.replace("- {name: latency_p95, allowed_increase: 10%}", written)))
+    assert delivery.spec.analysis is not None
+
+    assert [each for each in delivery.spec.analysis.metrics if each.measure == "refused_rate"] == [
+        Comparison("refused_rate", allowed=0.05, dry_run=True)
+    ]
 
 
 def test_until_its_record_is_read_a_rollout_serves_stable_only():

@@ -15,9 +15,11 @@ from typing import Any
 
 from wissel.config import model
 from wissel.config.compile_access import header_match
+from wissel.config.model.section import Section
 from wissel.config.secrets import fetch
 from wissel.core.access import HeaderMatch
 from wissel.core.rollouts.metrics import (
+    BUILT_IN,
     GUARD_REQUESTS,
     LIMIT_REQUESTS,
     AnalysisSpec,
@@ -59,10 +61,11 @@ class _Revisions:
 
     def _of(self, section: model.Split | model.Rollout, models: Iterable[str], **more: Any) -> str:
         sent = {name: self._models[name] for name in models}
-        return digest({"section": _meaning(section), "models": sent, "salt": self.salt, **more})
+        ids = _meaning(self.config.conversation)
+        return digest({"section": _meaning(section), "models": sent, "conversation": ids, "salt": self.salt, **more})
 
 
-def _meaning(section: model.Model | model.Split | model.Rollout) -> dict[str, Any]:
+def _meaning(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude={"webhooks"}, exclude_defaults=True)
 
 
@@ -133,8 +136,12 @@ def _step(each: model.Weight | model.Pause | model.AnalysisStep) -> Step:
 
 
 def _analysis(each: model.Analysis, steps: tuple[model.Step, ...]) -> AnalysisSpec:
+    named = {metric.name for metric in each.metrics}
     return AnalysisSpec(
-        metrics=tuple(_metric(metric) for metric in each.metrics),
+        metrics=(
+            *(_metric(metric) for metric in each.metrics),
+            *(also for also in BUILT_IN if also.measure not in named),
+        ),
         interval=each.interval,
         min_requests=each.min_requests,
         alpha=each.alpha,

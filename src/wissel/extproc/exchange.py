@@ -50,6 +50,7 @@ from wissel.extproc.events import (
     Step,
 )
 from wissel.extproc.heads import read_head
+from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import (
     Mutation,
     for_denied,
@@ -321,7 +322,14 @@ class Exchange:
         self._state = "forwarded"
         body = self._answers_body
         splices = call.asking_for_usage if body != "never" else ()
-        self._response = Response(decision.model, call.api, began=self._began, body=body, strip_usage=bool(splices))
+        self._response = Response(
+            decision.model,
+            call.api,
+            Inquiry(decision, call.body.members),
+            began=self._began,
+            body=body,
+            strip_usage=bool(splices),
+        )
         mutation, data = to_model(
             call,
             decision,

@@ -20,6 +20,7 @@ from typing import Final
 import aiohttp
 import structlog
 
+from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
@@ -30,6 +31,7 @@ from wissel.core.rollouts.evidence import sub_bucket
 from wissel.core.rollouts.measures import FEEDBACK, observe
 from wissel.core.rollouts.rollout import Progress, Rollout
 from wissel.core.rollouts.spec import Delivery
+from wissel.core.rollouts.witnesses import Witnesses
 from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
@@ -101,6 +103,7 @@ class Fleet:
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
         self._models: Mapping[str, Model] = {}
+        self._witnesses = Witnesses()
 
     def use(
         self,
@@ -190,6 +193,10 @@ class Fleet:
             ticket.mixed()
             self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
         else:
+            if outcome.fault == "unexplained" and self._witnesses.are_enough(
+                (ticket.served.scope, ticket.arm), _caller(decision)
+            ):
+                outcome = replace(outcome, fault="operator")
             ticket.observed.update(observe(outcome))
             ticket.ended()
 
@@ -251,6 +258,13 @@ class Fleet:
         await self.recorder.close()
         await self.lessons.close()
         await self._memory.flush()
+
+
+def _caller(decision: Routed) -> str:
+    """Who asked, as far as callers are told apart."""
+    if decision.principal is ANONYMOUS and decision.key is not None:
+        return decision.key.value
+    return decision.principal.id
 
 
 def _served_by_another_arm(decision: Routed, models: Mapping[str, Model], outcome: Outcome) -> bool:

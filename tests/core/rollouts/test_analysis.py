@@ -5,7 +5,7 @@ import pytest
 from rollout_factories import an_analysis, an_arm, evidence, sample
 from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look
 from wissel.core.rollouts.evidence import Evidence, Missing
-from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, FixedLimit, Guard
+from wissel.core.rollouts.metrics import BUILT_IN, AnalysisSpec, Comparison, FixedLimit, Guard
 
 GUARD = Guard("error_rate", 0.25)
 BAD = evidence(an_arm(1000, 100))
@@ -230,3 +230,34 @@ def test_a_readings_values_are_those_of_the_step():
     (reading,) = after(an_analysis(), BAD, evidence(an_arm(1000, 10), step=1)).readings
 
     assert (reading.canary, reading.stable) == (0.01, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "judgement"), [(60, 0, "fail"), (40, 0, "pass"), (400, 3600, "pass"), (1000, 3600, "fail")]
+)
+def test_a_guard_may_put_up_with_what_ails_both_arms(canary: int, stable: int, judgement: Judgement):
+    spec = an_analysis(Guard("operator_fault_rate", max=0.05, min_requests=10, above_stable=True))
+    arms = (
+        an_arm(1000, 0, samples={"operator_fault": sample(1000, canary)}),
+        an_arm(9000, 0, samples={"operator_fault": sample(9000, stable)}),
+    )
+
+    assert after(spec, evidence(*arms)).judgement == judgement
+
+
+def test_refusals_alike_in_both_arms_speak_against_neither():
+    spec = an_analysis(*BUILT_IN)
+    alike = evidence(
+        an_arm(1000, 0, samples={"refused": sample(1000, 50)}), an_arm(9000, 0, samples={"refused": sample(9000, 450)})
+    )
+
+    assert after(spec, alike).readings[0].judgement == "pass"
+
+
+def test_a_tenth_refused_of_the_canary_alone_is_worse():
+    spec = an_analysis(*BUILT_IN)
+    alone = evidence(
+        an_arm(200, 0, samples={"refused": sample(200, 20)}), an_arm(1800, 0, samples={"refused": sample(1800, 0)})
+    )
+
+    assert after(spec, alone).reason == "refused_rate allowed_increase 0: canary 0.1 against 0, worse than is allowed"

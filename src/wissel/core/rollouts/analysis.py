@@ -298,6 +298,7 @@ def _value(measure_name: str, total: Total) -> float | None:
 def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
     total = _total(guard.measure, evidence.canary, every=True)
     stable = _value(guard.measure, _total(guard.measure, evidence.stable, every=True))
+    most = guard.max + (stable or 0.0) * guard.above_stable
     value = _value(guard.measure, total)
     latest = total - memory.since
     worst = value
@@ -306,17 +307,17 @@ def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
         worst = max((v for v in (value, recent) if v is not None), default=None)
         memory = replace(memory, since=total, value=recent)
     memory = replace(memory, measured=int(total.count))
-    if (failing := _failing_already(guard, evidence.canary)) > guard.max:
+    if (failing := _failing_already(guard, evidence.canary)) > most:
         memory = replace(memory, failures=memory.failures + 1)
-        note = f"canary {failing:.4g} of all that began, above {guard.max:g}"
+        note = f"canary {failing:.4g} of all that began, above {most:.4g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     if total.count < guard.min_requests or worst is None:
         note = f"needs {guard.min_requests - total.count:g} more requests"
         return memory, Reading(guard.label, "waiting", value, stable, dry_run=guard.dry_run, note=note)
-    if worst > guard.max:
+    if worst > most:
         memory = replace(memory, failures=memory.failures + 1)
     if memory.failures:
-        note = f"canary {worst:.4g}, above {guard.max:g}"
+        note = f"canary {worst:.4g}, above {most:.4g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     return memory, Reading(guard.label, "pass", value, stable, dry_run=guard.dry_run, note="within its limit")
 
