@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from factories import request, split
 from wissel.core.access import ANONYMOUS, HeaderMatch, Principal
-from wissel.core.request import Conversation, Turn
+from wissel.core.conversation import ConversationIds
 from wissel.core.split import (
     KeySource,
     Match,
@@ -19,7 +19,6 @@ from wissel.core.split import (
     Variant,
     assign,
     bucket,
-    conversation_key,
     dealt,
     is_of_another_arm,
     targeting_key,
@@ -27,6 +26,7 @@ from wissel.core.split import (
 )
 
 VECTORS = json.loads((Path(__file__).parent / "flagd_murmur3.json").read_text())
+IDS = ConversationIds()
 SESSION = KeySource("header", "x-session-id")
 
 
@@ -151,25 +151,8 @@ def test_the_first_source_that_is_present_is_the_key():
     sources = (SESSION, KeySource("claim", "sub"), KeySource("principal"))
     caller = Principal("ada", claims={"sub": "ada@example.com"})
 
-    assert targeting_key(sources, request(headers={"x-session-id": "s1"}), caller, "id").value == "s1"
-    assert targeting_key(sources, request(headers={"x-session-id": ""}), caller, "id").value == "ada@example.com"
-    assert targeting_key(sources, request(), Principal("ada"), "id").value == "ada"
-    assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7").value == "id-7"
-    assert targeting_key((SESSION,), request(), ANONYMOUS, "id") is None
-
-
-def test_later_turns_of_a_conversation_share_its_key():
-    first = request("auto", "hello")
-    later = request("auto", "hello", "hi!", "and now?")
-
-    assert conversation_key(first) == conversation_key(later) is not None
-
-
-def test_another_system_prompt_is_another_conversation():
-    with_system = request(conversation=Conversation((Turn("system", "be brief"), Turn("user", "hello"))))
-
-    assert conversation_key(with_system) != conversation_key(request("auto", "hello"))
-
-
-def test_a_request_without_a_user_turn_has_no_conversation_key():
-    assert conversation_key(request(conversation=Conversation(()))) is None
+    assert targeting_key(sources, request(headers={"x-session-id": "s1"}), caller, "id", IDS).value == "s1"
+    assert targeting_key(sources, request(headers={"x-session-id": ""}), caller, "id", IDS).value == "ada@example.com"
+    assert targeting_key(sources, request(), Principal("ada"), "id", IDS).value == "ada"
+    assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7", IDS).value == "id-7"
+    assert targeting_key((SESSION,), request(), ANONYMOUS, "id", IDS) is None

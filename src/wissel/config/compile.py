@@ -20,6 +20,7 @@ from wissel.config.compile_rollouts import compile_splits, digest
 from wissel.config.secrets import Secrets, fetch
 from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
+from wissel.core.conversation import ConversationIds
 from wissel.core.pin import PinPolicy
 from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
@@ -32,6 +33,7 @@ DECIDING = {
     "aliases",
     "intent",
     "routes",
+    "conversation",
     "splits",
     "splits_salt",
     "rollouts",
@@ -77,6 +79,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
         pin=PinPolicy(config.intent.pin.header, config.intent.pin.keep) if config.intent.pin else None,
+        conversation=ConversationIds(config.conversation.headers, config.conversation.members),
         passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access

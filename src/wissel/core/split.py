@@ -15,6 +15,7 @@ from typing import Literal
 import mmh3
 
 from wissel.core.access import HeaderMatch, Principal
+from wissel.core.conversation import ConversationIds, conversation_key
 from wissel.core.request import Request
 
 KeyKind = Literal["header", "claim", "principal", "conversation", "request"]
@@ -94,17 +95,21 @@ class Assignment:
 
 
 def targeting_key(
-    sources: tuple[KeySource, ...], request: Request, caller: Principal, request_id: str
+    sources: tuple[KeySource, ...],
+    request: Request,
+    caller: Principal,
+    request_id: str,
+    ids: ConversationIds,
 ) -> TargetingKey | None:
     """The first source that this request has; an empty value counts as absent."""
     for source in sources:
-        value = _value(source, request, caller, request_id)
+        value = _value(source, request, caller, request_id, ids)
         if value:
             return TargetingKey(source, value)
     return None
 
 
-def _value(source: KeySource, request: Request, caller: Principal, request_id: str) -> str | None:
+def _value(source: KeySource, request: Request, caller: Principal, request_id: str, ids: ConversationIds) -> str | None:
     match source.kind:
         case "header":
             return request.headers.get(source.name)
@@ -113,18 +118,9 @@ def _value(source: KeySource, request: Request, caller: Principal, request_id: s
         case "principal":
             return caller.id
         case "conversation":
-            return conversation_key(request)
+            return conversation_key(request, ids)
         case "request":
             return request_id
-
-
-def conversation_key(request: Request) -> str | None:
-    """A name for the conversation that its later turns share: a hash of how it began."""
-    began = request.conversation.first_user
-    if not began:
-        return None
-    text = f"{request.conversation.system}\0{began}"
-    return mmh3.mmh3_x64_128_digest(text.encode("utf-8", "surrogatepass")).hex()
 
 
 def bucket(name: str, key: str, total: int, salt: str = "") -> int:

@@ -14,7 +14,7 @@ from wissel.config.model.models import Model, Passthrough
 from wissel.config.model.rollouts import Rollout
 from wissel.config.model.section import WORD_OR_MAPPING, SecretRef, Section
 from wissel.config.model.serving import Admin, Listen, Redis
-from wissel.config.model.splits import Split
+from wissel.config.model.splits import ConversationIds, Split
 from wissel.config.model.telemetry import Exports
 from wissel.config.model.tiers import Tier
 
@@ -44,6 +44,8 @@ class Config(Section):
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
     """The intents, and what serves each."""
+    conversation: ConversationIds = Field(default_factory=ConversationIds)
+    """How the requests of one conversation are known by the key `conversation`."""
     splits: tuple[Split, ...] = ()
     """Experiments: names behind which several models share the traffic."""
     splits_salt: SecretRef | None = None
