@@ -32,6 +32,8 @@ STANDING: dict[str, Any] = {
     "actual_weight": 9.5,
     "arms": {"canary": {"requests": 10, "errors": 1, "keys": 9}},
     "mixed": 0,
+    "callers": 9,
+    "callers_needed": 5,
     "metrics": [READING],
 }
 
@@ -72,6 +74,12 @@ def test_requests_that_are_left_out_are_told_where_there_are_any():
     told = [shown(standing_tree({**STANDING, "mixed": mixed})) for mixed in (0, 7)]
 
     assert ["left out: 7 requests" in each for each in told] == [False, True]
+
+
+def test_few_callers_are_told():
+    told = [shown(standing_tree({**STANDING, "callers": callers})) for callers in (5, 4)]
+
+    assert ["callers: 4 that matter; below 5" in each for each in told] == [False, True]
 
 
 def test_names_are_no_markup():

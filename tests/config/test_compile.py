@@ -29,6 +29,7 @@ def test_the_example_compiles_completely():
         (Variant("codestral", "codestral", 90), Variant("qwen-coder", "qwen-coder", 10)),
         default="codestral",
         revision=snapshot.splits["coder"].revision,
+        caller_share=0.2,
     )
     assert list(snapshot.routes)[:2] == ["bug_fixing", "code_generation"]
     assert snapshot.fallback == "general"

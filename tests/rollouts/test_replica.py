@@ -331,6 +331,33 @@ async def test_feedback_is_counted_once_for_the_arm_that_served(server, tmp_path
     )
 
 
+async def test_feedback_sent_at_once_is_accepted_by_the_replica_that_served_and_by_another(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
+        await until_all(found, 1)
+        found[0].serve(2)
+        here = await found[0].fleet.score(Feedback("r-0", 1.0))
+        there, _ = await asyncio.gather(found[1].fleet.score(Feedback("r-1", 1.0)), found[0].fleet.recorder.flush())
+
+    assert (here, there) == ("accepted", "accepted")
+
+
+async def test_one_callers_scores_are_a_share_of_all_and_those_of_the_operator_are_not_bounded(server, tmp_path):
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        for number in range(8):
+            fleet.recorder.callers.met(f"team-{number}")
+        served = Served(Scope(PLAIN.name, PLAIN.revision), "canary", 0, is_counted=True)
+        for number in range(200):
+            fleet.recorder.told(served, {"feedback": 0.0}, "flood")
+            if number % 5 == 0:
+                fleet.recorder.told(served, {"feedback": 1.0}, f"team-{number % 8}")
+                fleet.recorder.told(served, {"feedback": 1.0}, None)
+        await fleet.recorder.flush()
+        scores = (await fleet.counters.read(served.scope)).arm("canary").sample("feedback")
+
+    assert scores.total == 80
+    assert scores.count - scores.total < 20
+
+
 GOOD = Outcome(
     200, 0.1, "chat", "via_upstream", complete=True, ttft=0.05, usage=Usage(10, 100), cost_usd=0.001,
     finish_reasons=("stop",),

@@ -57,6 +57,8 @@ def standing_tree(standing: View) -> Tree:
         tree.add(_arms_table(standing["arms"]))
     if standing["mixed"]:
         tree.add(_mixed_line(standing["mixed"]))
+    if standing["metrics"] and standing["callers"] < standing["callers_needed"]:
+        tree.add(_callers_line(standing))
     if standing["metrics"]:
         tree.add(_metrics_table(standing["metrics"]))
     return tree
@@ -90,6 +92,11 @@ def _arms_table(arms: View) -> Table:
 
 def _mixed_line(mixed: int) -> str:
     return f"[dim]left out: {mixed} requests that another arm served than the one they were assigned to[/]"
+
+
+def _callers_line(standing: View) -> str:
+    few, needed = standing["callers"], standing["callers_needed"]
+    return f"[dim]callers: {few} that matter; below {needed} one of them may be all the evidence[/]"
 
 
 def _metrics_table(readings: Iterable[View]) -> Table:

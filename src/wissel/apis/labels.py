@@ -20,4 +20,4 @@ def labels_in(members: Json) -> dict[str, str]:
         elif isinstance(value, dict):
             inner = islice(cast("dict[str, Any]", value).items(), MOST)
             found |= {f"{name}.{each}": text for each, text in inner if isinstance(text, str)}
-    return {place: text for place, text in found.items() if 0 < len(text) <= LONGEST}
+    return {place: text for place, text in found.items() if place != "model" and 0 < len(text) <= LONGEST}

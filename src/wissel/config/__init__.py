@@ -19,10 +19,12 @@ from wissel.config.compile import (
 from wissel.config.compile_rollouts import compile_rollouts
 from wissel.config.load import load, parse
 from wissel.config.model import Config, host_and_port, json_schema, worker_address
+from wissel.config.notes import caller_notes
 
 __all__ = [
     "Config",
     "admin_token",
+    "caller_notes",
     "classifier_keys",
     "compile_rollouts",
     "compile_snapshot",

@@ -18,6 +18,7 @@ from wissel.config.compile_access import header_match
 from wissel.config.model.section import Section
 from wissel.config.secrets import fetch
 from wissel.core.access import HeaderMatch
+from wissel.core.rollouts.callers import SHARE
 from wissel.core.rollouts.metrics import (
     BUILT_IN,
     GUARD_REQUESTS,
@@ -80,7 +81,13 @@ def _split(each: model.Split, revisions: "_Revisions") -> Split:
     variants = tuple(Variant(variant.name, variant.model, variant.weight) for variant in each.variants)
     key = tuple(_key_source(source) for source in each.key)
     return Split(
-        each.name, key, variants, default=variants[0].name, revision=revisions.of_split(each), salt=revisions.salt
+        each.name,
+        key,
+        variants,
+        default=variants[0].name,
+        revision=revisions.of_split(each),
+        caller_share=each.caller_share,
+        salt=revisions.salt,
     )
 
 
@@ -89,7 +96,16 @@ def _rollout_split(each: model.Rollout, revisions: "_Revisions") -> Split:
     spec = _rollout_spec(each, revisions)
     arms = (Variant("canary", spec.canary, 0), Variant("stable", spec.stable, FULL_WEIGHT))
     key = tuple(_key_source(source) for source in each.key)
-    return Split(each.name, key, arms, default="stable", revision=spec.revision, step=-1, salt=revisions.salt)
+    return Split(
+        each.name,
+        key,
+        arms,
+        default="stable",
+        revision=spec.revision,
+        step=-1,
+        caller_share=_share(each.analysis),
+        salt=revisions.salt,
+    )
 
 
 def compile_rollouts(config: model.Config, environ: Mapping[str, str] = os.environ) -> tuple[Delivery, ...]:
@@ -103,6 +119,7 @@ def compile_rollouts(config: model.Config, environ: Mapping[str, str] = os.envir
             queries={metric.name: metric.query for metric in each.analysis.metrics if metric.query}
             if each.analysis
             else {},
+            caller_share=_share(each.analysis),
             events=tuple(hook.url for hook in each.webhooks if hook.type == "event"),
             confirmations=tuple(hook.url for hook in each.webhooks if hook.type == "confirm_promotion"),
         )
@@ -123,6 +140,10 @@ def _rollout_spec(each: model.Rollout, revisions: "_Revisions") -> RolloutSpec:
         baseline=each.baseline,
         confirm_promotion=any(hook.type == "confirm_promotion" for hook in each.webhooks),
     )
+
+
+def _share(each: model.Analysis | None) -> float:
+    return each.caller_share if each else SHARE
 
 
 def _step(each: model.Weight | model.Pause | model.AnalysisStep) -> Step:

@@ -79,6 +79,8 @@ class Split:
     """A hash of what is compared; together with `attempt` and `step` it says which counters an outcome belongs to."""
     attempt: int = 0
     step: int = 0
+    caller_share: float = 1.0
+    """Of an arm's evidence that may be one caller's."""
     salt: str = field(default="", repr=False)
     """A secret that keys are dealt out with; empty for flagd's own bucketing, which everybody can work out."""
 

@@ -281,7 +281,8 @@ class Exchange:
                 data = yield from unpacked(data, coding, self._terms.max_body_bytes)
             match head.kind:
                 case "feedback":
-                    steps: list[Step] = [Score(read_feedback(data))]
+                    assert self._caller is not None
+                    steps: list[Step] = [Score(read_feedback(data), self._caller)]
                 case "other":
                     steps = yield from self._read_form(head, data)
                 case _:

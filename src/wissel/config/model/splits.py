@@ -7,6 +7,7 @@ from pydantic import Field
 from wissel.config.model.forms import HeaderName, KeySourceName, MemberName, Name
 from wissel.config.model.section import Section
 from wissel.core.conversation import SESSION_HEADERS, SESSION_MEMBERS
+from wissel.core.rollouts.callers import SHARE
 
 
 class ConversationIds(Section):
@@ -41,3 +42,5 @@ class Split(Section):
     to, else by the first line of its instructions and the first words of a person."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     """The arms; a request without a key gets the first."""
+    caller_share: Annotated[float, Field(gt=0, le=1)] = SHARE
+    """Of the evidence about an arm that may be one caller's, from five callers on; feedback alike."""
