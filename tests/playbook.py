@@ -119,7 +119,7 @@ class Playbook:
                 return self.exchange.identified(said)
             case Decide():
                 return self.exchange.decided(said)
-            case Score(feedback):
+            case Score(feedback, _):
                 return self.exchange.scored(feedback, said)
             case None:
                 raise AssertionError(f"nothing was asked that {said} could answer")

@@ -20,6 +20,7 @@ import structlog
 from wissel.classifiers.base import Classifier
 from wissel.core.access import Principal
 from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.harness import spoken_only
 from wissel.core.identity import TokenCheck, identify
 from wissel.core.intent import NoScores, Pinned, Scores
 from wissel.core.limits import (
@@ -193,11 +194,12 @@ class Router:
     def _decide_admitted(
         self, request: Request, caller: Principal, admitted: Named | ByIntent, request_id: str, now: float
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
-        aim = self._aim(admitted, request.conversation, now)
+        said = spoken_only(request.conversation) if self._reads(admitted) else request.conversation
+        aim = self._aim(admitted, said, now)
         tier = self.snapshot.tiers.get(aim.target) if aim is not None else None
-        rate = self._recall_rate(tier, request.conversation) if tier else None
+        rate = self._recall_rate(tier, said) if tier else None
         if aim is None or (tier is not None and rate is None):
-            return self._wait_then_decide(request, caller, aim or admitted, request_id, now)
+            return self._wait_then_decide(request, said, caller, aim or admitted, request_id, now)
         grading = self._grading(tier, rate, request_id)
         with step("authorize"):
             return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)
@@ -228,6 +230,10 @@ class Router:
             if denied := await holding.draw(charges):
                 return replace(denied, route=decision.route, intent=decision.intent)
             return replace(decision, reserved=Reservation((*entered, *holding.keep()), use, decision.model))
+
+    def _reads(self, admitted: Named | ByIntent) -> bool:
+        """Whether what was said decides anything."""
+        return isinstance(admitted, ByIntent) or admitted.target in self.snapshot.tiers
 
     def _aim(self, admitted: Named | ByIntent, conversation: Conversation, now: float) -> Named | Chosen | None:
         """What the request goes to, as far as that is known without waiting."""
@@ -268,15 +274,16 @@ class Router:
     async def _wait_then_decide(
         self,
         request: Request,
+        said: Conversation,
         caller: Principal,
         aim: Named | ByIntent | Chosen,
         request_id: str,
         now: float,
     ) -> Routed | Denied:
         if isinstance(aim, ByIntent):
-            aim = choose(self.snapshot, aim, await self.classify(request.conversation))
+            aim = choose(self.snapshot, aim, await self.classify(said))
         tier = self.snapshot.tiers.get(aim.target)
-        rate = await self._grade(tier, request.conversation) if tier else None
+        rate = await self._grade(tier, said) if tier else None
         grading = self._grading(tier, rate, request_id)
         with step("authorize"):
             return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)

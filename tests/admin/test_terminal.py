@@ -21,6 +21,7 @@ READING: dict[str, Any] = {
 
 STANDING: dict[str, Any] = {
     "name": "chat",
+    "revision": "0a1b2c3d4e5f",
     "stable": "[old]",
     "canary": "new",
     "phase": "progressing",
@@ -31,6 +32,8 @@ STANDING: dict[str, Any] = {
     "actual_weight": 9.5,
     "arms": {"canary": {"requests": 10, "errors": 1, "keys": 9}},
     "mixed": 0,
+    "callers": 9,
+    "callers_needed": 5,
     "metrics": [READING],
 }
 
@@ -59,6 +62,7 @@ def test_a_step_is_a_line(step, line):
 def test_a_rollout_under_way_shows_where_it_is_and_what_was_measured():
     tree = shown(standing_tree(STANDING))
 
+    assert "revision 0a1b2c3d4e5f" in tree
     assert "✓ set_weight 10" in tree
     assert "▶ pause 600 s" in tree
     assert "set 10 %, actual 9.5 %" in tree
@@ -70,6 +74,12 @@ def test_requests_that_are_left_out_are_told_where_there_are_any():
     told = [shown(standing_tree({**STANDING, "mixed": mixed})) for mixed in (0, 7)]
 
     assert ["left out: 7 requests" in each for each in told] == [False, True]
+
+
+def test_few_callers_are_told():
+    told = [shown(standing_tree({**STANDING, "callers": callers})) for callers in (5, 4)]
+
+    assert ["callers: 4 that matter; below 5" in each for each in told] == [False, True]
 
 
 def test_names_are_no_markup():
@@ -94,10 +104,19 @@ def test_an_experiment_warns_of_a_mismatch():
     contrast = {"variant": "new", "sample_ratio_mismatch": True, "metrics": [metric]}
     tree = shown(
         experiment_tree(
-            {"name": "ab", "base": "old", "weights": {"old": 1}, "arms": {}, "mixed": 3, "contrasts": [contrast]}
+            {
+                "name": "ab",
+                "revision": "r7",
+                "base": "old",
+                "weights": {"old": 1},
+                "arms": {},
+                "mixed": 3,
+                "contrasts": [contrast],
+            }
         )
     )
 
+    assert "revision r7" in tree
     assert "sample ratio mismatch" in tree
     assert "left out: 3 requests" in tree
     assert "200 ms  1.50 s  -50 % … ?" in tree

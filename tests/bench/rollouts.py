@@ -18,7 +18,7 @@ from itertools import product
 
 import numpy as np
 
-from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, Metric
+from wissel.core.rollouts.metrics import BUILT_IN, AnalysisSpec, Comparison, Metric
 from wissel.core.rollouts.sequential import Block, EProcess, Hypothesis, ln_mean, null_point
 from wissel.core.rollouts.spec import Pause, RolloutSpec, SetWeight, Step
 from wissel.evaluation.simulation import ModelBehaviour, Run, Scenario, Sessions, simulate
@@ -35,6 +35,7 @@ _LATENCY = Comparison("latency_p95")
 _TOKENS = Comparison("tokens_out")
 _THUMBS_UP = Comparison("feedback", "decrease")
 FOUR = (_ERRORS, _REFUSALS, _LATENCY, _TOKENS)
+"""As an operator may write them; what is built in judges every row besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ _FALSE = _at_most("rolled back", rolled_back, 0.01)
 
 
 def spec(*metrics: Metric, steps: tuple[Step, ...]) -> RolloutSpec:
-    analysis = AnalysisSpec(metrics, interval=_INTERVAL, display=False)
+    analysis = AnalysisSpec((*metrics, *BUILT_IN), interval=_INTERVAL, display=False)
     return RolloutSpec("bench", "r1", "stable", "canary", steps, analysis)
 
 
@@ -135,6 +136,7 @@ def rows() -> Iterator[Row]:
     """Every row of the table."""
     yield from _healthy()
     yield from _faulty()
+    yield from _refused()
     yield from _slow()
     yield from _sessions()
     yield from _skewed()
@@ -142,7 +144,7 @@ def rows() -> Iterator[Row]:
 
 def _healthy() -> Iterator[Row]:
     for base, share, look in product((0.001, 0.02, 0.1), (1, 10, 50), (25, 100, 1000)):
-        behaviour = ModelBehaviour({"error": base, "refusal": base})
+        behaviour = ModelBehaviour({"error": base, "refusal": base, "refused": base})
         name = f"healthy: base {100 * base:g} %, share {share} %, looks of {look:,}"
         yield Row(name, scenario(share=share, stable=behaviour, look=look), (_FALSE,))
     for share in (1, 10):
@@ -171,6 +173,23 @@ def _faulty() -> Iterator[Row]:
     for share in (1, 10, 50):
         broken = scenario(share=share, stable=ModelBehaviour({"error": 0.01}), canary=ModelBehaviour({"error": 0.3}))
         yield Row(f"30 % errors against 1 %, share {share} %", broken, (_found(0.999, 250),))
+
+
+def _refused() -> Iterator[Row]:
+    asked_wrongly = ModelBehaviour({"refused": 0.05})
+    for share, look in product((1, 10, 50), (25, 100)):
+        name = f"refused: 5 % of both arms by callers' faults, share {share} %, looks of {look}"
+        yield Row(name, scenario(share=share, stable=asked_wrongly, look=look), (_FALSE,))
+    for share in (1, 10, 50):
+        never = ModelBehaviour({"refused": 0.0})
+        for word, rate in (("all", 1.0), ("a tenth", 0.1)):
+            broken = scenario(share=share, stable=never, canary=ModelBehaviour({"refused": rate}), look=25)
+            yield Row(f"refused: {word} of the canary's alone, share {share} %", broken, (_found(0.99, 300),))
+    unpaid = ModelBehaviour({"refused": 0.1, "operator_fault": 0.1})
+    alone = scenario(stable=ModelBehaviour({"refused": 0.0}), canary=unpaid, look=25)
+    yield Row("refused: a tenth of the canary's for the operator's credential", alone, (_found(0.99, 300), _median(75)))
+    both = scenario(stable=unpaid, look=25)
+    yield Row("refused: a tenth of both arms for the operator's credential", both, (_FALSE,))
 
 
 def _slow() -> Iterator[Row]:
@@ -266,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = [{name: getattr(result, name) for name in Result.__slots__} for result in results]
         write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
     else:
-        write(f"{options.rollouts:,} rollouts a row, total alpha 0.01 over four metrics\n\n")
+        write(f"{options.rollouts:,} rollouts a row, total alpha 0.01 over four metrics and those built in\n\n")
         write("| scenario | rollouts | figure | measured | target | |\n|---|---|---|---|---|---|\n")
 
         def report(result: Result) -> None:

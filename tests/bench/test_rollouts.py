@@ -17,7 +17,7 @@ def test_the_vectors_are_met():
 def test_every_claim_has_its_row():
     names = [row.name for row in rows()]
 
-    assert len(names) == len(set(names)) == 48
+    assert len(names) == len(set(names)) == 62
     assert sum(name.startswith("healthy: base") for name in names) == 28
 
 
@@ -51,7 +51,7 @@ def test_the_table_as_json(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("only", ["looks of 25", "good event", "sessions", "latency", "sample ratio"])
+@pytest.mark.parametrize("only", ["looks of 25", "good event", "sessions", "latency", "refused", "sample ratio"])
 def test_a_few_rollouts_of_every_kind_go_as_claimed(only: str):
     claims = [result for result in measure(8, only) if "median" not in result.figure]
 

@@ -29,6 +29,7 @@ def test_the_example_compiles_completely():
         (Variant("codestral", "codestral", 90), Variant("qwen-coder", "qwen-coder", 10)),
         default="codestral",
         revision=snapshot.splits["coder"].revision,
+        caller_share=0.2,
     )
     assert list(snapshot.routes)[:2] == ["bug_fixing", "code_generation"]
     assert snapshot.fallback == "general"
@@ -196,3 +197,11 @@ def test_limits_compile_into_whole_numbers():
         Limit("l", "header", "x-tenant", Rate(600, 60), Rate(5, 3600), 8, Rate(500_000_000, 86_400)),
     )
     assert compiled.on_store_failure == "local"
+
+
+@pytest.mark.parametrize("after", ["cluster: d", "cluster: c, upstream_model: x", "cluster: c, price: {output: 2}"])
+def test_an_experiments_revision_covers_all_that_its_models_send(after: str):
+    text = "models: [{name: m, cluster: c}]\nsplits: [{name: s, variants: [{model: m, weight: 1}]}]"
+    found = {compile_snapshot(parse(each)).splits["s"].revision for each in (text, text.replace("cluster: c", after))}
+
+    assert len(found) == 2

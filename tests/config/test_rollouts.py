@@ -1,11 +1,13 @@
 """The section `rollouts`: what is checked in it, and what the controller reads of it."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from wissel.config import compile_rollouts, compile_snapshot, parse
 from wissel.core.access import HeaderMatch
 from wissel.core.rollouts.arms import apply
-from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
+from wissel.core.rollouts.metrics import BUILT_IN, Comparison, FixedLimit, Guard
 from wissel.core.rollouts.rollout import Rollout
 from wissel.core.rollouts.spec import AnalysisStep, Pause, SetWeight
 from wissel.core.split import Match, Variant
@@ -54,11 +56,22 @@ def test_a_rollout_compiles_completely():
         Comparison("latency_p95", "increase", 0.1, relative=True),
         FixedLimit("ttft_p95", max=1.5, failure_limit=3),
         Comparison("feedback", "decrease", 0.05, dry_run=True),
+        *BUILT_IN,
     )
     assert spec.analysis.proof
     assert spec.confirm_promotion
     assert delivery.match == Match((HeaderMatch("x-beta", "exact", "yes"),))
     assert (delivery.events, delivery.confirmations) == (("http://hooks.example/x",), ("http://hooks.example/y",))
+
+
+def test_a_metric_that_the_operator_wrote_stands_for_the_built_in_one():
+    written = "- {name: refused_rate, allowed_increase: 0.05, dry_run: true}"
+    (delivery,) = compile_rollouts(parse(BASE.replace("- {name: latency_p95, allowed_increase: 10%}", written)))
+    assert delivery.spec.analysis is not None
+
+    assert [each for each in delivery.spec.analysis.metrics if each.measure == "refused_rate"] == [
+        Comparison("refused_rate", allowed=0.05, dry_run=True)
+    ]
 
 
 def test_until_its_record_is_read_a_rollout_serves_stable_only():
@@ -100,12 +113,71 @@ def test_who_is_told_makes_no_new_revision():
     assert first.spec.revision == second.spec.revision
 
 
-def test_another_step_makes_a_new_revision():
-    (first,), (second,) = (
-        compile_rollouts(parse(text)) for text in (BASE, BASE.replace("set_weight: 50", "set_weight: 40"))
-    )
+def revision(text: str, environ: Mapping[str, str] | None = None) -> str:
+    (delivery,) = compile_rollouts(parse(text), environ or {})
+    return delivery.spec.revision
 
-    assert first.spec.revision != second.spec.revision
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("set_weight: 50", "set_weight: 40"),
+        ("cluster: b}", "cluster: c}"),
+        ("cluster: a}", "cluster: c}"),
+        ("cluster: b}", "cluster: b, upstream_model: other}"),
+        ("cluster: b}", "cluster: b, credential: {env: OTHER}}"),
+        ("cluster: b}", "cluster: b, credential: forward}"),
+        ("cluster: b}", "cluster: b, price: {input: 3}}"),
+        ("cluster: b}", "cluster: b, accepts: [text, image]}"),
+        ("cluster: b}", "cluster: b, context: 8192}"),
+        ("10%", "20%"),
+    ],
+)
+def test_whatever_its_arms_send_or_are_judged_by_makes_a_new_revision(before: str, after: str):
+    assert revision(BASE.replace(before, after)) != revision(BASE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("cluster: b}", "cluster: b, upstream_model: new}"),
+        ("cluster: b}", "cluster: b, apis: [completions, chat]}"),
+        ("cluster: b}", "cluster: b}\n  - {name: third, cluster: c}"),
+        ("stable: old", "stable: old\n    on_failure: rollback"),
+    ],
+)
+def test_what_changes_nothing_for_its_arms_makes_none(before: str, after: str):
+    assert revision(BASE.replace(before, after)) == revision(BASE)
+
+
+def test_another_salt_makes_a_new_revision_of_rollouts_and_splits():
+    text = f"{BASE}splits_salt: {{env: SALT}}\nsplits: [{{name: s, variants: [{{model: old, weight: 1}}]}}]\n"
+    found = [compile_snapshot(parse(text), {"SALT": salt * 16}) for salt in "ab"]
+
+    assert len({each.revision for each in found}) == 2
+    assert len({each.splits["s"].revision for each in found}) == 2
+    assert len({each.splits["chat-v2"].revision for each in found}) == 2
+
+
+def test_the_controller_and_the_requests_see_one_revision():
+    text = f"{BASE}splits_salt: {{env: SALT}}\n"
+    environ = {"SALT": "a" * 16}
+
+    assert compile_snapshot(parse(text), environ).splits["chat-v2"].revision == revision(text, environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({}, 'splits_salt: the environment variable "SALT" is not set'),
+        ({"SALT": "short"}, "splits_salt: is too short to be a secret; it should have 16 characters"),
+    ],
+)
+def test_a_salt_that_is_none_is_refused(environ: Mapping[str, str], problem: str):
+    with pytest.raises(ConfigError) as refused:
+        compile_snapshot(parse(f"{BASE}splits_salt: {{env: SALT}}\n"), environ)
+
+    assert refused.value.problems == [problem]
 
 
 @pytest.mark.parametrize(

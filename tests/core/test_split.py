@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from factories import request, split
 from wissel.core.access import ANONYMOUS, HeaderMatch, Principal
-from wissel.core.request import Conversation, Turn
+from wissel.core.conversation import ConversationIds
 from wissel.core.split import (
     KeySource,
     Match,
@@ -19,7 +19,6 @@ from wissel.core.split import (
     Variant,
     assign,
     bucket,
-    conversation_key,
     dealt,
     is_of_another_arm,
     targeting_key,
@@ -27,6 +26,7 @@ from wissel.core.split import (
 )
 
 VECTORS = json.loads((Path(__file__).parent / "flagd_murmur3.json").read_text())
+IDS = ConversationIds()
 SESSION = KeySource("header", "x-session-id")
 
 
@@ -52,8 +52,9 @@ def test_the_lowest_hash_is_in_the_first_variant_and_the_highest_in_the_last():
     assert variant_at(arms, bucket("", "ceQdGm", 100_000)).name == "stable"
 
 
-def test_each_variant_gets_its_weight_of_ten_thousand_keys():
-    parts = split("coder", a=10, b=30, c=60)
+@pytest.mark.parametrize("salt", ["", "a secret of sixteen"])
+def test_each_variant_gets_its_weight_of_ten_thousand_keys(salt):
+    parts = replace(split("coder", a=10, b=30, c=60), salt=salt)
     served = Counter(assign(parts, key(f"session-{n}"), able={"a", "b", "c"}).variant.name for n in range(10_000))
 
     assert all(abs(served[arm.name] / 100 - arm.weight) < 1 for arm in parts.variants)
@@ -82,11 +83,29 @@ def test_an_answer_tells_which_arm_gave_it(answered: str, asked: str, other: str
     assert is_of_another_arm(answered, asked, [asked, other]) == is_other
 
 
-@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100))
-def test_raising_the_canary_never_moves_a_key_back(text, weight, more):
+@pytest.mark.parametrize(("ours", "theirs"), [("", "b" * 16), ("a" * 16, "b" * 16)])
+def test_another_salt_deals_out_anew(ours, theirs):
+    arms = [[bucket("chat", f"session-{n}", 2, salt) for n in range(1000)] for salt in (ours, theirs)]
+    agree = sum(mine == other for mine, other in zip(*arms, strict=True))
+
+    assert 400 < agree < 600
+
+
+def test_a_salt_is_not_shown():
+    assert "b" * 16 not in repr(replace(split(a=1), salt="b" * 16))
+
+
+def test_what_a_salt_deals_out_is_not_what_its_text_before_the_key_would():
+    assert [bucket("s", str(n), 2**32, "b" * 16) for n in range(9)] != [
+        bucket("b" * 16 + "s", str(n), 2**32) for n in range(9)
+    ]
+
+
+@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100), st.sampled_from(["", "a" * 16]))
+def test_raising_the_canary_never_moves_a_key_back(text, weight, more, salt):
     low, high = sorted((weight, more))
-    before = assign(split("r", canary=low, stable=100 - low), key(text), able={"canary", "stable"})
-    after = assign(split("r", canary=high, stable=100 - high), key(text), able={"canary", "stable"})
+    narrow, wide = (replace(split("r", canary=share, stable=100 - share), salt=salt) for share in (low, high))
+    before, after = (assign(each, key(text), able={"canary", "stable"}) for each in (narrow, wide))
 
     assert (before.variant.name, after.variant.name) != ("canary", "stable")
 
@@ -132,25 +151,8 @@ def test_the_first_source_that_is_present_is_the_key():
     sources = (SESSION, KeySource("claim", "sub"), KeySource("principal"))
     caller = Principal("ada", claims={"sub": "ada@example.com"})
 
-    assert targeting_key(sources, request(headers={"x-session-id": "s1"}), caller, "id").value == "s1"
-    assert targeting_key(sources, request(headers={"x-session-id": ""}), caller, "id").value == "ada@example.com"
-    assert targeting_key(sources, request(), Principal("ada"), "id").value == "ada"
-    assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7").value == "id-7"
-    assert targeting_key((SESSION,), request(), ANONYMOUS, "id") is None
-
-
-def test_later_turns_of_a_conversation_share_its_key():
-    first = request("auto", "hello")
-    later = request("auto", "hello", "hi!", "and now?")
-
-    assert conversation_key(first) == conversation_key(later) is not None
-
-
-def test_another_system_prompt_is_another_conversation():
-    with_system = request(conversation=Conversation((Turn("system", "be brief"), Turn("user", "hello"))))
-
-    assert conversation_key(with_system) != conversation_key(request("auto", "hello"))
-
-
-def test_a_request_without_a_user_turn_has_no_conversation_key():
-    assert conversation_key(request(conversation=Conversation(()))) is None
+    assert targeting_key(sources, request(headers={"x-session-id": "s1"}), caller, "id", IDS).value == "s1"
+    assert targeting_key(sources, request(headers={"x-session-id": ""}), caller, "id", IDS).value == "ada@example.com"
+    assert targeting_key(sources, request(), Principal("ada"), "id", IDS).value == "ada"
+    assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7", IDS).value == "id-7"
+    assert targeting_key((SESSION,), request(), ANONYMOUS, "id", IDS) is None

@@ -21,7 +21,7 @@ from factories import model
 from rollout_factories import a_spec, begun
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Reason, Routed
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Fault, Outcome
 from wissel.core.rollouts.evidence import Missing
 from wissel.core.rollouts.rollout import Move, Progress, Rollout, abort, advance, begin, pause, promote
 from wissel.telemetry.counting import Telemetry
@@ -46,10 +46,10 @@ class Replica:
         show_store(self.telemetry.meter, lambda: self.store)
         show_rollouts(self.telemetry.meter, lambda: (Progress(SPEC, self.rollout),))
 
-    def serve(self, count: int, *, status: int = 200, reason: Reason = "split") -> None:
+    def serve(self, count: int, *, status: int = 200, reason: Reason = "split", fault: Fault = "") -> None:
         """So many requests, each decided and answered by its model."""
         decision = Routed(model("small"), "ab", "canary", reason, ANONYMOUS, "r1", route="talk")
-        outcome = Outcome(status, 1.0, "chat", code_details="via_upstream", headers_after=0.5)
+        outcome = Outcome(status, 1.0, "chat", code_details="via_upstream", headers_after=0.5, fault=fault)
         for _ in range(count):
             self.telemetry.decided(decision, 0.001)
             self.telemetry.ended(decision, outcome)
@@ -119,6 +119,17 @@ def models_fail(*, one_in: int) -> Story:
     return story
 
 
+def models_refuse(status: int, *, fault: Fault = "", one_in: int = 1) -> Story:
+    def story(a: Replica, b: Replica) -> Iterator[None]:
+        yield from quiet(5)
+        for _ in range(20):
+            a.serve(one_in - 1)
+            b.serve(1, status=status, fault=fault)
+            yield
+
+    return story
+
+
 def requests_fail(a: Replica, b: Replica) -> Iterator[None]:
     yield from quiet(HOUR)
     b.telemetry.exchange_failed("exception")
@@ -152,6 +163,7 @@ def all_is_well(a: Replica, b: Replica) -> Iterator[None]:
         b.serve(25)
         if minute % 10 == 0:
             a.serve(1, status=503)
+            a.serve(5, status=422)
             b.serve(1, reason="error")
         if minute == HOUR:
             a.rollout = b.rollout = moved(promote(begun(SPEC), SPEC, 60.0, by="ada"))
@@ -170,6 +182,8 @@ STORIES: dict[str, Story] = {
     "WisselFailsRequests": requests_fail,
     "WisselFailsOpen": nobody_counts,
     "WisselFallsBack": classifier_is_late,
+    "WisselProviderRefusesUs": models_refuse(401, fault="operator", one_in=10),
+    "WisselModelRefuses": models_refuse(404),
     "WisselConfigRefused": for_long(3, revision=Revision("r1", 0.0, is_refused=True)),
     "WisselReplicasDisagree": for_long(12, revision=Revision("r2", 0.0, is_refused=False)),
     "WisselStoreLag": store_is_away,

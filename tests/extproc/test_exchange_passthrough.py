@@ -184,7 +184,7 @@ def scoring(protocol=BUFFERED) -> Playbook:
 
 @pytest.mark.parametrize("protocol", [BUFFERED, DUPLEX])
 def test_feedback_is_scored_and_answered_without_any_model(protocol):
-    play = scoring(protocol) >> sends(b'{"request_id": "wr-7", "score": 1}') << Score(Feedback("wr-7", 1.0))
+    play = scoring(protocol) >> sends(b'{"request_id": "wr-7", "score": 1}') << Score(Feedback("wr-7", 1.0), ADA)
     waits = play.exchange.is_settled
 
     assert play >> "accepted" << Like(Refuse, response=Like(ImmediateResponse, status=200))

@@ -1,6 +1,7 @@
 """Several replicas on one real Redis: what they serve while a rollout moves, and what they count."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from factories import model
 from rollout_factories import a_spec, an_analysis
-from wissel.core.access import ANONYMOUS
+from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback
 from wissel.core.lesson import Lesson, Taught
@@ -330,6 +331,33 @@ async def test_feedback_is_counted_once_for_the_arm_that_served(server, tmp_path
     )
 
 
+async def test_feedback_sent_at_once_is_accepted_by_the_replica_that_served_and_by_another(server, tmp_path):
+    async with replicas(server.url, 2, tmp_path) as found:
+        await until_all(found, 1)
+        found[0].serve(2)
+        here = await found[0].fleet.score(Feedback("r-0", 1.0))
+        there, _ = await asyncio.gather(found[1].fleet.score(Feedback("r-1", 1.0)), found[0].fleet.recorder.flush())
+
+    assert (here, there) == ("accepted", "accepted")
+
+
+async def test_one_callers_scores_are_a_share_of_all_and_those_of_the_operator_are_not_bounded(server, tmp_path):
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        for number in range(8):
+            fleet.recorder.callers.met(f"team-{number}")
+        served = Served(Scope(PLAIN.name, PLAIN.revision), "canary", 0, is_counted=True)
+        for number in range(200):
+            fleet.recorder.told(served, {"feedback": 0.0}, "flood")
+            if number % 5 == 0:
+                fleet.recorder.told(served, {"feedback": 1.0}, f"team-{number % 8}")
+                fleet.recorder.told(served, {"feedback": 1.0}, None)
+        await fleet.recorder.flush()
+        scores = (await fleet.counters.read(served.scope)).arm("canary").sample("feedback")
+
+    assert scores.total == 80
+    assert scores.count - scores.total < 20
+
+
 GOOD = Outcome(
     200, 0.1, "chat", "via_upstream", complete=True, ttft=0.05, usage=Usage(10, 100), cost_usd=0.001,
     finish_reasons=("stop",),
@@ -338,6 +366,7 @@ BAD = (
     replace(GOOD, duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
     replace(GOOD, status=500, duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
     replace(GOOD, finish_reasons=("refusal",), duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
+    replace(GOOD, status=401, fault="operator", duration=2.0, ttft=1.0, usage=Usage(10, 900), cost_usd=0.009),
 )
 """Together they are worse in everything that stands in an outcome."""
 
@@ -379,6 +408,32 @@ async def test_every_metric_goes_from_an_outcome_through_redis_to_a_verdict(serv
 
     judged = {each.metric.partition(" ")[0]: each.judgement for each in verdict.readings}
     assert judged == dict.fromkeys(MEASURES, "fail")
+
+
+@pytest.mark.parametrize(
+    ("callers", "principals", "held"),
+    [
+        (["s1", "s2", "s3", "s4"], [ANONYMOUS] * 4, 2),
+        (["s1", "s1", "s1", "s1"], [ANONYMOUS] * 4, 0),
+        (["s1", "s2", "s3", "s4"], [Principal("team")] * 4, 0),
+        (["s1", "s1", "s2", "s2"], [Principal(name) for name in "abcd"], 2),
+    ],
+)
+async def test_what_nobody_explains_is_the_operators_fault_from_three_callers_on(
+    server, tmp_path, callers: list[str], principals: list[Principal], held: float
+):
+    lost = replace(GOOD, status=404, fault="unexplained")
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        for caller, principal in zip(callers, principals, strict=True):
+            key = TargetingKey(KeySource("header", "x-session-id"), caller)
+            ended = fleet.began(replace(dealt_to("canary", key), principal=principal), secrets.token_hex(4))
+            assert ended is not None
+            ended(lost)
+        await fleet.recorder.flush()
+        tallied = await fleet.counters.read(Scope(PLAIN.name, PLAIN.revision), closed=False)
+
+    assert tallied.arm("canary").sample("operator_fault").total == held
+    assert tallied.arm("canary").sample("refused").total == sum(min(3, callers.count(each)) for each in set(callers))
 
 
 async def test_what_a_tier_learned_last_is_kept_when_a_replica_ends(server, tmp_path):

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from wissel.core.rollouts.callers import Callers
 from wissel.core.rollouts.evidence import COUNTED_PER_KEY, Arm
 from wissel.store.base import Scope
 from wissel.store.sums import Vectors, arm_of, vector_of
@@ -154,6 +155,23 @@ def test_of_a_busy_key_only_the_first_requests_of_a_period_are_evidence(tally: T
 
     arm = read(tally, KNOWN)
     assert (arm.served, arm.requests) == (10, COUNTED_PER_KEY)
+
+
+def test_of_one_caller_among_many_only_a_share_is_evidence(clock: Clock):
+    callers = Callers()
+    tally = Tally(SCOPE, clock, callers=callers)
+    for number in range(8):
+        callers.met(f"team-{number}")
+    for number in range(400):
+        end(tally.began("canary", f"session-{number}", "flood"), error=1)
+        if number % 10 == 0:
+            end(tally.began("canary", f"other-{number}", f"team-{number % 8}"))
+
+    known = read(tally, KNOWN)
+    assert (known.served, known.failed) == (440, 400)
+    assert known.requests < 70
+    assert known.sample("error").mean < 0.4
+    assert len(tally.met) == known.requests
 
 
 def test_a_busy_key_is_evidence_again_in_the_next_period(tally: Tally, clock: Clock):

@@ -9,6 +9,7 @@ from wissel.admin.errors import error
 from wissel.core.feedback import FEEDBACK_PATH, read_feedback
 from wissel.core.refusals import unscored
 from wissel.core.rollouts.analysis import Reading
+from wissel.core.rollouts.callers import FEWEST
 from wissel.core.rollouts.evidence import Arm
 from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard, Metric
@@ -43,11 +44,12 @@ class RolloutsApi:
         if self._fleet is None:
             return web.json_response({"rollouts": []})
         return web.json_response(
-            {"rollouts": [standing_view(each) for each in await self._fleet.controller.standings()]}
+            {"rollouts": [self._view(self._fleet, each) for each in await self._fleet.controller.standings()]}
         )
 
     async def get(self, request: web.Request) -> web.Response:
-        return web.json_response(standing_view(await self._known().controller.standing(request.match_info["name"])))
+        fleet = self._known()
+        return web.json_response(self._view(fleet, await fleet.controller.standing(request.match_info["name"])))
 
     async def history(self, request: web.Request) -> web.Response:
         entries = await self._known().controller.history(request.match_info["name"])
@@ -67,7 +69,7 @@ class RolloutsApi:
         answer = await fleet.controller.act(name, act, by=by)
         if isinstance(answer, Refused):
             return error(409, f'rollout "{name}": {answer.reason}', code="refused")
-        return web.json_response(standing_view(await fleet.controller.standing(name)))
+        return web.json_response(self._view(fleet, await fleet.controller.standing(name)))
 
     async def feedback(self, request: web.Request) -> web.Response:
         """`{"request_id": …, "score": 0…1}`, once per request."""
@@ -81,6 +83,10 @@ class RolloutsApi:
         if refusal := unscored(answer, feedback.request_id):
             return error(refusal.status, refusal.message, code=refusal.code)
         return web.json_response({"status": "accepted"})
+
+    @staticmethod
+    def _view(fleet: Fleet, standing: Standing) -> View:
+        return {**standing_view(standing), "callers": fleet.recorder.callers.count, "callers_needed": FEWEST}
 
     def _known(self) -> Fleet:
         if self._fleet is None:

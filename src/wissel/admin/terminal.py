@@ -39,6 +39,7 @@ def standing_tree(standing: View) -> Tree:
     phase = f"{_coloured(standing['phase'], _PHASES)}"
     tree = Tree(
         f"[bold]{escape(standing['name'])}[/]  {phase}  {escape(standing['stable'])} → {escape(standing['canary'])}"
+        f"  {_revision(standing)}"
     )
     if standing["reason"]:
         tree.add(escape(standing["reason"]))
@@ -56,9 +57,15 @@ def standing_tree(standing: View) -> Tree:
         tree.add(_arms_table(standing["arms"]))
     if standing["mixed"]:
         tree.add(_mixed_line(standing["mixed"]))
+    if standing["metrics"] and standing["callers"] < standing["callers_needed"]:
+        tree.add(_callers_line(standing))
     if standing["metrics"]:
         tree.add(_metrics_table(standing["metrics"]))
     return tree
+
+
+def _revision(view: View) -> str:
+    return f"[dim]revision {escape(view['revision'])}[/]"
 
 
 def step_line(step: View) -> str:
@@ -85,6 +92,11 @@ def _arms_table(arms: View) -> Table:
 
 def _mixed_line(mixed: int) -> str:
     return f"[dim]left out: {mixed} requests that another arm served than the one they were assigned to[/]"
+
+
+def _callers_line(standing: View) -> str:
+    few, needed = standing["callers"], standing["callers_needed"]
+    return f"[dim]callers: {few} that matter; below {needed} one of them may be all the evidence[/]"
 
 
 def _metrics_table(readings: Iterable[View]) -> Table:
@@ -128,7 +140,7 @@ def experiments_table(experiments: Iterable[View]) -> Table:
 
 def experiment_tree(experiment: View) -> Tree:
     """Each variant against the first."""
-    tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}")
+    tree = Tree(f"[bold]{escape(experiment['name'])}[/]  base {escape(experiment['base'])}  {_revision(experiment)}")
     tree.add(experiments_table([experiment]))
     if experiment["mixed"]:
         tree.add(_mixed_line(experiment["mixed"]))

@@ -5,6 +5,7 @@ from typing import Final
 
 from wissel.apis.api import Api
 from wissel.apis.body import Body
+from wissel.apis.labels import labels_in
 from wissel.apis.prompt import Prompt
 from wissel.apis.windows import Slices
 from wissel.core.bounds import Bounds
@@ -28,6 +29,7 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         max_output_tokens=_output_limit(api, body),
         stream=body.members.get("stream") is True,
         headers=headers,
+        labels=labels_in(body.members),
     )
 
 

@@ -11,19 +11,21 @@ decision needs of it in `compile`.
 from wissel.config.compile import (
     admin_token,
     classifier_keys,
-    compile_rollouts,
     compile_snapshot,
     redis_url,
     revision,
     viewer_token,
 )
+from wissel.config.compile_rollouts import compile_rollouts
 from wissel.config.files import named_files
 from wissel.config.load import load, parse
 from wissel.config.model import Config, host_and_port, json_schema, worker_address
+from wissel.config.notes import caller_notes
 
 __all__ = [
     "Config",
     "admin_token",
+    "caller_notes",
     "classifier_keys",
     "compile_rollouts",
     "compile_snapshot",

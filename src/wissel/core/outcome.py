@@ -14,6 +14,11 @@ from wissel.core.snapshot import Price
 Blame = Literal["variant", "nobody"]
 """Whether a response is evidence about the variant that was asked."""
 
+Fault = Literal["", "operator", "unexplained"]
+"""Whose fault a refusal of the upstream's is, where that is not plainly the caller's. `operator`: a credential or an
+account of ours is refused, or a model that is not there; `unexplained`: so it may be, as the caller named nothing of
+what is missing or forbidden."""
+
 UPSTREAM_DETAILS: Final = (
     "via_upstream",
     "upstream_reset_before_response_started",
@@ -85,6 +90,8 @@ class Outcome:
     """Events of a stream that carried output."""
     unread: str = ""
     """Why a body that was there could not be read; empty where it could."""
+    fault: Fault = ""
+    """Whose fault it is that the upstream refused the request."""
 
     @property
     def is_evidence(self) -> bool:
@@ -95,6 +102,11 @@ class Outcome:
     def is_error(self) -> bool:
         """Whether the model failed; an answer may begin with 200 and fail later."""
         return self.status >= 500 or self.status == 0 or (self.status < 400 and bool(self.error))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the upstream would not have the request; where no arm's will, the caller is to blame."""
+        return 400 <= self.status < 500
 
     @property
     def is_refusal(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
+from wissel.core.harness import spoken_only
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
@@ -142,7 +143,7 @@ def _serve(
         shadow_ids=permit.shadow_ids,
         unable=unable,
         tier=graded,
-        lesson=lesson_of(tier, graded, request.conversation.last_user) if tier and graded else None,
+        lesson=lesson_of(tier, graded, spoken_only(request.conversation).last_user) if tier and graded else None,
         pin=pin,
     )
 
@@ -158,7 +159,7 @@ def _assign(
     if split is None:
         reason: Reason = "static"
         return Assignment(snapshot.arms(target)[0], reason) if target in able else None
-    key = targeting_key(split.key, request, caller, request_id)
+    key = targeting_key(split.key, request, caller, request_id, snapshot.conversation)
     return assign(split, key, able=able, headers=request.headers, claims=caller.claims)
 
 

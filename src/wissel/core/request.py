@@ -42,7 +42,7 @@ class Conversation:
 
     @property
     def first_user(self) -> str:
-        """What the conversation began with; together with `system` it names the conversation."""
+        """What the conversation began with."""
         return next((turn.text for turn in self.turns if turn.role == "user"), "")
 
     @property
@@ -94,6 +94,10 @@ class Request:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """As in `Head`."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Short texts of the body beside its messages, by place: `user`, `metadata.session_id`."""
+    thread: str = ""
+    """The key of the conversation that `previous_response_id` goes on with; empty where nobody knows."""
 
 
 def question(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
+from wissel.core.conversation import ConversationIds
 from wissel.core.pin import PinPolicy
 from wissel.core.request import Modality
 from wissel.core.split import Split, Variant
@@ -217,6 +218,8 @@ class Snapshot:
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
     pin: PinPolicy | None = None
     """None where sessions keep no route."""
+    conversation: ConversationIds = field(default_factory=ConversationIds)
+    """Where clients name the session that a request belongs to."""
 
     def arms(self, target: str) -> tuple[Variant, ...]:
         """What can serve `target`: a split's variants, the model as its only one, or those of a tier's both ends.

@@ -8,12 +8,14 @@ first on the line: raising its weight never moves a key back to stable.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
 from typing import Literal
 
 import mmh3
 
 from wissel.core.access import HeaderMatch, Principal
+from wissel.core.conversation import ConversationIds, conversation_key
 from wissel.core.request import Request
 
 KeyKind = Literal["header", "claim", "principal", "conversation", "request"]
@@ -77,6 +79,10 @@ class Split:
     """A hash of what is compared; together with `attempt` and `step` it says which counters an outcome belongs to."""
     attempt: int = 0
     step: int = 0
+    caller_share: float = 1.0
+    """Of an arm's evidence that may be one caller's."""
+    salt: str = field(default="", repr=False)
+    """A secret that keys are dealt out with; empty for flagd's own bucketing, which everybody can work out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +97,21 @@ class Assignment:
 
 
 def targeting_key(
-    sources: tuple[KeySource, ...], request: Request, caller: Principal, request_id: str
+    sources: tuple[KeySource, ...],
+    request: Request,
+    caller: Principal,
+    request_id: str,
+    ids: ConversationIds,
 ) -> TargetingKey | None:
     """The first source that this request has; an empty value counts as absent."""
     for source in sources:
-        value = _value(source, request, caller, request_id)
+        value = _value(source, request, caller, request_id, ids)
         if value:
             return TargetingKey(source, value)
     return None
 
 
-def _value(source: KeySource, request: Request, caller: Principal, request_id: str) -> str | None:
+def _value(source: KeySource, request: Request, caller: Principal, request_id: str, ids: ConversationIds) -> str | None:
     match source.kind:
         case "header":
             return request.headers.get(source.name)
@@ -110,27 +120,23 @@ def _value(source: KeySource, request: Request, caller: Principal, request_id: s
         case "principal":
             return caller.id
         case "conversation":
-            return conversation_key(request)
+            return conversation_key(request, ids)
         case "request":
             return request_id
 
 
-def conversation_key(request: Request) -> str | None:
-    """A name for the conversation that its later turns share: a hash of how it began."""
-    began = request.conversation.first_user
-    if not began:
-        return None
-    text = f"{request.conversation.system}\0{began}"
-    return mmh3.mmh3_x64_128_digest(text.encode("utf-8", "surrogatepass")).hex()
-
-
-def bucket(name: str, key: str, total: int) -> int:
+def bucket(name: str, key: str, total: int, salt: str = "") -> int:
     """The key's point in [0, total), as flagd computes it: `(murmur3_32(name/key) × total) >> 32`.
 
-    With an empty name the bare key is hashed, as in flagd's own test vectors.
+    With an empty name the bare key is hashed, as in flagd's own test vectors. With
+    a salt the hash is BLAKE2b, for whoever sees arms and keys can work out what a murmur3 began with.
     """
-    seed_text = f"{name}/{key}" if name else key
-    return (mmh3.hash(seed_text.encode("utf-8", "surrogatepass"), signed=False) * total) >> 32
+    text = (f"{name}/{key}" if name else key).encode("utf-8", "surrogatepass")
+    if salt:
+        hashed = int.from_bytes(blake2b(text, digest_size=4, key=sha256(salt.encode()).digest()).digest())
+    else:
+        hashed = mmh3.hash(text, signed=False)
+    return (hashed * total) >> 32
 
 
 def variant_at(variants: Iterable[Variant], point: int) -> Variant:
@@ -145,7 +151,7 @@ def variant_at(variants: Iterable[Variant], point: int) -> Variant:
 def dealt(split: Split, key: TargetingKey) -> Variant:
     """The variant that the key alone would meet, were every arm able and nobody targeted."""
     total = sum(variant.weight for variant in split.variants)
-    return variant_at(split.variants, bucket(split.name, key.value, total))
+    return variant_at(split.variants, bucket(split.name, key.value, total, split.salt))
 
 
 def is_of_another_arm(answered: str, asked: str, others: Iterable[str]) -> bool:
@@ -183,6 +189,6 @@ def assign(
     if key is None:
         return Assignment(next((v for v in usable if v.name == split.default), usable[0]), "default")
     total = sum(variant.weight for variant in usable)
-    point = bucket(split.name, key.value, total)
+    point = bucket(split.name, key.value, total, split.salt)
     reason: Reason = "split" if len(usable) == len(weighted) else "default"
     return Assignment(variant_at(usable, point), reason, key, point)

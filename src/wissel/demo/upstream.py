@@ -37,7 +37,8 @@ class Behaviour:
     event_gap: float = 0.0
     """Seconds between two events of a stream."""
     error_rate: float = 0.0
-    """The share of requests that end with 500."""
+    """The share of requests that end with `error_status`."""
+    error_status: float = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,9 @@ class Upstream:
             return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
         await asyncio.sleep(self.behaviour.latency)
         if self.dice.random() < self.behaviour.error_rate:
-            return self._error(500, f"{self.name} fails as it was asked to", "server_error")
+            status = int(self.behaviour.error_status)
+            kind = "server_error" if status >= 500 else "invalid_request_error"
+            return self._error(status, f"{self.name} fails as it was asked to", kind)
         if not body.get("stream") or api.simulation.events is None:
             return self._json(api.simulation.whole(answer))
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})

@@ -28,6 +28,7 @@ from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
 from wissel.config.shapes import suggestion
 from wissel.core.bounds import Bounds
+from wissel.core.harness import spoken_only
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn
 from wissel.core.snapshot import Route
@@ -233,7 +234,7 @@ def _row(value: Mapping[str, Any]) -> Row:
     if not request.conversation.last_user:
         raise ValueError('"messages" has nothing that a user says')
     conversation = value.get("conversation")
-    return Row(request.conversation, routes, None if conversation is None else str(conversation))
+    return Row(spoken_only(request.conversation), routes, None if conversation is None else str(conversation))
 
 
 def _why(error: Exception) -> str:

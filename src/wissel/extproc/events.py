@@ -102,6 +102,7 @@ class Score:
     """Ask the ledger to count what a caller thinks of an answer; what it says goes to `scored`."""
 
     feedback: Feedback
+    caller: Principal
 
 
 @dataclass(frozen=True, slots=True)

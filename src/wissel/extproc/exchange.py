@@ -50,6 +50,7 @@ from wissel.extproc.events import (
     Step,
 )
 from wissel.extproc.heads import read_head
+from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import (
     Mutation,
     for_denied,
@@ -280,7 +281,8 @@ class Exchange:
                 data = yield from unpacked(data, coding, self._terms.max_body_bytes)
             match head.kind:
                 case "feedback":
-                    steps: list[Step] = [Score(read_feedback(data))]
+                    assert self._caller is not None
+                    steps: list[Step] = [Score(read_feedback(data), self._caller)]
                 case "other":
                     steps = yield from self._read_form(head, data)
                 case _:
@@ -321,7 +323,14 @@ class Exchange:
         self._state = "forwarded"
         body = self._answers_body
         splices = call.asking_for_usage if body != "never" else ()
-        self._response = Response(decision.model, call.api, began=self._began, body=body, strip_usage=bool(splices))
+        self._response = Response(
+            decision.model,
+            call.api,
+            Inquiry(decision, call.body.members),
+            began=self._began,
+            body=body,
+            strip_usage=bool(splices),
+        )
         mutation, data = to_model(
             call,
             decision,

@@ -15,6 +15,7 @@ from wissel.apis.api import Api
 from wissel.apis.findings import Findings
 from wissel.core.outcome import Outcome, cost
 from wissel.core.snapshot import Model
+from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import Metadata
 
 
@@ -38,6 +39,7 @@ class Response:
         "_body",
         "_details",
         "_headers_at",
+        "_inquiry",
         "_model",
         "_reader",
         "_status",
@@ -46,10 +48,18 @@ class Response:
     )
 
     def __init__(
-        self, model: Model, api: Api, *, began: float, body: Literal["comes", "on request", "never"], strip_usage: bool
+        self,
+        model: Model,
+        api: Api,
+        inquiry: Inquiry,
+        *,
+        began: float,
+        body: Literal["comes", "on request", "never"],
+        strip_usage: bool,
     ) -> None:
         self._model = model
         self._api = api
+        self._inquiry = inquiry
         self._began = began
         self._body = body
         self._strip = strip_usage
@@ -66,12 +76,15 @@ class Response:
         self._status = int(status) if status.isdecimal() else 0
         self._details = details
         self._headers_at = now
+        is_asked_about = self._inquiry.opened(
+            self._status, headers.get("content-encoding", "").strip().lower(), end_of_stream=end_of_stream
+        )
         if end_of_stream:
             self._end(now, complete=True)
             return Opening(read_body=False, may_shrink=False)
         well = 200 <= self._status < 300
         reader = reader_for(self._api, headers, strip=self._strip)
-        ask = self._body == "on request" and well and reader is not None
+        ask = self._body == "on request" and ((well and reader is not None) or is_asked_about)
         if self._body != "comes" and not ask:
             self._end(now, unread="format" if well and self._body == "on request" else "")
             return Opening(read_body=False, may_shrink=False)
@@ -81,6 +94,7 @@ class Response:
     def feed(self, data: bytes, *, end_of_stream: bool, now: float) -> bytes:
         """A chunk of the body came; the bytes that go on in its place."""
         self._arrived = True
+        self._inquiry.feed(data)
         if self._reader is not None:
             data = self._reader.feed(data, now=now)
             if end_of_stream:
@@ -129,6 +143,8 @@ class Response:
     def _end(self, now: float, *, complete: bool = False, hung_up: bool = False, unread: str = "") -> None:
         if self.outcome is not None:
             return
+        if complete:
+            self._inquiry.closed()
         found = self._reader.found if self._reader is not None else Findings()
         usage, price = found.usage, self._model.price
         first, last = found.first_at, found.last_at
@@ -152,4 +168,5 @@ class Response:
             time_per_output_token=None if pace is None or more_tokens < 1 else pace / more_tokens,
             chunks=found.chunks,
             unread=unread or found.unread,
+            fault=self._inquiry.fault,
         )

@@ -43,7 +43,7 @@ class Ledger(Protocol):
         """A request goes to its model; what to call at its end, if its end matters."""
         ...
 
-    async def score(self, feedback: Feedback) -> ScoreAnswer:
+    async def score(self, feedback: Feedback, caller: str | None = None) -> ScoreAnswer:
         """Count a caller's feedback, once for each request."""
         ...
 
@@ -194,8 +194,8 @@ class Session:
                     self._asked_at = perf_counter()
                     with self._active():
                         self._decide(step)
-                case Score(feedback):
-                    self._task = asyncio.get_running_loop().create_task(self._score(feedback))
+                case Score(feedback, caller):
+                    self._task = asyncio.get_running_loop().create_task(self._score(feedback, caller))
                 case Fail(why):
                     self._fail("protocol", why)
 
@@ -272,9 +272,11 @@ class Session:
             log.exception("exchange_failed", request_id=self._request_id)
             self._fail("exception", "see the traceback")
 
-    async def _score(self, feedback: Feedback) -> None:
+    async def _score(self, feedback: Feedback, caller: Principal) -> None:
         try:
-            answer = await self._ledger.score(feedback) if self._ledger is not None else "feedback_not_kept"
+            answer: ScoreAnswer = "feedback_not_kept"
+            if self._ledger is not None:
+                answer = await self._ledger.score(feedback, caller.id)
             self._perform(self._exchange.scored(feedback, answer))
             if self._half_closed:
                 self.half_closed()

@@ -20,16 +20,19 @@ from typing import Final
 import aiohttp
 import structlog
 
+from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
 from wissel.core.outcome import Ended, Outcome
 from wissel.core.request import question
 from wissel.core.rollouts import arms
+from wissel.core.rollouts.callers import SHARE
 from wissel.core.rollouts.evidence import sub_bucket
 from wissel.core.rollouts.measures import FEEDBACK, observe
 from wissel.core.rollouts.rollout import Progress, Rollout
 from wissel.core.rollouts.spec import Delivery
+from wissel.core.rollouts.witnesses import Witnesses
 from wissel.core.snapshot import Model, Snapshot
 from wissel.core.split import Split, dealt, is_of_another_arm
 from wissel.core.tier import Learning
@@ -51,6 +54,10 @@ from wissel.store.recorder import FLUSH_INTERVAL, Recorder
 from wissel.store.records import POLL_INTERVAL, Follower, Records
 from wissel.store.tally import Ticket
 from wissel.telemetry.gauges import StoreHealth
+
+UNKNOWN_SECONDS: Final = 2.5
+"""For which feedback waits on what it speaks of; two flushes of a replica are less."""
+UNKNOWN_TRIES: Final = 10
 
 NOTHING_LEARNS: Final[Mapping[str, Learning]] = MappingProxyType({})
 
@@ -101,6 +108,9 @@ class Fleet:
         self.experiments = Experiments(self.counters, Looks(connection, keys))
         self._deliveries: tuple[Delivery, ...] = ()
         self._models: Mapping[str, Model] = {}
+        self._witnesses = Witnesses()
+        self._shares: Mapping[str, float] = {}
+        """Of the evidence of each split that may be one caller's."""
 
     def use(
         self,
@@ -111,6 +121,8 @@ class Fleet:
     ) -> None:
         """Run these rollouts from now on, read these plain splits as experiments, and let these tiers learn."""
         self.experiments.use(splits)
+        self._shares = {each.spec.name: each.caller_share for each in deliveries}
+        self._shares |= {each.name: each.caller_share for each in splits}
         self.lessons.use(learning)
         self._deliveries = deliveries
         self._models = models or {}
@@ -165,7 +177,8 @@ class Fleet:
             return None
         scope = Scope(split.name, split.revision, split.attempt, split.step)
         if decision.reason == "split":
-            return self.recorder.began(scope, decision.variant, key.value)
+            caller = decision.principal.id
+            return self.recorder.began(scope, decision.variant, key.value, caller, split.caller_share)
         # Whom a header or a lack of access puts somewhere is left out wherever its key would have put it.
         if dealt(split, key).name != decision.variant:
             self.recorder.mixed(scope)
@@ -190,6 +203,10 @@ class Fleet:
             ticket.mixed()
             self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
         else:
+            if outcome.fault == "unexplained" and self._witnesses.are_enough(
+                (ticket.served.scope, ticket.arm), _caller(decision)
+            ):
+                outcome = replace(outcome, fault="operator")
             ticket.observed.update(observe(outcome))
             ticket.ended()
 
@@ -200,17 +217,21 @@ class Fleet:
             ok = not outcome.is_error and not outcome.is_refusal
             self.lessons.add(Taught(request_id, lesson, ok, decision.model.name, decision.route))
 
-    async def score(self, feedback: Feedback) -> ScoreAnswer:
-        """Count a score for the arm that served the request, once, and for the tier that learns from it."""
+    async def score(self, feedback: Feedback, caller: str | None = None) -> ScoreAnswer:
+        """Count a score for the arm that served the request, once, and for the tier that learns from it.
+
+        `caller` is who gives it; None for who operates wissel.
+        """
         try:
-            answered = await self.feedback.accept(feedback.request_id, feedback.score)
+            answered = await self._accepted(feedback)
         except StoreError as error:
             log.warning("feedback_not_taken", problem=str(error))
             return "store_away"
         match answered:
             case Answered(served, tier):
                 if served is not None:
-                    self.recorder.told(served, {FEEDBACK.name: feedback.score})
+                    share = self._shares.get(served.scope.split, SHARE)
+                    self.recorder.told(served, {FEEDBACK.name: feedback.score}, caller, share)
                 if tier:
                     self.lessons.scored(tier, feedback.request_id, feedback.score)
                 return "accepted"
@@ -218,6 +239,16 @@ class Fleet:
                 return "already_given"
             case Unknown():
                 return "request_not_found"
+
+    async def _accepted(self, feedback: Feedback) -> Answered | AlreadyGiven | Unknown:
+        """A score may come sooner than what served its request was written, here or by another replica."""
+        await self.recorder.remember_now(feedback.request_id)
+        for _ in range(UNKNOWN_TRIES):
+            answered = await self.feedback.accept(feedback.request_id, feedback.score)
+            if not isinstance(answered, Unknown):
+                return answered
+            await asyncio.sleep(UNKNOWN_SECONDS / UNKNOWN_TRIES)
+        return Unknown()
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """Count, follow and control until cancelled; `on_change` is called whenever `apply` would say something new."""
@@ -251,6 +282,13 @@ class Fleet:
         await self.recorder.close()
         await self.lessons.close()
         await self._memory.flush()
+
+
+def _caller(decision: Routed) -> str:
+    """Who asked, as far as callers are told apart."""
+    if decision.principal is ANONYMOUS and decision.key is not None:
+        return decision.key.value
+    return decision.principal.id
 
 
 def _served_by_another_arm(decision: Routed, models: Mapping[str, Model], outcome: Outcome) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from wissel.core.rollouts.callers import SHARE, Callers
 from wissel.core.rollouts.measures import Observed
 from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
@@ -62,6 +63,7 @@ class Recorder:
         self._clock = clock
         self._numbers = count()
         self._deliveries: dict[Scope, _Delivery] = {}
+        self.callers: Final = Callers()
         self._served: Bounded[str, Answered] = Bounded(MOST_SERVED)
         self._unremembered = 0
         self._folded_at = clock()
@@ -74,9 +76,13 @@ class Recorder:
         """Seconds since Redis last took everything, or since the start."""
         return self._clock() - self._flushed_at
 
-    def began(self, scope: Scope, arm: str, key: str) -> Ticket:
-        """A request was dealt to `arm` by its targeting key (reason `split`); no other is evidence."""
-        return self._delivery(scope).tally.began(arm, key)
+    def began(self, scope: Scope, arm: str, key: str, caller: str = "", share: float = SHARE) -> Ticket:
+        """A request was dealt to `arm` by its targeting key (reason `split`); no other is evidence.
+
+        Of `caller` at most a `share` of the arm's evidence is counted.
+        """
+        self.callers.met(caller)
+        return self._delivery(scope).tally.began(arm, key, caller, share)
 
     def mixed(self, scope: Scope) -> None:
         """Another arm serves a request than the one that its key was dealt to, so it is no evidence for either."""
@@ -86,9 +92,22 @@ class Recorder:
         """What served a request, so that feedback on it finds its way."""
         self._unremembered += not self._served.put(request_id, answered)
 
-    def told(self, served: Served, observed: Mapping[Observed, float]) -> None:
-        """What is said of a request after its end, such as a score of feedback; of a rate in [0, 1]."""
-        if served.is_counted:
+    async def remember_now(self, request_id: str) -> None:
+        """Bring what served a request to Redis without waiting for the next flush. Raises StoreError."""
+        answered = self._served.peek(request_id)
+        if answered is not None:
+            await self._feedback.remember([(request_id, answered)])
+
+    def told(
+        self, served: Served, observed: Mapping[Observed, float], caller: str | None = None, share: float = SHARE
+    ) -> None:
+        """What is said of a request after its end, such as a score of feedback; of a rate in [0, 1].
+
+        Of one caller's sayings at most a `share` counts; who operates wissel, None, is no caller.
+        """
+        if not served.is_counted:
+            return
+        if caller is None or self.callers.admits(("told", served.scope, served.arm), caller, share):
             self._delivery(served.scope).tally.told(served, observed)
 
     async def run(self) -> None:
@@ -138,7 +157,7 @@ class Recorder:
     def _delivery(self, scope: Scope) -> "_Delivery":
         delivery = self._deliveries.get(scope)
         if delivery is None:
-            tally = Tally(scope, self._clock, patience=self._patience)
+            tally = Tally(scope, self._clock, patience=self._patience, callers=self.callers)
             delivery = self._deliveries[scope] = _Delivery(tally, f"{self._source}.{next(self._numbers)}")
         return delivery
 

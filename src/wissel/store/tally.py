@@ -9,8 +9,9 @@ ends sooner, and errors mostly do.
 A request that has not ended `PATIENCE` after its window is counted as it then
 stands, in every arm alike: unanswered is an error, an answer still flowing is
 none. So that a guard need not wait for it, `known` also has how many began. Of
-one key at most `COUNTED_PER_KEY` requests a period are evidence, taken by when
-they start; the others are only counted as served.
+one key at most `COUNTED_PER_KEY` requests a period are evidence, and of one caller
+at most a share of the arm's, taken by when they start; the others are only
+counted as served.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,6 +19,7 @@ from typing import Final
 
 import mmh3
 
+from wissel.core.rollouts.callers import SHARE, Callers
 from wissel.core.rollouts.evidence import COUNTED_PER_KEY, sub_bucket
 from wissel.core.rollouts.measures import ERROR, LATENCY, Observed
 from wissel.store.base import Scope, Served
@@ -99,8 +101,16 @@ class TallyWindow:
 class Tally:
     """The counts of one scope; `clock` never goes back."""
 
-    def __init__(self, scope: Scope, clock: Callable[[], float], *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        clock: Callable[[], float],
+        *,
+        patience: float = PATIENCE,
+        callers: Callers | None = None,
+    ) -> None:
         self.scope: Final = scope
+        self._callers = callers or Callers()
         self._clock = clock
         self._patience = patience
         self._windows: list[TallyWindow] = []
@@ -123,18 +133,19 @@ class Tally:
         """Whether nothing is under way."""
         return not self._windows and not self._under_way
 
-    def began(self, arm: str, key: str) -> Ticket:
-        """A request was dealt to `arm` by its targeting key."""
+    def began(self, arm: str, key: str, caller: str = "", share: float = SHARE) -> Ticket:
+        """A request was dealt to `arm` by its targeting key; one caller's are at most a `share` of the evidence."""
         now = self.used_at = self._clock()
         if now // PERIOD != self._period:
             self._period = now // PERIOD
             self._seen.clear()
         seen = self._seen.get(key, 0)
         self._seen[key] = seen + 1
-        if not seen:
+        is_counted = seen < COUNTED_PER_KEY and self._callers.admits((self.scope, arm), caller, share)
+        if is_counted:
             self._meet(arm, key)
         window = self._window(now)
-        ticket = Ticket(self, window, arm, sub_bucket(key), now, is_counted=seen < COUNTED_PER_KEY)
+        ticket = Ticket(self, window, arm, sub_bucket(key), now, is_counted=is_counted)
         window.tickets.add(ticket)
         self._under_way += 1
         _counts(self._known, arm).begun += 1

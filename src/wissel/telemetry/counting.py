@@ -51,6 +51,8 @@ class Traffic:
     """Responses that are over."""
     errors: int = 0
     """Of those, with a status from 400 or an error in their body; who hangs up makes none."""
+    refused: int = 0
+    """With which the provider refused a credential or an account of ours."""
     seconds: float = 0.0
     """That they took, together."""
     input_tokens: int = 0
@@ -146,8 +148,8 @@ class Telemetry:
         """The response to a routed request is over."""
         where = _where(decision)
         if outcome.headers_after is not None:
-            blame = "variant" if outcome.is_evidence else "nobody"
-            self._count.responses.record(outcome.headers_after, {**where, "status": outcome.status, "blame": blame})
+            told = {**where, "status": outcome.status, "blame": _blame(outcome)}
+            self._count.responses.record(outcome.headers_after, told)
         if outcome.hung_up:
             self._count.hang_ups.add(1, where)
         if outcome.unread:
@@ -184,6 +186,9 @@ class Telemetry:
             way.ended += ended
             way.seconds += seconds
             way.errors += ended if facts.get("error.type", "hung_up") != "hung_up" else 0
+        for key, (*counts, _) in self._count.responses.series.items():
+            if (facts := dict(key)).get("blame") == "operator":
+                _way(ways, facts, _PLACE).refused += int(sum(counts))
         for key, (*_, tokens) in self._count.tokens.series.items():
             way = _way(ways, facts := dict(key), _OPERATION_PLACE)
             if facts.get("gen_ai.token.type") == "input":
@@ -228,6 +233,12 @@ _DRAWS: Final = {result: {"result": result} for result in get_args(DrawResult)}
 
 def _where(decision: Routed) -> dict[str, str]:
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
+
+
+def _blame(outcome: Outcome) -> str:
+    if outcome.fault == "operator":
+        return "operator"
+    return "variant" if outcome.is_evidence else "nobody"
 
 
 _PLACE: Final = ("route", "model", "variant")

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +5,7 @@ import pytest
 from rollout_factories import an_analysis, an_arm, evidence, sample
 from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look
 from wissel.core.rollouts.evidence import Evidence, Missing
-from wissel.core.rollouts.metrics import AnalysisSpec, Comparison, FixedLimit, Guard
+from wissel.core.rollouts.metrics import BUILT_IN, AnalysisSpec, Comparison, FixedLimit, Guard
 
 GUARD = Guard("error_rate", 0.25)
 BAD = evidence(an_arm(1000, 100))
@@ -156,10 +155,8 @@ def test_a_limit_may_be_a_least_value():
     assert after(spec, evidence(an_arm(1000, 0, samples=rated))).judgement == "fail"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0.5, "pass"), (2.0, "fail"), (None, "no_data"), (math.nan, "inconclusive")]
-)
-def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
+@pytest.mark.parametrize(("value", "expected"), [(0.5, "pass"), (2.0, "fail"), (Missing("why"), "no_data")])
+def test_a_query_is_held_to_its_limit(value: float | Missing, expected: Judgement):
     spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
 
     assert after(spec, evidence(queries={"gpu_queue": value})).judgement == expected
@@ -169,16 +166,31 @@ def test_a_query_is_held_to_its_limit(value: float | None, expected: Judgement):
     ("value", "judgement", "note"),
     [
         (2.0, "fail", "canary 2, 1 of 1 blocks beyond the limit"),
-        (None, "no_data", "the query failed"),
-        (math.inf, "inconclusive", "the query gave inf"),
+        (Missing("the query failed"), "no_data", "the query failed"),
     ],
 )
-def test_a_query_that_only_tries_is_read_and_fails_nothing(value: float | None, judgement: Judgement, note: str):
+def test_a_query_that_only_tries_is_read_and_fails_nothing(value: float | Missing, judgement: Judgement, note: str):
     spec = an_analysis(FixedLimit("gpu_queue", max=1.0, dry_run=True))
     verdict = after(spec, evidence(queries={"gpu_queue": value}))
 
     assert verdict.judgement == "pass"
     assert [(it.judgement, it.dry_run, it.note) for it in verdict.readings] == [(judgement, True, note)]
+
+
+def test_a_query_without_a_number_says_why():
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
+
+    assert after(spec, evidence(queries={"gpu_queue": Missing("why")})).reason == "gpu_queue max 1: why"
+
+
+def test_a_query_without_data_stops_nobody_and_goes_on_when_data_comes():
+    spec = an_analysis(FixedLimit("gpu_queue", max=1.0))
+    silence, data = (
+        evidence(queries={"gpu_queue": Missing("0/0")}),
+        evidence(an_arm(2000, 40), an_arm(18000, 360), queries={"gpu_queue": 0.5}),
+    )
+
+    assert [after(spec, silence).judgement, after(spec, silence, data).judgement] == ["no_data", "pass"]
 
 
 def test_a_query_that_nobody_answered_is_no_data():
@@ -247,3 +259,34 @@ def test_a_look_that_could_not_measure_proves_nothing_and_guards_nothing():
     verdict = after(an_analysis(), Missing("redis is away"))
 
     assert (verdict.is_proven, verdict.by_guard, verdict.ln_sample_ratio, verdict.mixed) == (False, False, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "judgement"), [(60, 0, "fail"), (40, 0, "pass"), (400, 3600, "pass"), (1000, 3600, "fail")]
+)
+def test_a_guard_may_put_up_with_what_ails_both_arms(canary: int, stable: int, judgement: Judgement):
+    spec = an_analysis(Guard("operator_fault_rate", max=0.05, min_requests=10, above_stable=True))
+    arms = (
+        an_arm(1000, 0, samples={"operator_fault": sample(1000, canary)}),
+        an_arm(9000, 0, samples={"operator_fault": sample(9000, stable)}),
+    )
+
+    assert after(spec, evidence(*arms)).judgement == judgement
+
+
+def test_refusals_alike_in_both_arms_speak_against_neither():
+    spec = an_analysis(*BUILT_IN)
+    alike = evidence(
+        an_arm(1000, 0, samples={"refused": sample(1000, 50)}), an_arm(9000, 0, samples={"refused": sample(9000, 450)})
+    )
+
+    assert after(spec, alike).readings[0].judgement == "pass"
+
+
+def test_a_tenth_refused_of_the_canary_alone_is_worse():
+    spec = an_analysis(*BUILT_IN)
+    alone = evidence(
+        an_arm(200, 0, samples={"refused": sample(200, 20)}), an_arm(1800, 0, samples={"refused": sample(1800, 0)})
+    )
+
+    assert after(spec, alone).reason == "refused_rate allowed_increase 0: canary 0.1 against 0, worse than is allowed"

@@ -30,7 +30,7 @@ function card(it) {
   return el("article", { class: "card", "data-experiment": it.name, "aria-label": `Experiment ${it.name}` },
     el("div", { class: "rollout-top" },
       el("h3", {}, it.name),
-      el("span", { class: "quiet" }, Object.keys(it.weights).join(" or ")),
+      el("span", { class: "quiet" }, `${Object.keys(it.weights).join(" or ")}, revision ${it.revision}`),
       it.contrasts.some((each) => each.sample_ratio_mismatch) ? badge("bad", "shares are not as set") : null),
     el("div", { class: "experiment" },
       el("div", { class: "scroll" }, armsOf(it)),

@@ -125,7 +125,7 @@ class Card {
     if (this.points.length > KEPT) this.points.shift();
 
     this.root.dataset.phase = it.phase;
-    this.arms.textContent = `${it.stable} → ${it.canary}`;
+    this.arms.textContent = `${it.stable} → ${it.canary}, revision ${it.revision}`;
     this.state.replaceChildren(badge(PHASES[it.phase], it.phase));
     for (const { verb, button } of this.buttons) {
       button.hidden = !verb.when(it);
@@ -181,6 +181,9 @@ class Card {
       rows.length
         ? table("Requests of this step by arm", ["This step", { number: "Requests" }, { number: "Errors" }, { number: "Keys" }], rows)
         : el("p", { class: "quiet" }, "No requests in this step yet."),
+      it.metrics.length && it.callers < it.callers_needed
+        ? el("p", { class: "quiet" }, `${it.callers ? `Only ${count(it.callers)} callers matter` : "No caller was seen"} here: below ${it.callers_needed} one of them may be all the evidence.`)
+        : "",
       it.mixed ? el("p", { class: "quiet" }, `${count(it.mixed)} left out: another arm served them than their key was dealt to.`) : "",
     );
   }

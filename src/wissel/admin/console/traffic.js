@@ -17,7 +17,7 @@ function colour(model) {
 
 const nameOf = (way) => JSON.stringify([way.route, way.model, way.variant]);
 
-const COUNTED = ["decided", "ended", "errors", "seconds", "input_tokens", "output_tokens", "cost_usd"];
+const COUNTED = ["decided", "ended", "errors", "refused", "seconds", "input_tokens", "output_tokens", "cost_usd"];
 
 export class Traffic {
   constructor() {
@@ -111,7 +111,11 @@ export class Traffic {
         { text: count(way.decided), number: true },
       ];
     });
+    const refusing = rows.filter((each) => each.grown.refused).map((each) => each.way.model);
     panel.replaceChildren(
+      refusing.length
+        ? el("p", { class: "problem", role: "alert" }, `Refused for our credential, or for our account with its provider: ${[...new Set(refusing)].join(", ")}.`)
+        : "",
       el("div", { class: "traffic" },
         el("figure", {},
           el("h4", {}, "Requests by model"),

@@ -139,6 +139,7 @@ NameOrAny = Annotated[str, Form(r"\*|[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", 'a n
 ClusterName = Annotated[str, Form(r"[!-~]{1,255}", "the name of an Envoy cluster, without spaces")]
 Text = Annotated[str, Form(r"[\s\S]*\S[\s\S]*", "some text")]
 HeaderName = Annotated[str, Form(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header"), AfterValidator(_lower)]
+MemberName = Annotated[str, Form(r"[^\s.]+(?:\.[^\s.]+)?", "the name of a member, or of one within another: a.b")]
 OwnHeader = Annotated[
     str,
     Form(r"[Xx]-[Ww][Ii][Ss][Ss][Ee][Ll]-[0-9A-Za-z_.-]+", 'the name of a header that begins with "x-wissel-"'),

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from wissel.config.model.forms import Amount, Duration, Form, HeaderName, KeySourceName, Name, Text
 from wissel.config.model.section import HeaderCondition, Section
+from wissel.core.rollouts.callers import SHARE
 
 
 class Weight(Section):
@@ -107,7 +108,9 @@ class Analysis(Section):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """Chance that a canary as good as stable is ever judged worse, over all comparisons together."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
-    """What is measured; none of them may fail."""
+    """What is measured; none of them may fail. refused_rate and operator_fault_rate are measured besides."""
+    caller_share: Annotated[float, Field(gt=0, le=1)] = SHARE
+    """Of the evidence about an arm that may be one caller's, from five callers on; feedback alike."""
     on_no_data: Literal["hold", "rollback", "continue"] = "hold"
     """What to do when it cannot be measured, after consecutive_error_limit looks."""
     inconclusive_limit: Annotated[int, Field(ge=0)] = 0

@@ -12,9 +12,9 @@ from wissel.config.model.forms import Name, RedisUrl
 from wissel.config.model.intent import Intent, Route
 from wissel.config.model.models import Model, Passthrough
 from wissel.config.model.rollouts import Rollout
-from wissel.config.model.section import WORD_OR_MAPPING, Section
+from wissel.config.model.section import WORD_OR_MAPPING, SecretRef, Section
 from wissel.config.model.serving import Admin, Listen, Redis
-from wissel.config.model.splits import Split
+from wissel.config.model.splits import ConversationIds, Split
 from wissel.config.model.telemetry import Exports
 from wissel.config.model.tiers import Tier
 
@@ -44,8 +44,13 @@ class Config(Section):
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
     """The intents, and what serves each."""
+    conversation: ConversationIds = Field(default_factory=ConversationIds)
+    """How the requests of one conversation are known by the key `conversation`."""
     splits: tuple[Split, ...] = ()
     """Experiments: names behind which several models share the traffic."""
+    splits_salt: SecretRef | None = None
+    """A secret of this installation with which targeting keys are dealt out, of splits and rollouts alike: with it no
+    caller can work out which keys meet which arm. Another one deals out anew, and begins new evidence."""
     rollouts: tuple[Rollout, ...] = ()
     """Models that take over step by step, judged on evidence; they need `redis`."""
     tiers: tuple[Tier, ...] = ()

@@ -4,8 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from wissel.config.model.forms import KeySourceName, Name
+from wissel.config.model.forms import HeaderName, KeySourceName, MemberName, Name
 from wissel.config.model.section import Section
+from wissel.core.conversation import SESSION_HEADERS, SESSION_MEMBERS
+from wissel.core.rollouts.callers import SHARE
+
+
+class ConversationIds(Section):
+    """Where clients name the session that a request belongs to."""
+
+    headers: tuple[HeaderName, ...] = SESSION_HEADERS
+    """Headers, the first one present; without any of them `members` are looked at."""
+    members: tuple[MemberName, ...] = SESSION_MEMBERS
+    """Members of the body, and members of its objects as metadata.session_id, the first one present. metadata.user_id
+    and user count only where they hold a session, and prompt_cache_key only where it looks unique."""
 
 
 class Variant(Section):
@@ -25,6 +37,10 @@ class Split(Section):
     name: Name
     """What routes, aliases and callers name."""
     key: Annotated[tuple[KeySourceName, ...], Field(min_length=1)] = ("header:x-session-id", "conversation")
-    """Where the targeting key is, first one present: principal, conversation, request, header:NAME or claim:NAME."""
+    """Where the targeting key is, first one present: principal, conversation, request, header:NAME or claim:NAME. A
+    conversation is known by an id that its client sends (`conversation`), else by what its previous response belongs
+    to, else by the first line of its instructions and the first words of a person."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     """The arms; a request without a key gets the first."""
+    caller_share: Annotated[float, Field(gt=0, le=1)] = SHARE
+    """Of the evidence about an arm that may be one caller's, from five callers on; feedback alike."""

@@ -34,6 +34,8 @@ _BY_GRAVITY: tuple[Judgement, ...] = ("fail", "no_data", "inconclusive", "waitin
 QUIET_SECONDS = 5.0
 """Without a request for so long there is nothing to measure; counters may be two or three seconds on their way."""
 
+_UNASKED = Missing("nobody asked the query")
+
 _LATEST = 4
 """A guard also looks at the latest so many times its `min_requests`."""
 
@@ -240,7 +242,7 @@ def _measure(
         case FixedLimit(), Blocks() if metric.measure in MEASURES:
             return _limited(metric, memory, evidence)
         case FixedLimit(), Blocks():
-            return _queried(metric, memory, evidence.queries.get(metric.measure))
+            return _queried(metric, memory, evidence.queries.get(metric.measure, _UNASKED))
         case _:
             raise TypeError(f"{metric!r} cannot go on from {memory!r}")
 
@@ -296,6 +298,7 @@ def _value(measure_name: str, total: Total) -> float | None:
 def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
     total = _total(guard.measure, evidence.canary, every=True)
     stable = _value(guard.measure, _total(guard.measure, evidence.stable, every=True))
+    most = guard.max + (stable or 0.0) * guard.above_stable
     value = _value(guard.measure, total)
     latest = total - memory.since
     worst = value
@@ -304,17 +307,17 @@ def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
         worst = max((v for v in (value, recent) if v is not None), default=None)
         memory = replace(memory, since=total, value=recent)
     memory = replace(memory, measured=int(total.count))
-    if (failing := _failing_already(guard, evidence.canary)) > guard.max:
+    if (failing := _failing_already(guard, evidence.canary)) > most:
         memory = replace(memory, failures=memory.failures + 1)
-        note = f"canary {failing:.4g} of all that began, above {guard.max:g}"
+        note = f"canary {failing:.4g} of all that began, above {most:.4g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     if total.count < guard.min_requests or worst is None:
         note = f"needs {guard.min_requests - total.count:g} more requests"
         return memory, Reading(guard.label, "waiting", value, stable, dry_run=guard.dry_run, note=note)
-    if worst > guard.max:
+    if worst > most:
         memory = replace(memory, failures=memory.failures + 1)
     if memory.failures:
-        note = f"canary {worst:.4g}, above {guard.max:g}"
+        note = f"canary {worst:.4g}, above {most:.4g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     return memory, Reading(guard.label, "pass", value, stable, dry_run=guard.dry_run, note="within its limit")
 
@@ -339,12 +342,9 @@ def _limited(limit: FixedLimit, memory: Blocks, evidence: Evidence) -> tuple[Blo
     return memory, _limit_reading(limit, memory, stable, note)
 
 
-def _queried(limit: FixedLimit, memory: Blocks, value: float | None) -> tuple[Blocks, Reading]:
-    if value is None:
-        return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note="the query failed")
-    if not math.isfinite(value):
-        note = f"the query gave {value}"
-        return memory, Reading(limit.label, "inconclusive", dry_run=limit.dry_run, note=note)
+def _queried(limit: FixedLimit, memory: Blocks, value: float | Missing) -> tuple[Blocks, Reading]:
+    if isinstance(value, Missing):
+        return memory, Reading(limit.label, "no_data", memory.value, dry_run=limit.dry_run, note=value.reason)
     memory = _after_block(limit, memory, value, memory.since)
     return memory, _limit_reading(limit, memory, None, "")
 

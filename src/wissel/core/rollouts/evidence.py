@@ -124,6 +124,13 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """There should have been evidence, and it could not be had."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Both arms over the same closed windows of one step."""
 
@@ -136,17 +143,10 @@ class Evidence:
     """What the canary is compared with: the stable arm, or its baseline."""
     share: float
     """The part of both arms' keys that should be the canary's, in (0, 1)."""
-    queries: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
-    """Values of Prometheus queries by metric name; None where the query failed."""
+    queries: Mapping[str, float | Missing] = field(default_factory=dict[str, float | Missing])
+    """Values of Prometheus queries by metric name, all of them finite."""
     mixed: int = 0
     """Requests left out because another arm served them than the one they were assigned to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """There should have been evidence, and it could not be had."""
-
-    reason: str
 
 
 def design_effect(canary: Sample, stable: Sample) -> float:

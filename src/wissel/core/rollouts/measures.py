@@ -41,6 +41,19 @@ class Observation:
     """Where it stands in an outcome, which may not know it; None for what is said of the request later."""
 
 
+REFUSED: Final = Observation(
+    "refused", "rate", "share", "increase", {"refused_rate": None}, 0.02, lambda it: float(it.is_refused)
+)
+"""An upstream's 4xx, whoever is to blame: callers who ask for what cannot be had ask it of all arms alike."""
+OPERATOR_FAULT: Final = Observation(
+    "operator_fault",
+    "rate",
+    "share",
+    "increase",
+    {"operator_fault_rate": None},
+    0.0001,
+    lambda it: float(it.fault == "operator"),
+)
 ERROR: Final = Observation(
     "error", "rate", "share", "increase", {"error_rate": None}, 0.02, lambda it: float(it.is_error)
 )
@@ -59,6 +72,8 @@ LATENCY: Final = Observation(
 
 OBSERVATIONS: Final = (
     ERROR,
+    REFUSED,
+    OPERATOR_FAULT,
     Observation(
         "refusal",
         "rate",

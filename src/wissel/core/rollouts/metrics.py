@@ -7,7 +7,7 @@ may be looked at whenever one likes.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 from wissel.core.rollouts.sequential import Direction
 
@@ -31,6 +31,8 @@ class Guard:
     max: float
     min_requests: int = GUARD_REQUESTS
     dry_run: bool = False
+    above_stable: bool = False
+    """Whether stable's own value is put up with: what ails both arms speaks against neither."""
 
     @property
     def label(self) -> str:
@@ -76,6 +78,12 @@ class Comparison:
 
 
 Metric = Guard | FixedLimit | Comparison
+
+BUILT_IN: Final[tuple[Metric, ...]] = (
+    Comparison("refused_rate"),
+    Guard("operator_fault_rate", max=0.05, min_requests=10, above_stable=True),
+)
+"""What every analysis also judges by, unless the operator wrote a metric of that name."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from wissel.core.rollouts.callers import SHARE
 from wissel.core.rollouts.metrics import AnalysisSpec
 from wissel.core.split import Match
 
@@ -66,6 +67,8 @@ class Delivery:
     prometheus: str | None = None
     queries: Mapping[str, str] = field(default_factory=dict[str, str])
     """Prometheus queries by metric name."""
+    caller_share: float = SHARE
+    """Of an arm's evidence that may be one caller's."""
     events: tuple[str, ...] = ()
     """URLs that are told of every move."""
     confirmations: tuple[str, ...] = ()

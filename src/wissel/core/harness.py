@@ -1,0 +1,95 @@
+"""What a person wrote, taken out of what a client's harness wrapped around it.
+
+    <system-reminder>…</system-reminder> why is this slow? <environment_details>…    ->    why is this slow?
+
+Agents and chat clients put rules, files, clocks and retrieved texts into the
+turns of the user, mostly between tags of their own. Only complete blocks go: a
+tag that nobody closes may be what the person asks about. A turn that holds
+nothing else is none of the person's.
+"""
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from wissel.core.request import Conversation
+
+BLOCKS: Final = (
+    # Claude Code
+    "system-reminder", "local-command-caveat", "local-command-stdout", "local-command-stderr", "bash-stdout",
+    "bash-stderr", "user-prompt-submit-hook", "task-notification",
+    # Codex
+    "environment_context", "user_instructions", "permissions instructions", "collaboration_mode", "skills_instructions",
+    "turn_aborted", "subagent_notification", "INSTRUCTIONS",
+    # Cline, Roo and Kilo
+    "environment_details", "file_content", "folder_content", "final_file_content", "explicit_instructions",
+    # Cursor
+    "system_reminder", "user_info", "git_status", "rules", "agent_skills", "additional_data", "attached_files",
+    "open_and_recently_viewed_files", "project_layout", "manually_attached_skills", "timestamp", "agent_transcripts",
+    # VS Code
+    "environment_info", "workspace_info", "editorContext", "reminderInstructions", "attachments", "repoContext",
+    # Clients that retrieve
+    "context", "retrieved_context", "documents", "sources", "search_results", "memories", "memory", "transcript",
+)  # fmt: skip
+"""Tags of what harnesses put in, as they document it or send it."""
+
+SPANS: Final = (
+    ("# AGENTS.md instructions", "</INSTRUCTIONS>"),
+    ("### Task:", "</context>"),
+)
+"""From where to where a template goes that is no element: Codex's rules of a project, Open WebUI's retrieved texts."""
+
+WRAPPERS: Final = ("user_query", "task", "userRequest", "user_message", "feedback")
+"""Tags around the person's own words, which stay."""
+
+MARKERS: Final = ("## My request for Codex:",)
+"""What stands before the person's words, and after everything else."""
+
+_OPENING: Final = re.compile(rf"<({'|'.join(map(re.escape, BLOCKS))})(?:\s[^<>]{{0,200}})?>")
+_WRAPPER: Final = re.compile(rf"</?(?:{'|'.join(WRAPPERS)})>")
+
+
+def spoken(text: str) -> str:
+    """The person's words in a turn; empty where there are none."""
+    for marker in MARKERS:
+        _, found, rest = text.rpartition(marker)
+        text = rest if found else text
+    if "<" in text:
+        for opening, ending in SPANS:
+            text = _without_span(text, opening, ending)
+        text = _WRAPPER.sub("", _without_blocks(text))
+    return text.strip()
+
+
+def spoken_only(conversation: Conversation) -> Conversation:
+    """The conversation as people have it: without turns of the user that are a harness's alone.
+
+    Where no turn is a person's it stays as it is: there is nothing better to go by.
+    """
+    said = [replace(turn, text=spoken(turn.text)) if turn.role == "user" else turn for turn in conversation.turns]
+    kept = tuple(turn for turn in said if turn.role != "user" or turn.text)
+    return Conversation(kept) if any(turn.role == "user" for turn in kept) else conversation
+
+
+def _without_span(text: str, opening: str, ending: str) -> str:
+    start = 0 if text.startswith(opening) else text.find(f"\n{opening}")
+    end = text.find(ending, start) if start >= 0 else -1
+    return text[:start] + text[end + len(ending) :] if end >= 0 else text
+
+
+def _without_blocks(text: str) -> str:
+    kept: list[str] = []
+    unclosed: set[str] = set()
+    at = 0
+    for opening in _OPENING.finditer(text):
+        tag = opening[1]
+        if opening.start() < at or tag in unclosed:
+            continue
+        closing = text.find(f"</{tag}>", opening.end())
+        if closing < 0:
+            # Nor will a later one of its kind be closed: looking again would take time that grows with the square.
+            unclosed.add(tag)
+            continue
+        kept.append(text[at : opening.start()])
+        at = closing + len(tag) + 3
+    return "".join((*kept, text[at:]))

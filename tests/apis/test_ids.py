@@ -1,0 +1,66 @@
+"""Which ids a request names, and whether a refusal repeats one."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wissel.apis.ids import MOST_VALUES, ids_in, named_in
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"previous_response_id": "resp_68a1f"},
+        {"conversation": {"id": "resp_68a1f"}},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "resp_68a1f"}}]}]},
+        {"tools": [{"type": "file_search", "vector_store_ids": ["other_1", "resp_68a1f"]}]},
+    ],
+)
+def test_an_id_is_found_wherever_it_stands(members: dict[str, Any]):
+    assert "resp_68a1f" in ids_in(members)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"model": "gpt-4o-mini"},
+        {"messages": [{"role": "tool_user", "content": "fix my code"}]},
+        {"input": [{"type": "input_text", "text": "hello there 1"}]},
+        {"user": "ada"},
+    ],
+)
+def test_words_and_the_model_are_no_ids(members: dict[str, Any]):
+    assert ids_in(members) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_named"),
+    [
+        ("Previous response with id 'resp_68a1f' not found.", True),
+        ("No such file: resp_68a1f.", True),
+        ('{"error":{"param":"resp_68a1f"}}', True),
+        ("Previous response with id 'resp_68a1f2' not found.", False),
+        ("The model `org/small` does not exist", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_names_an_id_as_a_whole(text: str, is_named: bool):
+    assert named_in(text, frozenset({"resp_68a1f"})) == is_named
+
+
+def test_only_so_many_values_are_looked_at_and_the_newest_first():
+    found = ids_in({"input": [{"id": f"item_{number}"} for number in range(10 * MOST_VALUES)]})
+
+    assert f"item_{10 * MOST_VALUES - 1}" in found
+    assert len(found) <= MOST_VALUES
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda it: st.lists(it) | st.dictionaries(st.text(), it)
+    )
+)
+def test_any_json_is_looked_at(value: Any):
+    assert all(6 <= len(each) <= 256 for each in ids_in({"input": value}))

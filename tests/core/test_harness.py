@@ -1,0 +1,65 @@
+"""What a person wrote, among what harnesses wrap around it."""
+
+from time import process_time
+
+import pytest
+
+from factories import conversation
+from wissel.core.harness import BLOCKS, spoken, spoken_only
+from wissel.core.request import Conversation, Turn
+
+ASK = "Please review the liability clause of this contract."
+RULES = "\n".join(f"- run pytest tests/test_{n}.py after each change" for n in range(60))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ASK,
+        f"<system-reminder>\n{RULES}\n</system-reminder>\n{ASK}",
+        f"{ASK}\n<system-reminder>a</system-reminder><system-reminder>b</system-reminder>",
+        f"<task>\n{ASK}\n</task>\n<environment_details>\n{RULES}\n</environment_details>",
+        f'<attached_files kind="code">\n<file>{RULES}</file>\n</attached_files>\n<user_query>\n{ASK}\n</user_query>',
+        f"### Task:\nRespond using the context, with citations.\n\n<context>\n{RULES}\n</context>\n\n{ASK}",
+        f"<context>\n<context>inner</context>\n{ASK}",
+        f"# AGENTS.md instructions for /home/dev\n\n<INSTRUCTIONS>\n{RULES}\n</INSTRUCTIONS>\n{ASK}",
+        f"# Context from my IDE setup:\n\n## Open tabs:\n{RULES}\n\n## My request for Codex:\n{ASK}",
+        f"<context>{RULES}</context><reminderInstructions>x</reminderInstructions><userRequest>{ASK}</userRequest>",
+    ],
+)
+def test_the_persons_words_are_left(text: str):
+    assert spoken(text) == ASK
+
+
+@pytest.mark.parametrize(
+    "text", ["<system-reminder> never closed. why?", "what does <context> mean?", "a < b > c", "</task> x"]
+)
+def test_a_tag_that_nobody_closed_is_the_persons(text: str):
+    assert spoken(text) == text.replace("</task> ", "")
+
+
+@pytest.mark.parametrize("tag", BLOCKS)
+def test_every_block_goes_when_it_is_complete(tag: str):
+    assert spoken(f"<{tag}>{RULES}</{tag}>") == ""
+
+
+def test_turns_that_are_a_harness_alone_are_no_turns():
+    said = conversation("<environment_context>cwd</environment_context>", "", ASK)
+
+    assert spoken_only(said) == Conversation((Turn("assistant", ""), Turn("user", ASK)))
+
+
+def test_what_nobody_said_stays_as_it_is():
+    said = Conversation((Turn("user", "<environment_context>cwd</environment_context>"),))
+
+    assert spoken_only(said) is said
+
+
+def test_openings_without_end_take_time_that_grows_with_their_number_alone():
+    def seconds(count: int) -> float:
+        began = process_time()
+        spoken("<context><rules><memory>" * count)
+        return process_time() - began
+
+    seconds(1000)
+    assert seconds(80_000) < 40 * max(seconds(10_000), 0.002)
