@@ -180,7 +180,7 @@ def test_what_two_readers_could_take_apart_differently_is_refused(content_type: 
 
 
 def test_a_number_that_nobody_reads_is_refused():
-    with pytest.raises(UnreadableError, match="^the body is not usable JSON: "):
+    with pytest.raises(UnreadableError, match=r"^the body is not usable JSON: "):
         models_in(b'{"model": "a", "n": ' + b"9" * 5000 + b"}", "application/json")
 
 
