@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wissel.apis.paths import ambiguity, is_plain, normalise_path
+from wissel.apis.paths import check_call, is_plain, normalise_path
+from wissel.core.bounds import Bounds
+from wissel.errors import UnreadableError
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,14 @@ def test_a_normal_path_stays_as_it_is(path):
     )
 
 
+def refusal(path: str, content_type: str) -> UnreadableError | None:
+    try:
+        check_call(path, content_type, Bounds())
+    except UnreadableError as refused:
+        return refused
+    return None
+
+
 @pytest.mark.parametrize("trick", ["//", "/.", "%2f", "%2E", "%5c", "\\", "%00", "#"])
 def test_no_trick_with_a_path_is_plain(trick):
     assert not is_plain(f"/v1{trick}files")
@@ -64,7 +74,7 @@ def test_no_trick_with_a_path_is_plain(trick):
     ],
 )
 def test_a_head_that_could_name_another_model_is_told(path, content_type, message):
-    refused = ambiguity(path, content_type)
+    refused = refusal(path, content_type)
     is_json = content_type.startswith("application/json;") or content_type in {"", "application/json"}
     expected = message if is_json else f'the content-type is "{content_type}"; send application/json'
 
@@ -72,7 +82,7 @@ def test_a_head_that_could_name_another_model_is_told(path, content_type, messag
 
 
 def test_the_query_that_names_a_model_is_about_the_model():
-    refused = ambiguity("/v1/chat?model=o1", "")
+    refused = refusal("/v1/chat?model=o1", "")
 
     assert refused is not None
     assert refused.param == "model"

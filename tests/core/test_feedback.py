@@ -18,7 +18,8 @@ def test_a_score_is_for_a_request(written, score):
     ("data", "message", "param"),
     [
         (b"{", "the body is not JSON", None),
-        (b"[" * 100_000, "the body is not JSON", None),
+        (b"[" * 16_384, "the body is not JSON", None),
+        (b"[" * 16_385, "feedback has at most 16384 bytes", None),
         (b"[]", NO_ID, "request_id"),
         (b'{"score": 1}', NO_ID, "request_id"),
         (b'{"request_id": "", "score": 1}', NO_ID, "request_id"),

@@ -1,7 +1,7 @@
 import pytest
 from tests.mutation.__main__ import sample
 from tests.mutation.mutants import mutants_of
-from tests.mutation.trial import stages
+from tests.mutation.trial import EVERYWHERE, NEIGHBOURS, stages
 
 
 def changes(source: str) -> set[str]:
@@ -59,5 +59,5 @@ def test_a_new_line_moves_only_its_own_mutants():
 
 
 def test_a_modules_own_tests_are_asked_first():
-    assert stages("src/wissel/core/rollouts/arms.py")[0] != ("tests/core/rollouts/test_arms.py",)
-    assert stages("src/wissel/core/access.py")[0] == ("tests/core/test_access.py",)
+    assert stages("src/wissel/core/rollouts/arms.py")[0] == ("tests/core/rollouts/test_arms.py",)
+    assert stages("src/wissel/core/without_tests.py") == (EVERYWHERE, NEIGHBOURS)
