@@ -11,7 +11,10 @@ from wissel.core.request import Request
 
 
 def read_body(data: bytes, bounds: Bounds = Bounds()) -> Body:  # noqa: B008 - it is frozen
-    return whole(body.read_body(data, bounds))
+    """Of a body as it comes, and as a large one does."""
+    found = whole(body.read_body(data, bounds))
+    assert whole(body.read_body(bytearray(data), bounds)).members == found.members
+    return found
 
 
 def understand(api: Api, path: str, headers: Mapping[str, str], found: Body, bounds: Bounds = Bounds()) -> Request:  # noqa: B008 - as above
@@ -19,7 +22,10 @@ def understand(api: Api, path: str, headers: Mapping[str, str], found: Body, bou
 
 
 def models_in(data: bytes, content_type: str, bounds: Bounds = Bounds()) -> tuple[str, ...]:  # noqa: B008 - as above
-    return whole(forms.models_in(data, content_type, bounds))
+    """Of a body as it comes, and as a large one does."""
+    found = whole(forms.models_in(data, content_type, bounds))
+    assert whole(forms.models_in(bytearray(data), content_type, bounds)) == found
+    return found
 
 
 def named_in_pairs(text: str) -> list[str]:

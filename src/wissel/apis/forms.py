@@ -124,7 +124,7 @@ def _of_parts(data: bytes | bytearray, line: bytes, bounds: Bounds) -> Slices[tu
             is_batch = is_batch or value.strip() == b"batch"
         elif is_file:
             files.append((value, says_lines))
-        elif value[:64].lstrip()[:1] in {b"{", b"["} or name == "session":
+        elif value[:64].lstrip().startswith((b"{", b"[")) or name == "session":
             said = yield from read_json(value, bounds)
             found.update(dict.fromkeys([*named_in_json(said), *named_in_json({name: said})]))
         if number % _PAUSE == _PAUSE - 1:
@@ -158,7 +158,7 @@ def _parts(data: bytes | bytearray, line: bytes) -> Iterator[tuple[bytes | bytea
             raise _unclear("each part should have headers and then an empty line")
         yield data[at + 2 : blank], data[blank + 4 : end - 2]
         at = end + len(line)
-    behind = data[at + 2 : at + 4]
+    behind = bytes(data[at + 2 : at + 4])
     if behind not in {b"", b"\r\n"} or data.find(line, at) >= 0:
         raise _unclear("nothing but a line's end should follow the last boundary, and no other boundary")
 
