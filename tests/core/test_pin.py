@@ -99,3 +99,7 @@ def test_a_pinned_route_is_under_the_rules():
     denied = verdict(Pinned("code", "x-session-id"), rules=(permit(), forbid("no-code", routes=frozenset({"code"}))))
 
     assert (denied.status, denied.rule_ids) == (403, ("no-code",))
+
+
+def test_a_session_of_any_characters_has_a_name():
+    assert pin("\ud800") != pin("\ud801")
