@@ -11,7 +11,7 @@ from aiohttp import web
 from wissel.config import host_and_port
 from wissel.config.model import AdminTls
 from wissel.errors import ConfigError, why_not_bound
-from wissel.runtime.listener import Listener
+from wissel.runtime.listener import RenewableListener
 from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
@@ -42,7 +42,7 @@ async def listening(
             else:
                 assert runner.server is not None  # it is set up
                 socket = bound(*host_and_port(address))
-                listener = Listener(socket, runner.server)
+                listener = RenewableListener(socket, runner.server)
                 stack.callback(listener.close)
                 await listener.serve(context)
                 opened = AdminListener(_name(socket.getsockname()), listener.serve)

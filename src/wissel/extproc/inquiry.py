@@ -8,8 +8,8 @@ nobody until several callers have met them.
 
 from typing import Final
 
+from wissel.apis.body import Body
 from wissel.apis.ids import ids_in, named_in
-from wissel.apis.shapes import Json
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.outcome import Fault
@@ -28,10 +28,10 @@ class Inquiry:
 
     __slots__ = ("_decision", "_ids", "_is_open", "_read", "fault")
 
-    def __init__(self, decision: Routed, members: Json) -> None:
+    def __init__(self, decision: Routed, body: Body) -> None:
         self._decision = decision
         # Outside of splits and rollouts there is nobody to hold it against.
-        self._ids = ids_in(members) if decision.split is not None else None
+        self._ids = ids_in(body) if decision.split is not None else None
         self._is_open = False
         self._read = b""
         self.fault: Fault = ""

@@ -20,7 +20,7 @@ from wissel.grpc.call import Call, Method, Receiver
 from wissel.grpc.connection import Connection, Shared
 from wissel.grpc.frames import Status
 from wissel.grpc.health import Health, ServingStatus
-from wissel.runtime.listener import Listener
+from wissel.runtime.listener import RenewableListener
 from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
@@ -50,7 +50,7 @@ class Server:
     ) -> None:
         self.health = Health(services)
         self._shared = Shared({**methods, **self.health.methods}, limits or Limits(), on_error)
-        self._listener: Listener | None = None
+        self._listener: RenewableListener | None = None
         self._socket_file: Path | None = None
 
     @property
@@ -72,7 +72,9 @@ class Server:
             raise ConfigError([f'listen.ext_proc: cannot listen on "{address}": {why_not_bound(error)}']) from error
         if listening.family == socket.AF_UNIX:
             self._socket_file = Path(listening.getsockname())
-        self._listener = Listener(listening, lambda: Connection(self._shared), handshake=self._shared.limits.handshake)
+        self._listener = RenewableListener(
+            listening, lambda: Connection(self._shared), handshake=self._shared.limits.handshake
+        )
         await self._listener.serve(context)
         return _name(listening)
 

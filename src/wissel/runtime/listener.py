@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 
 
-class Listener:
+class RenewableListener:
     """Takes connections on `listening`, which it owns, and makes a `protocol` for each."""
 
     def __init__(

@@ -42,7 +42,7 @@ from wissel.rollouts.replica import Fleet, running_fleet
 from wissel.router import Advisers, Router, SharedParts
 from wissel.runtime.background import beside
 from wissel.runtime.tls import TLS
-from wissel.serving.desk import Desk
+from wissel.serving.desk import AdminDesk
 from wissel.serving.files import Files, follow
 from wissel.serving.gate import Gate, running_gate
 from wissel.store.embedded import embedded_redis
@@ -194,7 +194,7 @@ async def running_app(
             show_rollouts(telemetry.meter, app.fleet.progress)
             show_store(telemetry.meter, app.fleet.store_health)
         app.use(app.router, compile_rollouts(config))
-        desk = Desk(config)
+        desk = AdminDesk(config)
         if worker is not None:
             # A supervisor gathers its workers' pages, whether it shows one or not.
             admin = await stack.enter_async_context(listening(application(app), f"unix:{worker.admin}"))
@@ -261,7 +261,7 @@ async def _drain(app: App, server: Server, grace: float) -> None:
 class Reloading:
     """Takes the files as they are now; of those that cannot be used, what was read last goes on."""
 
-    def __init__(self, path: Path, config: Config, app: App, parts: Parts, desk: Desk, server: Server) -> None:
+    def __init__(self, path: Path, config: Config, app: App, parts: Parts, desk: AdminDesk, server: Server) -> None:
         self._path = path
         self._config = config
         """The last one that could be read: what it names is followed while the file has a mistake."""

@@ -5,7 +5,7 @@ from wissel.admin.listener import AdminListener, admin_context
 from wissel.config import Config
 
 
-class Desk:
+class AdminDesk:
     """Of one process. Raises ConfigError for a token or a certificate that cannot be had."""
 
     def __init__(self, config: Config) -> None:

@@ -27,7 +27,7 @@ from wissel.config import Config, host_and_port, load
 from wissel.errors import ConfigError, ModelError, WisselError, WorldError
 from wissel.runtime.background import beside
 from wissel.runtime.child import leashed, stop
-from wissel.serving.desk import Desk
+from wissel.serving.desk import AdminDesk
 from wissel.serving.files import Files, follow
 from wissel.store.embedded import embedded_redis
 
@@ -85,7 +85,7 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
             admin = await stack.enter_async_context(session(socket))
             crew.append(WorkerPlace(index, [*command, "--worker", str(index), "--admin-socket", str(socket)], admin))
         pages = Pages()
-        desk = Desk(config)
+        desk = AdminDesk(config)
         api = front(crew, pages, desk.staff, prometheus=config.telemetry.prometheus)
         desk.listener = await stack.enter_async_context(listening(api, config.listen.admin, desk.context))
         await stack.enter_async_context(beside(follow(files, lambda: _renew(desk, path))))
@@ -94,7 +94,7 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
     log.info("supervisor_stopped")
 
 
-async def _renew(desk: Desk, path: Path) -> None:
+async def _renew(desk: AdminDesk, path: Path) -> None:
     """The workers read the same files, and tell in `/readyz`, log and metrics what is wrong with them."""
     config = desk.config
     with suppress(ConfigError):
