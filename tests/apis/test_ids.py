@@ -58,17 +58,13 @@ def test_a_refusal_names_an_id_as_a_whole(text: str, is_named: bool):
 
 
 def test_of_a_long_body_the_beginning_and_the_end_are_looked_at():
-    numbers = range(20_000)
+    numbers = range(9_000)
     found = ids_in(body({"input": [{"id": f"item_{number:06}"} for number in numbers]}))
 
-    assert {"item_000000", "item_019999"} <= found
+    assert {"item_000000", "item_008999"} <= found
     assert sum(map(len, found)) < HEAD_BYTES + TAIL_BYTES
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")), lambda it: st.lists(it)
-    )
-)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")), st.lists))
 def test_any_json_is_looked_at(value: Any):
     assert all(6 <= len(each) <= 256 for each in ids_in(body({"input": value})))
