@@ -8,8 +8,7 @@ import pytest
 
 from factories import request, split
 from harnesses import HARNESSES, Sent, without_ids
-from wissel.apis.body import read_body
-from wissel.apis.requests import understand
+from reading import read_body, understand
 from wissel.apis.table import APIS
 from wissel.core.conversation import LONGEST, ConversationIds, conversation_key
 from wissel.core.request import Conversation, Turn

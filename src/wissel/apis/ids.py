@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from wissel.apis.shapes import Json
 
-MOST_VALUES: Final = 1_000
+MOST_VALUES: Final = 500
 _ID: Final = re.compile(r"(?=\S*[\d_-])[\w.:/@-]{6,256}")
 _NO_IDS: Final = frozenset({"model", "type", "role", "object"})
 """Members that name no thing of the caller's: the model is exchanged on the way, the others are words of the format."""

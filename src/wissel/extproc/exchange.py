@@ -326,7 +326,7 @@ class Exchange:
         self._response = Response(
             decision.model,
             call.api,
-            Inquiry(decision, call.body.members),
+            Inquiry(decision, call.ids),
             began=self._began,
             body=body,
             strip_usage=bool(splices),

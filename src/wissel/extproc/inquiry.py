@@ -8,8 +8,7 @@ nobody until several callers have met them.
 
 from typing import Final
 
-from wissel.apis.ids import ids_in, named_in
-from wissel.apis.shapes import Json
+from wissel.apis.ids import named_in
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.outcome import Fault
@@ -28,10 +27,10 @@ class Inquiry:
 
     __slots__ = ("_decision", "_ids", "_is_open", "_read", "fault")
 
-    def __init__(self, decision: Routed, members: Json) -> None:
+    def __init__(self, decision: Routed, ids: frozenset[str]) -> None:
+        """`ids` are those that the caller named."""
         self._decision = decision
-        # Outside of splits and rollouts there is nobody to hold it against.
-        self._ids = ids_in(members) if decision.split is not None else None
+        self._ids = ids
         self._is_open = False
         self._read = b""
         self.fault: Fault = ""
@@ -40,7 +39,7 @@ class Inquiry:
         """The answer's headers came; whether its body should be read for what it names."""
         if status in OURS and self._is_shown_by_us:
             self.fault = "operator"
-        elif status in UNEXPLAINED and self._ids is not None and self._is_shown_by_us | self._is_lost(status):
+        elif status in UNEXPLAINED and self._is_judged and (self._is_shown_by_us or self._is_lost(status)):
             self._is_open = coding in {"", "identity"}
             if end_of_stream and self._is_open:
                 self.closed()
@@ -56,7 +55,12 @@ class Inquiry:
         if self._is_open:
             self._is_open = False
             text = self._read.decode(errors="replace")
-            self.fault = "" if named_in(text, self._ids or frozenset()) else "unexplained"
+            self.fault = "" if named_in(text, self._ids) else "unexplained"
+
+    @property
+    def _is_judged(self) -> bool:
+        """Outside of splits and rollouts there is nobody to hold it against."""
+        return self._decision.split is not None
 
     @property
     def _is_shown_by_us(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 from wissel.apis.api import Api
 from wissel.apis.body import Body, Splice, Written, size_of
 from wissel.apis.encoding import asked_away
+from wissel.apis.ids import ids_in
 from wissel.core.decision import Routed
 from wissel.core.request import Head
 from wissel.extproc.events import Reply, Step
@@ -29,13 +30,15 @@ class ReadCall:
     """Whether the caller sent it in a content coding."""
     asking_for_usage: tuple[Splice, ...]
     """What makes its stream tell its usage; nothing where it does so unasked."""
+    ids: frozenset[str]
+    """What the caller named, as far as it looks like an id."""
 
 
 def read_call(head: Head, api: Api, body: Body, *, streams: bool, unpacked: bool) -> ReadCall:
     """What has to be kept of a call whose body was understood."""
     on_ask = api.usage_on_ask if streams else None
     ask = () if on_ask is None else on_ask.ask(body)
-    return ReadCall(head, api, replace(body, members={}), streams, unpacked, ask)
+    return ReadCall(head, api, replace(body, members={}), streams, unpacked, ask, ids_in(body.members))
 
 
 def to_model(
