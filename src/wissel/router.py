@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from wissel.classifiers.base import Classifier
-from wissel.core.access import Principal
+from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Decision, Denied, Passed, Routed
 from wissel.core.harness import spoken_only
 from wissel.core.identity import TokenCheck, identify
@@ -45,6 +45,7 @@ from wissel.core.settlement import used
 from wissel.core.snapshot import OnStoreFailure, Snapshot
 from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
+from wissel.runtime.asking import asking_for
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
 from wissel.tiers.grading import LiveGrader
@@ -280,10 +281,11 @@ class Router:
         request_id: str,
         now: float,
     ) -> Routed | Denied:
-        if isinstance(aim, ByIntent):
-            aim = choose(self.snapshot, aim, await self.classify(said))
-        tier = self.snapshot.tiers.get(aim.target)
-        rate = await self._grade(tier, said) if tier else None
+        with asking_for("" if caller is ANONYMOUS else caller.id):
+            if isinstance(aim, ByIntent):
+                aim = choose(self.snapshot, aim, await self.classify(said))
+            tier = self.snapshot.tiers.get(aim.target)
+            rate = await self._grade(tier, said) if tier else None
         grading = self._grading(tier, rate, request_id)
         with step("authorize"):
             return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)

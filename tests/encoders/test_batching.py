@@ -7,6 +7,7 @@ import pytest
 from wissel.encoders.base import read_with
 from wissel.encoders.batching import BATCH_CHARS, Batcher, OverloadError
 from wissel.errors import ModelError, WorldError
+from wissel.runtime.asking import asking_for
 
 
 def vectors_of(readings):
@@ -53,7 +54,7 @@ async def test_callers_who_wait_together_are_encoded_together(words, gate):
 
     await asyncio.gather(*callers)
 
-    assert words.calls == [["first"], ["second", "third", "fourth"]]
+    assert words.calls == [["first"], ["third", "second", "fourth"]]
     await batcher.close()
 
 
@@ -65,7 +66,55 @@ async def test_a_batch_holds_no_more_text_than_one_long_prompt(words, gate):
 
     await asyncio.gather(*callers)
 
-    assert words.calls == [["first"], [half + "1"], [half + "2", "short"]]
+    assert words.calls == [["first"], ["short", half + "1"], [half + "2"]]
+    await batcher.close()
+
+
+async def asked(batcher, caller, *texts):
+    """One request of this caller's for each text."""
+    with asking_for(caller):
+        return await queued(batcher, *texts)
+
+
+async def test_one_callers_flood_of_long_texts_keeps_nobody_else_waiting(words, gate):
+    batcher = Batcher(gate, workers=1)
+    flood = [f"{number} {'x' * 4000}" for number in range(24)]
+    callers = await asked(batcher, "flood", *flood)
+    for number in range(6):
+        callers += await asked(batcher, f"team-{number}", f"question {number}")
+    gate.opened.set()
+
+    await asyncio.gather(*callers)
+
+    assert words.calls[:2] == [flood[:1], [f"question {number}" for number in range(6)]]
+    assert len(words.calls) == 25
+    await batcher.close()
+
+
+async def test_one_caller_cannot_fill_the_queue(words, gate):
+    batcher = Batcher(gate, workers=1, queue_limit=8)
+    callers = await asked(batcher, "flood", "running", "one", "two")
+    with asking_for("flood"), pytest.raises(OverloadError, match="2 texts of one caller wait to be encoded, 2 is the"):
+        await batcher.read(["three"])
+    callers += await asked(batcher, "other", "three")
+    gate.opened.set()
+
+    await asyncio.gather(*callers)
+
+    assert words.texts == ["running", "three", "one", "two"]
+    await batcher.close()
+
+
+async def test_who_waits_for_anothers_text_waits_only_for_its_own_turn(words, gate):
+    batcher = Batcher(gate, workers=1)
+    callers = await asked(batcher, "flood", "running", *(f"{number}" + "x" * 600 for number in range(5)))
+    callers += await asked(batcher, "other", "4" + "x" * 600)
+    gate.opened.set()
+
+    await asyncio.gather(*callers)
+
+    assert words.texts[1] == "4" + "x" * 600
+    assert len(words.texts) == 6
     await batcher.close()
 
 

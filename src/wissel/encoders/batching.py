@@ -1,9 +1,9 @@
 """Many callers, few threads: texts go in one by one and are encoded together.
 
 All state belongs to the event loop, so nothing here is locked: callers queue
-their texts, and whenever a thread of the pool is free it gets the next few. A
-thread only computes. The same text asked for twice is encoded once, and what
-was encoded lately is remembered.
+their texts, and whenever a thread of the pool is free it gets the next few, of
+each caller its fair part. A thread only computes. The same text asked for twice
+is encoded once, and what was encoded lately is remembered.
 """
 
 import asyncio
@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from wissel.encoders.base import Read, TextReading
+from wissel.encoders.fair_queue import FairQueue
 from wissel.errors import WorldError
+from wissel.runtime.asking import asker
 from wissel.runtime.bounded import Bounded
 
 BATCH_TEXTS = 16
 BATCH_CHARS = 512
 """A batch holds about as much text as one long prompt, so nobody waits much longer for companions than for one."""
+
+
+CALLER_PART = 4
+"""One caller's texts may be so much of the queue, as one part of so many."""
 
 
 class OverloadError(WorldError):
@@ -37,7 +43,8 @@ class _Job:
 class Batcher:
     """Reads for all callers of one event loop.
 
-    `read` runs in `workers` threads at once. At most `queue_limit` texts wait; `memory` readings are kept.
+    `read` runs in `workers` threads at once. At most `queue_limit` texts wait, of one caller (`asking_for`) at most a
+    quarter of that; `memory` readings are kept.
     """
 
     def __init__(self, read: Read, *, workers: int = 2, queue_limit: int = 256, memory: int = 4096) -> None:
@@ -48,8 +55,8 @@ class Batcher:
         self._memory: Bounded[str, TextReading] = Bounded(memory)
         self._jobs: dict[str, _Job] = {}
         """Queued and running, by text."""
-        self._queue: dict[str, _Job] = {}
-        """Those not yet given to a thread, oldest first."""
+        self._queue: FairQueue[_Job] = FairQueue()
+        """Those not yet given to a thread."""
         self._running: set[asyncio.Future[Sequence[TextReading]]] = set()
         self._closed = False
 
@@ -95,37 +102,33 @@ class Batcher:
             raise OverloadError("the encoder is closed")
         if new and len(self._queue) + len(new) > self._queue_limit:
             raise OverloadError(f"{len(self._queue)} texts wait to be encoded, and {self._queue_limit} is the limit")
+        caller = asker()
+        most = self._queue_limit // CALLER_PART
+        if new and caller and self._queue.of(caller) + len(new) > most:
+            raise OverloadError(f"{self._queue.of(caller)} texts of one caller wait to be encoded, {most} is the limit")
         for job in new:
-            self._jobs[job.text] = self._queue[job.text] = job
+            self._jobs[job.text] = job
+            self._queue.put(job, caller)
         for job in jobs:
             job.waiters += 1
+            if job.text in self._queue:
+                self._queue.put(job, caller)
         return jobs
 
     def _leave(self, jobs: Iterable[_Job]) -> None:
         for job in jobs:
             job.waiters -= 1
-            if not job.waiters and self._queue.pop(job.text, None):
+            if not job.waiters and job.text in self._queue:
+                self._queue.remove(job.text)
                 del self._jobs[job.text]
 
     def _start(self) -> None:
         """Gives queued texts to the threads that are free."""
         while self._queue and len(self._running) < self._workers:
-            batch = self._take_batch()
+            batch = self._queue.take(BATCH_TEXTS, BATCH_CHARS)
             running = asyncio.get_running_loop().run_in_executor(self._pool, self._read, [job.text for job in batch])
             self._running.add(running)
             running.add_done_callback(partial(self._finish, batch))
-
-    def _take_batch(self) -> list[_Job]:
-        batch: list[_Job] = []
-        chars = 0
-        for job in self._queue.values():
-            if batch and (len(batch) == BATCH_TEXTS or chars + len(job.text) > BATCH_CHARS):
-                break
-            batch.append(job)
-            chars += len(job.text)
-        for job in batch:
-            del self._queue[job.text]
-        return batch
 
     def _finish(self, batch: list[_Job], running: asyncio.Future[Sequence[TextReading]]) -> None:
         self._running.discard(running)
