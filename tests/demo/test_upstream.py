@@ -169,7 +169,7 @@ class TestBehaviour:
                 told = await changed.json()
 
         failed, _, _ = await post(upstream, "/v1/completions", {"model": "m", "prompt": "hi"})
-        assert (told, failed) == ({"latency": 0.0, "event_gap": 0.0, "error_rate": 1.0}, 500)
+        assert (told, failed) == ({"latency": 0.0, "event_gap": 0.0, "error_rate": 1.0, "error_status": 500}, 500)
 
     async def test_a_behaviour_that_it_does_not_know_is_refused(self, upstream: Upstream):
         url = f"http://{upstream.address}/_behaviour"

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,10 @@ async def send_traffic(stage: Stage) -> None:
         await ask(stage, "gpt-4o")
         await ask(stage, "claude-sonnet", key=SUPPORT)
         await ask(stage, "gpt-4o", key=NOBODY)
+    refusing = stage.upstreams[stage.cluster_of["gpt-4o"]]
+    usual, refusing.behaviour = refusing.behaviour, replace(refusing.behaviour, error_rate=1.0, error_status=401)
+    await ask(stage, "gpt-4o")
+    refusing.behaviour = usual
 
 
 async def ask(

@@ -17,6 +17,7 @@ from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of
 from wissel.apis.simulated import Answer, event
 from wissel.apis.table import APIS, PATHS
+from wissel.apis.windows import Slices
 from wissel.config import load
 from wissel.core.decision import Denied
 from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
@@ -28,8 +29,9 @@ from wissel.serving.app import App, running_app
 pytestmark = [pytest.mark.slow, needs_envoy]
 
 
-def read(prompt: Prompt, members: Json) -> None:
+def read(prompt: Prompt, members: Json) -> Slices[None]:
     prompt.say("user", members.get("say"))
+    yield  # a reader works in slices; this one has little to read
 
 
 def learn(found: Findings, said: Json) -> None:

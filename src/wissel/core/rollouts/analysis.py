@@ -298,13 +298,14 @@ def _value(measure_name: str, total: Total) -> float | None:
 def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, Reading]:
     total = _total(guard.measure, evidence.canary, every=True)
     stable = _value(guard.measure, _total(guard.measure, evidence.stable, every=True))
-    most = guard.max + (stable or 0.0) * guard.above_stable
+    most = _limit(guard, stable, total.count)
     value = _value(guard.measure, total)
     latest = total - memory.since
-    worst = value
+    worst, is_above = value, value is not None and value > most
     if latest.count >= _LATEST * guard.min_requests:
         recent = _value(guard.measure, latest)
         worst = max((v for v in (value, recent) if v is not None), default=None)
+        is_above = is_above or (recent is not None and recent > _limit(guard, stable, latest.count))
         memory = replace(memory, since=total, value=recent)
     memory = replace(memory, measured=int(total.count))
     if (failing := _failing_already(guard, evidence.canary)) > most:
@@ -314,12 +315,22 @@ def _guarded(guard: Guard, memory: Blocks, evidence: Evidence) -> tuple[Blocks, 
     if total.count < guard.min_requests or worst is None:
         note = f"needs {guard.min_requests - total.count:g} more requests"
         return memory, Reading(guard.label, "waiting", value, stable, dry_run=guard.dry_run, note=note)
-    if worst > most:
+    if is_above:
         memory = replace(memory, failures=memory.failures + 1)
     if memory.failures:
         note = f"canary {worst:.4g}, above {most:.4g}"
         return memory, Reading(guard.label, "fail", value, stable, dry_run=guard.dry_run, note=note)
     return memory, Reading(guard.label, "pass", value, stable, dry_run=guard.dry_run, note="within its limit")
+
+
+def _limit(guard: Guard, stable: float | None, count: float) -> float:
+    """What a share of so many requests may be. What ails both arms comes in runs, and a few requests show more of it.
+
+    Four standard deviations: a guard looks at every block of requests, and is to be wrong in none.
+    """
+    if not guard.above_stable or not stable or not count:
+        return guard.max
+    return guard.max + stable + 4 * math.sqrt(stable * (1 - min(stable, 1.0)) / count)
 
 
 def _failing_already(guard: Guard, canary: Arm) -> float:
