@@ -41,6 +41,7 @@ def test_sums_are_told_by_route_model_and_variant():
             "decided": 2,
             "ended": 2,
             "errors": 1,
+            "refused": 0,
             "seconds": 10.0,
             "input_tokens": 100,
             "output_tokens": 7,

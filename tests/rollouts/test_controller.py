@@ -211,11 +211,11 @@ CHILD = """
 import asyncio, sys, time
 import aiohttp
 from test_controller import World
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 
 async def main():
     async with aiohttp.ClientSession() as session:
-        world = World(Connection(sys.argv[1]), session)
+        world = World(RedisConnection(sys.argv[1]), session)
         controller = world.controller(sys.argv[2])
         while True:
             world.now = 20 * time.time()

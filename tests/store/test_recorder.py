@@ -265,14 +265,14 @@ async def test_the_last_flush_gives_up_in_time(mortal: RedisServer):
 CHILD = """
 import asyncio, sys
 from wissel.store.base import Scope
-from wissel.store.connection import Connection
+from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
 from wissel.store.feedback import Feedback
 from wissel.store.keys import Keys
 from wissel.store.recorder import Recorder
 
 async def main():
-    connection, keys = Connection(sys.argv[1]), Keys("test")
+    connection, keys = RedisConnection(sys.argv[1]), Keys("test")
     recorder = Recorder(Counters(connection, keys), Feedback(connection, keys), "child.1", flush_interval=0.2)
     flusher = asyncio.create_task(recorder.run())
     served = 0

@@ -22,7 +22,6 @@ import structlog
 from wissel.admin.front import front, is_ready, session
 from wissel.admin.listener import listening
 from wissel.admin.pages import Pages
-from wissel.classifiers.encoders import packaged_in
 from wissel.config import Config, host_and_port, load
 from wissel.errors import ConfigError, ModelError, WisselError, WorldError
 from wissel.runtime.background import beside
@@ -67,6 +66,9 @@ async def supervise(path: Path, *, workers: int, data: Path, grace: float, log_f
     config = load(path)
     _check_addresses(config, workers)
     if config.entrypoints:
+        # A supervisor classifies nothing, and holds neither numpy nor a model for that.
+        from wissel.classifiers.encoders import packaged_in  # noqa: PLC0415
+
         for name in packaged_in(config.intent.encoder):
             await _export(name)
     stopping = asyncio.Event()
