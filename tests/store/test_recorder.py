@@ -267,13 +267,13 @@ import asyncio, sys
 from wissel.store.base import Scope
 from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
-from wissel.store.feedback import Feedback
+from wissel.store.feedback import FeedbackStore
 from wissel.store.keys import Keys
 from wissel.store.recorder import Recorder
 
 async def main():
     connection, keys = RedisConnection(sys.argv[1]), Keys("test")
-    recorder = Recorder(Counters(connection, keys), Feedback(connection, keys), "child.1", flush_interval=0.2)
+    recorder = Recorder(Counters(connection, keys), FeedbackStore(connection, keys), "child.1", flush_interval=0.2)
     flusher = asyncio.create_task(recorder.run())
     served = 0
     while True:
