@@ -14,8 +14,10 @@ from wissel.core.access import Forbid, Principal
 from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.limits import Charge, Exceeded, MeterReading
-from wissel.core.refusals import MOST_QUOTED, TABLE, VARIES, Refusal, duration, exceeded, quoted
+from wissel.core.quoting import MOST_QUOTED
+from wissel.core.refusals import duration, exceeded
 from wissel.core.request import Head
+from wissel.core.sentences import TABLE, VARIES, Refusal
 from wissel.errors import UnreadableError, UnsupportedCodingError
 
 ROOT = Path(__file__).parents[2]
@@ -107,10 +109,6 @@ def test_no_more_than_the_beginning_of_what_a_caller_wrote_is_repeated(written):
         for denied in every_refusal(written)
         for text in (denied.message, denied.param or "")
     )
-
-
-def test_what_is_short_is_repeated_as_it_is():
-    assert (quoted("gpt-4o"), quoted("x" * 201)) == ('"gpt-4o"', '"' + "x" * 199 + '…"')
 
 
 def test_the_rows_are_in_order_of_their_status():

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from wissel.apis.errors import error_body
-from wissel.core.refusals import type_of
+from wissel.core.sentences import type_of
 
 
 def error(status: int, message: str, *, code: str) -> web.Response:

@@ -16,7 +16,7 @@ from typing import Any
 
 from wissel.apis.windows import WINDOW, Cursor, LongText, Slices, named_twice, whole
 from wissel.core.bounds import Bounds, beyond
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
 
 Written = bytes | tuple[bytes | memoryview, ...]

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 from wissel.apis.places import is_model, named_in_json
 from wissel.apis.windows import Slices, read_json
 from wissel.core.bounds import Bounds, beyond
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
 
 _PARAMETER: Final = re.compile(r';\s*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;",]*))\s*')

@@ -14,7 +14,7 @@ import brotli
 import zstandard
 
 from wissel.apis.windows import Slices
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
 
 _PIECE: Final = 64 * 1024

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from wissel.apis.forms import named_in_pairs
 from wissel.core.bounds import Bounds
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
 
 _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from wissel.core.bounds import Bounds, beyond
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
 
 WINDOW: Final = 32 * 1024

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import aiohttp
 import structlog
 
-from wissel.core.refusals import quoted
+from wissel.core.quoting import quoted
 from wissel.core.rollouts.arms import canary_share
 from wissel.core.rollouts.evidence import Evidence, Missing
 from wissel.core.rollouts.rollout import Rollout

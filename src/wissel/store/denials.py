@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from wissel.core.decision import Denied
-from wissel.core.refusals import cut
+from wissel.core.quoting import cut
 from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
 from wissel.store.audit import Audit
