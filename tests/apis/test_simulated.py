@@ -1,9 +1,18 @@
-"""What the simulated upstream says in each API, word for word; `spoken/` is how the providers' references write it."""
+"""What the simulated upstream says in each API.
+
+`spoken/` holds it as it is today, word for word; that it is what a provider would
+say is asked of the types of the providers' own clients, where nothing may be
+missing and nothing more than `served_by`.
+"""
 
 import json
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
 from wissel.apis.simulated import Answer, event, last_input, last_message, plain, tokens
 from wissel.apis.table import APIS
@@ -23,6 +32,47 @@ def test_it_is_said_word_for_word(name: str):
     stream = b"".join(api.events(answer(name))).decode() if api.events else ""
 
     assert f"{whole}\n\n{stream}" == (SPOKEN / f"{name}.txt").read_text()
+
+
+def extras(value: object) -> Iterator[str]:
+    """The members that the type of `value` does not know, at any depth."""
+    if isinstance(value, BaseModel):
+        yield from value.model_extra or {}
+        value = [getattr(value, name) for name in value.model_fields_set if name in type(value).model_fields]
+    if isinstance(value, list):
+        for each in cast("list[object]", value):
+            yield from extras(each)
+
+
+@pytest.mark.slow  # for the clients, which take seconds to import
+@pytest.mark.parametrize(
+    ("name", "whole", "an_event"),
+    [
+        ("chat", "openai.types.chat.ChatCompletion", "openai.types.chat.ChatCompletionChunk"),
+        ("completions", "openai.types.Completion", "openai.types.Completion"),
+        ("embeddings", "openai.types.CreateEmbeddingResponse", None),
+        ("messages", "anthropic.types.Message", "anthropic.types.RawMessageStreamEvent"),
+        ("responses", "openai.types.responses.Response", "openai.types.responses.ResponseStreamEvent"),
+    ],
+)
+def test_the_providers_own_clients_know_every_word_of_it(name: str, whole: str, an_event: str | None):
+    api = APIS[name].simulation
+    said = [(whole, api.whole(answer(name)))]
+    for event_data in (item[6:] for item in b"".join(api.events(answer(name)) if api.events else ()).split(b"\n")):
+        # A ping has no type of its own, nor has the end of OpenAI's streams.
+        if event_data.startswith(b"{") and event_data != b'{"type": "ping"}':
+            assert an_event
+            said.append((an_event, json.loads(event_data)))
+    if name == "completions":
+        # The client's type is that of a whole answer, where a stream that goes on says null.
+        for choice in (choice for _, item in said[1:] for choice in item["choices"]):
+            choice["finish_reason"] = choice["finish_reason"] or "stop"
+
+    types = {kind: TypeAdapter[object](pkgutil.resolve_name(kind)) for kind, _ in said}
+
+    unknown = {extra for kind, value in said for extra in extras(types[kind].validate_python(value))}
+
+    assert unknown == {"served_by"}
 
 
 @pytest.mark.parametrize(

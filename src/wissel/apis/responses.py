@@ -59,7 +59,7 @@ def _has_output(said: Json) -> bool:
 def _whole(answer: Answer, *, done: bool = True) -> dict[str, Any]:
     usage = {
         "input_tokens": answer.input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": answer.output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": answer.input_tokens + answer.output_tokens,
