@@ -6,7 +6,9 @@ a row of `attacks.ATTACKS`.
 """
 
 import http.client
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +36,18 @@ class Target:
             connection.close()
 
 
-Blow = Callable[[Target], int]
-"""The status that it was answered with."""
+Blow = Callable[[Target], Counter[int]]
+"""How often it was answered with which status."""
+
+
+def at_once(count: int, blow: Callable[[Target, int], int]) -> Blow:
+    """One that is struck by many hands at the same time; each is told which it is."""
+
+    def struck(target: Target) -> Counter[int]:
+        with ThreadPoolExecutor(count) as hands:
+            return Counter(hands.map(lambda hand: blow(target, hand), range(count)))
+
+    return struck
 
 
 @dataclass(frozen=True)
@@ -45,5 +57,7 @@ class Attack:
     """What it does, for a reader of the table."""
     prepare: Callable[[], Blow]
     """Whatever takes long is made here, before the clock runs."""
+    asks: str = "open"
+    """Which model the bystander asks for: one by its name, or `auto`, whose intent is found."""
     in_sample: bool = False
     """Whether it is one of the few that `make test` runs."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from redteam import bodies
+from redteam import bodies, crowds, words
 from redteam.attack import Attack
 
-ATTACKS: Final[tuple[Attack, ...]] = (*bodies.ATTACKS,)
+ATTACKS: Final[tuple[Attack, ...]] = (*bodies.ATTACKS, *crowds.ATTACKS, *words.ATTACKS)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from redteam.attack import MEBIBYTE, Attack, Blow, Target
+from redteam.attack import MEBIBYTE, Attack, Blow, Target, at_once
 from wissel.core.bounds import Bounds
 
 CHAT, EMBEDDINGS, FORM = "/v1/chat/completions", "/v1/embeddings", "/v1/audio/transcriptions"
@@ -21,7 +21,7 @@ def _filled(path: str, before: bytes, unit: bytes, after: bytes, size: int, betw
 
 
 def messages(size: int) -> _Body:
-    return _filled(CHAT, b'{"model":"open","messages":[', b"{}", b"]}", size)
+    return _filled(CHAT, b'{"model":"attacked","messages":[', b"{}", b"]}", size)
 
 
 def model_name(size: int) -> _Body:
@@ -29,26 +29,26 @@ def model_name(size: int) -> _Body:
 
 
 def content_parts(size: int) -> _Body:
-    opening = b'{"model":"open","messages":[{"role":"user","content":['
+    opening = b'{"model":"attacked","messages":[{"role":"user","content":['
     return _filled(CHAT, opening, b'{"type":"text","text":"a"}', b"]}]}", size)
 
 
 def nested_arrays(size: int) -> _Body:
-    return _filled(EMBEDDINGS, b'{"model":"open","input":[', b"[[1],[2]]", b"]}", size)
+    return _filled(EMBEDDINGS, b'{"model":"attacked","input":[', b"[[1],[2]]", b"]}", size)
 
 
 def members(size: int) -> _Body:
     names = b",".join(b'"%d":1' % number for number in range(size // 12))
-    return CHAT, "application/json", b'{"model":"open",%b}' % names
+    return CHAT, "application/json", b'{"model":"attacked",%b}' % names
 
 
 def inner_members(size: int) -> _Body:
     names = b",".join(b'"%d":1' % number for number in range(size // 12))
-    return CHAT, "application/json", b'{"model":"open","metadata":{%b}}' % names
+    return CHAT, "application/json", b'{"model":"attacked","metadata":{%b}}' % names
 
 
 def escapes(size: int) -> _Body:
-    return _filled(CHAT, b'{"model":"open","messages":[{"role":"user","content":"', b"\\n", b'"}]}', size, b"")
+    return _filled(CHAT, b'{"model":"attacked","messages":[{"role":"user","content":"', b"\\n", b'"}]}', size, b"")
 
 
 def pairs(size: int) -> _Body:
@@ -61,7 +61,7 @@ def form_parts(size: int) -> _Body:
 
 
 def json_lines(size: int) -> _Body:
-    return FORM, "application/jsonl", b'{"body":{"model":"open"}}\n' * (size // 26)
+    return FORM, "application/jsonl", b'{"body":{"model":"attacked"}}\n' * (size // 26)
 
 
 def just_allowed(size: int) -> _Body:
@@ -74,7 +74,7 @@ def just_allowed(size: int) -> _Body:
     for _ in range(most.depth - 3):
         deep = [deep]
     body = {
-        "model": "open",
+        "model": "attacked",
         "messages": said,
         "tools": [deep],
         "metadata": [1] * (most.values - most.messages * (3 + 3 * parts) - 5000),
@@ -85,14 +85,14 @@ def just_allowed(size: int) -> _Body:
     return CHAT, "application/json", f'{text[:-1]},"user":"{"é" * (filling // 2)}"}}'.encode()
 
 
-def _blow(make: Callable[[int], _Body], mebibytes: int) -> Callable[[], Blow]:
+def _blow(make: Callable[[int], _Body], mebibytes: int, hands: int = 1) -> Callable[[], Blow]:
     def prepare() -> Blow:
         path, kind, body = make(mebibytes * MEBIBYTE)
 
-        def blow(target: Target) -> int:
+        def blow(target: Target, _: int) -> int:
             return target.post(path, body, kind)
 
-        return blow
+        return at_once(hands, blow)
 
     return prepare
 
@@ -111,8 +111,13 @@ _MAKERS: Final[dict[str, tuple[Callable[[int], _Body], str]]] = {
     "just-allowed": (just_allowed, "a body just under every bound at once"),
 }
 
-ATTACKS: Final = tuple(
-    Attack(f"{name}-{size}M", f"{says}, {size} MiB", _blow(make, size), in_sample=(name, size) == ("messages", 31))
-    for name, (make, says) in _MAKERS.items()
-    for size in SIZES
+HANDS: Final = 4
+
+ATTACKS: Final = (
+    *(
+        Attack(f"{name}-{size}M", f"{says}, {size} MiB", _blow(make, size), in_sample=(name, size) == ("messages", 31))
+        for name, (make, says) in _MAKERS.items()
+        for size in SIZES
+    ),
+    Attack("many-31M", f"{HANDS} bodies of one text at once, 31 MiB each", _blow(escapes, 31, HANDS)),
 )

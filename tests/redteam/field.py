@@ -4,6 +4,7 @@ attack -> a bystander's latencies before, during and after, and what wissel's me
 """
 
 import asyncio
+import itertools
 import json
 import resource
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ import aiohttp
 
 from redteam.attack import MEBIBYTE, Attack
 from wissel.demo.stage import Stage, running_stage
+from wissel.runtime.child import running
 
 TESTS: Final = Path(__file__).parents[1]
 PACE: Final = 0.02
@@ -26,6 +29,10 @@ PACE: Final = 0.02
 ALWAYS_FINE: Final = 0.1
 """Seconds: a bystander's p99 that is no harm, whatever it was before."""
 TIMES_WORSE: Final = 3
+ALLEY: Final = "alley"
+"""The cluster where attackers' requests end."""
+_DAYS: Final = itertools.count()
+"""So that no text of the bystander was met before."""
 MOST_MEMORY: Final = 700 * MEBIBYTE
 
 
@@ -35,7 +42,7 @@ class Span:
 
     seconds: tuple[float, ...]
     wrong: int
-    """Answers other than 200."""
+    """Answers other than 200, and those of another model than the one that was meant."""
 
     def quantile(self, q: float) -> float:
         ordered = sorted(self.seconds)
@@ -73,11 +80,20 @@ def document(bounds: Mapping[str, int]) -> dict[str, Any]:
         {"id": "not-this", "effect": "forbid", "models": ["secret"], "principals": ["attacker"]},
     ]
     return {
+        "redis": "embedded",
         "models": [
-            {"name": "open", "cluster": "street", "apis": ["chat", "embeddings"], "upstream_model": "o"},
+            {"name": "open", "cluster": "street"},
+            {"name": "other", "cluster": "street"},
+            {"name": "attacked", "cluster": ALLEY, "apis": ["chat", "responses", "embeddings"], "upstream_model": "o"},
             {"name": "secret", "cluster": "street"},
         ],
-        "passthrough": [{"path_prefix": "/v1/audio", "cluster": "street"}],
+        "entrypoints": ["auto"],
+        "intent": {"fallback": "anything"},
+        "routes": [
+            {"name": "travel", "description": "Booking flights and planning journeys", "target": "open"},
+            {"name": "anything", "description": "Small talk about anything else", "target": "other"},
+        ],
+        "passthrough": [{"path_prefix": "/v1/audio", "cluster": ALLEY}],
         "access": {"keys": keys, "rules": rules},
         **({"listen": {"bounds": dict(bounds)}} if bounds else {}),
     }
@@ -86,9 +102,21 @@ def document(bounds: Mapping[str, int]) -> dict[str, Any]:
 @asynccontextmanager
 async def running_field(home: Path, bounds: Mapping[str, int]) -> AsyncIterator[Stage]:
     async with running_stage(document(bounds), home) as stage:
-        for upstream in stage.upstreams.values():
-            upstream.requests.clear()
-        yield stage
+        # What an attacker sends may be read for as long as it takes: by a process of its own.
+        alley = stage.upstreams[ALLEY]
+        await alley.go_down()
+        port = alley.address.rsplit(":", 1)[1]
+        command = [sys.executable, "-m", "wissel.demo.upstream", "--name", ALLEY, "--port", port]
+        async with running(command, log=home / "alley.log", ready=lambda: _answers(alley.address)):
+            yield stage
+
+
+async def _answers(address: str) -> bool:
+    async with aiohttp.ClientSession() as session:
+        try:
+            return (await session.get(f"http://{address}/v1/models")).ok
+        except aiohttp.ClientError:
+            return False
 
 
 async def tried(stage: Stage, attack: Attack, *, seconds: float) -> Found:
@@ -102,14 +130,15 @@ async def tried(stage: Stage, attack: Attack, *, seconds: float) -> Found:
     try:
         async with aiohttp.ClientSession() as session:
             await striker.stdout.readline()
-            await _watched(session, stage, 0.3)
-            before = await _watched(session, stage, seconds)
+            watch = partial(_watched, session, stage, attack.asks)
+            await watch(0.3)
+            before = await watch(seconds)
             watching = asyncio.create_task(_most_memory(stage.process_id))
             striker.stdin.write(b"go\n")
-            during = await _watched(session, stage, seconds)
+            during = await watch(seconds)
             said = await striker.stdout.readline()
             watching.cancel()
-            after = await _watched(session, stage, seconds / 2)
+            after = await watch(seconds / 2)
     finally:
         if striker.returncode is None:
             striker.kill()
@@ -119,16 +148,17 @@ async def tried(stage: Stage, attack: Attack, *, seconds: float) -> Found:
     return Found(attack, before, during, after, await _finished(watching), json.loads(said or b"{}"))
 
 
-async def _watched(session: aiohttp.ClientSession, stage: Stage, seconds: float) -> Span:
+async def _watched(session: aiohttp.ClientSession, stage: Stage, asked: str, seconds: float) -> Span:
     took: list[float] = []
     wrong = 0
-    body = {"model": "open", "messages": [{"role": "user", "content": "hello"}]}
     until = time.perf_counter() + seconds
     while (began := time.perf_counter()) < until:
         headers = {"authorization": "Bearer bystander"}
+        said = f"book a flight from Lisbon on day {next(_DAYS)}"
+        body = {"model": asked, "messages": [{"role": "user", "content": said}]}
         async with session.post(f"{stage.envoy.url}/v1/chat/completions", json=body, headers=headers) as response:
             await response.read()
-            wrong += response.status != 200
+            wrong += (response.status, response.headers.get("x-wissel-model")) != (200, "open")
         took.append(time.perf_counter() - began)
         await asyncio.sleep(max(0.0, PACE - took[-1]))
     return Span(tuple(took), wrong)
@@ -140,11 +170,12 @@ class _Peak:
 
 async def _most_memory(process_id: int) -> None:
     while True:
-        _Peak.value = max(_Peak.value, _resident(process_id))
+        _Peak.value = max(_Peak.value, resident(process_id))
         await asyncio.sleep(0.02)
 
 
-def _resident(process_id: int) -> int:
+def resident(process_id: int) -> int:
+    """Bytes of memory that a process has."""
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * resource.getpagesize()
 
 

@@ -21,7 +21,7 @@ def main(name: str, host: str, key: str, seconds: float) -> None:
     answers: Counter[int] = Counter()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        answers[blow(target)] += 1
+        answers += blow(target)
     print(json.dumps(answers), flush=True)
 
 

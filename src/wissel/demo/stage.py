@@ -92,13 +92,13 @@ async def running_stage(
 
 
 def _placed(document: Mapping[str, Any], upstreams: Mapping[str, Upstream]) -> dict[str, Any]:
-    listen = {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
+    addresses = {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
     envoy = {
         "listen": f"127.0.0.1:{free_port()}",
         "admin": f"127.0.0.1:{free_port()}",
         "clusters": [{"name": name, "address": upstream.address} for name, upstream in upstreams.items()],
     }
-    return {**document, "listen": listen, "envoy": envoy}
+    return {**document, "listen": {**document.get("listen", {}), **addresses}, "envoy": envoy}
 
 
 async def is_ready(session: aiohttp.ClientSession, readyz: str) -> bool:
