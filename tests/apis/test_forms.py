@@ -1,11 +1,20 @@
 """What a body names, read as any server could read it, or not at all."""
 
+import asyncio
+import re
 from contextlib import suppress
+from email.parser import BytesParser
+from email.policy import compat32
+from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
-from hypothesis import given
+from aiohttp.base_protocol import BaseProtocol
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import File, FormParser
 
 from reading import models_in, named_in_pairs
 from wissel.errors import UnreadableError
@@ -242,3 +251,99 @@ def test_a_boundary_may_be_called_one(boundary: str):
 def test_a_query_is_read_like_a_form():
     assert named_in_pairs("a=1&model=x&mOdEl=y") == ["x", "y"]
     assert named_in_pairs("model") == [""]
+
+
+# What servers would read.
+
+
+def models_that_email_reads(body: bytes) -> set[str]:
+    """The standard library's parser of MIME, which guesses rather than refuses."""
+    message = BytesParser(policy=compat32).parsebytes(f"Content-Type: {TYPE}\r\n\r\n".encode() + body)
+    parts = message.get_payload() if message.is_multipart() else []
+    assert isinstance(parts, list)
+    named = [(each.get_param("name", header="content-disposition"), each.get_payload(decode=True)) for each in parts]
+    return {as_text(value) for name, value in named if name == "model" and isinstance(value, bytes)}
+
+
+def models_that_multipart_reads(body: bytes) -> set[str]:
+    """python-multipart, which FastAPI's servers read forms with."""
+    fields: list[Any] = []
+    parser = FormParser("multipart/form-data", fields.append, fields.append, boundary=b"edge")
+    try:
+        parser.write(body)
+        parser.finalize()
+    except MultipartParseError:
+        return set()
+    for each in fields:
+        if isinstance(each, File):
+            each.file_object.seek(0)
+    values = [(each.field_name, each.file_object.read() if isinstance(each, File) else each.value) for each in fields]
+    return {as_text(value or b"") for name, value in values if name == b"model"}
+
+
+async def models_that_aiohttp_reads(body: bytes) -> set[str]:
+    loop = asyncio.get_running_loop()
+    stream = aiohttp.StreamReader(BaseProtocol(loop), limit=1 << 16, loop=loop)
+    stream.feed_data(body)
+    stream.feed_eof()
+    found: set[str] = set()
+    with suppress(ValueError, AssertionError, aiohttp.ClientError, RuntimeError):
+        async for each in aiohttp.MultipartReader({"Content-Type": TYPE}, stream):
+            if isinstance(each, aiohttp.BodyPartReader) and each.name == "model":
+                found.add(as_text(bytes(await each.read())))
+    return found
+
+
+def as_text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+@st.composite
+def nearly_forms(draw: st.DrawFn) -> bytes:
+    """A form of pieces, with some of them lost, doubled or out of place."""
+    lines = st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\n\r\n", b""])
+    pieces = st.sampled_from([
+        b"--edge", b"--edge--", b"--edge ", b" --edge", b"--edgex", b'Content-Disposition: form-data; name="model"',
+        b"content-disposition: form-data; name=model", b"Content-Disposition: form-data; name*=utf-8''model",
+        b'Content-Disposition: form-data; name="x"; filename="model"', b'Content-Disposition: attachment; name="model"',
+        b'Content-Disposition : form-data; name="model"', b"Content-Type: text/plain",
+        b"Content-Transfer-Encoding: base64",
+        b"allowed", b"secret", b"c2VjcmV0", b" secret",
+    ])  # fmt: skip
+    data = form(*draw(st.lists(st.sampled_from([part(), part("x"), part(value=b"secret"), FILE]), max_size=3)))
+    for _ in range(draw(st.integers(0, 4))):
+        starts = [0, *(found.end() for found in re.finditer(rb"\r\n", data))]
+        at = draw(st.sampled_from(starts))
+        data = data[:at] + draw(pieces) + draw(lines) + data[at + draw(st.sampled_from([0, 0, 2, 8])) :]
+    return data
+
+
+@settings(max_examples=400)
+@given(nearly_forms())
+@example(form(part(value=b"secret")) + form(part()))
+@example(form(part()).replace(b"\r\n", b"\n"))
+async def test_no_server_reads_a_model_in_a_form_that_is_not_asked_about(body: bytes):
+    try:
+        asked = set(models_in(body, TYPE))
+    except UnreadableError:
+        return
+
+    served = models_that_email_reads(body) | models_that_multipart_reads(body) | await models_that_aiohttp_reads(body)
+
+    assert served - asked == set()
+
+
+@given(
+    st.lists(st.sampled_from(["model", "m%6Fdel", "MODEL", "=", "&", ";", "+", "%20", "secret", "%zz", "%ff"])).map(
+        "".join
+    )
+)
+def test_no_server_reads_a_model_in_a_query_that_is_not_asked_about(query: str):
+    served = {
+        value
+        for separator in "&;"
+        for name, value in parse_qsl(query, keep_blank_values=True, separator=separator)
+        if name == "model" and not set("&;") & set(value)
+    }
+
+    assert served - set(named_in_pairs(query)) == set()
