@@ -1,6 +1,7 @@
 """Bodies that were packed: unpacked by what the same libraries and the standard one pack, or refused."""
 
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -58,6 +59,20 @@ def test_what_is_larger_unpacked_than_a_body_may_be_is_refused_early(how: str):
         pauses.extend(unpacked(pack(bytes(64 * MOST)), coding, MOST))
 
     assert len(pauses) < 100
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_what_unpacks_to_much_never_is_in_memory(how: str):
+    coding, pack = PACKED[how]
+    packed = pack(bytes(64 * MOST))
+    tracemalloc.start()
+
+    with pytest.raises(TooLargeError):
+        whole(unpacked(packed, coding, MOST))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * MOST
 
 
 @pytest.mark.parametrize("written", ["", "identity", "Identity", "identity, identity"])

@@ -38,6 +38,21 @@ def test_a_tag_that_nobody_closed_is_the_persons(text: str):
     assert spoken(text) == text.replace("</task> ", "")
 
 
+def test_every_tag_is_one_that_a_harness_documents_or_sends():
+    claude_code = "system-reminder local-command-caveat local-command-stdout local-command-stderr"
+    claude_code += " bash-stdout bash-stderr user-prompt-submit-hook task-notification"
+    codex = "environment_context user_instructions collaboration_mode skills_instructions turn_aborted"
+    codex += " subagent_notification INSTRUCTIONS"
+    cline = "environment_details file_content folder_content final_file_content explicit_instructions"
+    cursor = "system_reminder user_info git_status rules agent_skills additional_data attached_files project_layout"
+    cursor += " open_and_recently_viewed_files manually_attached_skills timestamp agent_transcripts"
+    vs_code = "environment_info workspace_info editorContext reminderInstructions attachments repoContext"
+    retrieved = "context retrieved_context documents sources search_results memories memory transcript"
+    of_all = f"{claude_code} {codex} {cline} {cursor} {vs_code} {retrieved}".split()
+
+    assert set(BLOCKS) == {*of_all, "permissions instructions"}
+
+
 @pytest.mark.parametrize("tag", BLOCKS)
 def test_every_block_goes_when_it_is_complete(tag: str):
     assert spoken(f"<{tag}>{RULES}</{tag}>") == ""

@@ -201,6 +201,11 @@ def test_what_serves_is_charged_once_it_is_known_and_so_is_money():
     ]
 
 
+@pytest.mark.parametrize("per", ["model", "route"])
+def test_what_only_the_decision_tells_is_not_charged_before(per):
+    assert token_charges((Limit("cap", per, tokens=Rate(10, 1)),), ada, {}, Estimate(3, 4)) == ()
+
+
 def test_a_request_that_names_its_model_is_on_no_route():
     assert (
         target_charges((Limit("code", "route", requests=Rate(1, 1)),), ada, {}, Estimate(), model=PRICED, route="")
