@@ -318,7 +318,6 @@ def nearly_forms(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=400)
 @given(nearly_forms())
 @example(form(part(value=b"secret")) + form(part()))
 @example(form(part()).replace(b"\r\n", b"\n"))

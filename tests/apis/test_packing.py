@@ -28,7 +28,7 @@ PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "two members of gzip": ("gzip", lambda data: gzip.compress(data[:1]) + gzip.compress(data[1:])),
     "zlib": ("deflate", zlib.compress),
     "bare deflate": ("deflate", bare),
-    "br": ("br", brotli.compress),
+    "br": ("br", lambda data: brotli.compress(data, quality=2)),
     "zstd": ("zstd", zstandard.compress),
     "two frames of zstd": ("zstd", lambda data: zstandard.compress(data[:1]) + zstandard.compress(data[1:])),
 }
@@ -56,7 +56,7 @@ def test_what_is_larger_unpacked_than_a_body_may_be_is_refused_early(how: str):
     pauses: list[None] = []
 
     with pytest.raises(TooLargeError):
-        pauses.extend(unpacked(pack(bytes(64 * MOST)), coding, MOST))
+        pauses.extend(unpacked(pack(bytes(16 * MOST)), coding, MOST))
 
     assert len(pauses) < 100
 
@@ -64,7 +64,7 @@ def test_what_is_larger_unpacked_than_a_body_may_be_is_refused_early(how: str):
 @pytest.mark.parametrize("how", PACKED)
 def test_what_unpacks_to_much_never_is_in_memory(how: str):
     coding, pack = PACKED[how]
-    packed = pack(bytes(64 * MOST))
+    packed = pack(bytes(16 * MOST))
     tracemalloc.start()
 
     with pytest.raises(TooLargeError):
@@ -72,7 +72,7 @@ def test_what_unpacks_to_much_never_is_in_memory(how: str):
 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 12 * MOST
+    assert peak < 8 * MOST
 
 
 @pytest.mark.parametrize("written", ["", "identity", "Identity", "identity, identity"])
