@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import File, FormParser
