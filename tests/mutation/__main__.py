@@ -26,15 +26,17 @@ from rich.table import Table
 from tests.mutation import trial
 from tests.mutation.mutants import Mutant, Mutants, mutants_of
 from tests.mutation.pool import Pool
-from tests.mutation.trial import OUT_OF_TIME, ROOT, Trial
+from tests.mutation.traced import Traced
+from tests.mutation.trial import EVERYWHERE, NEIGHBOURS, OUT_OF_TIME, ROOT, SOURCES, Trial
 
-SOURCES: Final = ("src/wissel/core", "src/wissel/apis")
 SURVIVORS: Final = ROOT / "tests/mutation/survivors.md"
 ENOUGH: Final = 0.90
-PATIENCE: Final = 10
+PATIENCE: Final = 5
 """How many times as long as on the unchanged code tests may take: a mutant may run for ever."""
-BASELINE_SECONDS: Final = 300.0
-"""What tests may take on the unchanged code."""
+IMPORT_SECONDS: Final = 5.0
+"""Of CPU, that importing the code and its tests may take."""
+BASELINE_SECONDS: Final = 600.0
+"""Of CPU, that the tests may take on the unchanged code while lines are counted."""
 
 
 def main() -> None:
@@ -67,36 +69,41 @@ def sample(found: Sequence[Mutants], size: int, seed: int, under: str = "", only
 
 def run(mutants: Sequence[Mutant], jobs: int, until: float) -> Iterator[tuple[Mutant, Trial]]:
     """Each in as many stages as it takes until a test fails, in a process of its own."""
-    cpu = _baseline({tests for mutant in mutants for tests in trial.stages(mutant.path)}, jobs, until)
+    traced = _traced(jobs, until)
     pool: Pool[tuple[Mutant, int], Trial] = Pool(jobs, until)
 
     def ask(mutant: Mutant, stage: int) -> None:
-        tests = trial.stages(mutant.path)[stage]
+        tests = trial.stages(mutant, traced)[stage]
+        seconds = sum(spent for test, spent in traced.seconds.items() if test.startswith(tests))
         # What was begun is ended first: where time runs out, what is told is told of whole trials.
-        pool.add((mutant, stage), partial(trial.examine, mutant, tests), cpu=PATIENCE * cpu[tests], first=stage > 0)
+        task = partial(trial.examine, mutant, tests)
+        pool.add((mutant, stage), task, cpu=PATIENCE * (IMPORT_SECONDS + seconds), first=stage > 0)
 
     for mutant in mutants:
-        ask(mutant, 0)
+        if trial.stages(mutant, traced):
+            ask(mutant, 0)
+        else:
+            yield mutant, Trial("survived")
     for done in pool:
         mutant, stage = done.key
         answer = done.answer or Trial("killed", OUT_OF_TIME)
-        if answer.end == "survived" and stage + 1 < len(trial.stages(mutant.path)):
+        if answer.end == "survived" and stage + 1 < len(trial.stages(mutant, traced)):
             ask(mutant, stage + 1)
         else:
             yield mutant, answer
 
 
-def _baseline(stages: set[tuple[str, ...]], jobs: int, until: float) -> Mapping[tuple[str, ...], float]:
-    """The CPU seconds of the tests on the unchanged code, where they must pass."""
-    pool: Pool[tuple[str, ...], Trial] = Pool(jobs, until)
-    for tests in stages:
-        pool.add(tests, partial(trial.examine, None, tests), cpu=BASELINE_SECONDS)
-    cpu: dict[tuple[str, ...], float] = {}
+def _traced(jobs: int, until: float) -> Traced:
+    """Which tests run which line of the unchanged code, where they must pass."""
+    pool: Pool[tuple[str, ...], Traced] = Pool(jobs, until)
+    for tests in (EVERYWHERE, NEIGHBOURS):
+        pool.add(tests, partial(trial.traced_by, tests), cpu=BASELINE_SECONDS)
+    found = Traced({}, {})
     for done in pool:
-        if done.answer is None or done.answer.end != "survived":
-            sys.exit(f"the tests fail without a mutant: {done.answer.test if done.answer else done.key}")
-        cpu[done.key] = done.cpu
-    return cpu
+        if done.answer is None:
+            sys.exit(f"the tests fail without a mutant, or take too long: {' '.join(done.key)}")
+        found |= done.answer
+    return found
 
 
 def report(chosen: Sequence[Mutant], trials: Mapping[str, Trial], left_out: Counter[str]) -> int:

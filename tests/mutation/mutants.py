@@ -70,9 +70,13 @@ class _Places(cst.CSTVisitor):
         self._text = source.encode()
         self._unread: list[tuple[cst.CSTNode, str]] = []
         """The nodes that no running program reads, around the one that is visited."""
+        self._casts: list[cst.Arg] = []
+        """The types that values are said to have."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        why = _unread(node)
+        if m.matches(node, m.Call(func=m.Name("cast"))):
+            self._casts.append(cst.ensure_type(node, cst.Call).args[0])
+        why = "a type" if self._casts and node is self._casts[-1] else _unread(node)
         if why:
             self._unread.append((node, why))
         for other in _changes(node):

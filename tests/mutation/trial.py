@@ -19,10 +19,12 @@ from typing import Final, Literal
 
 import pytest
 from tests.mutation.mutants import Mutant
+from tests.mutation.traced import Traced, trace
 
 End = Literal["killed", "survived", "no program"]
 
 ROOT: Final = Path(__file__).parents[2]
+SOURCES: Final = ("src/wissel/core", "src/wissel/apis")
 
 EVERYWHERE: Final = ("tests/core", "tests/apis")
 """What is asked after a module's own tests."""
@@ -45,12 +47,23 @@ OUT_OF_TIME: Final = "out of time"
 """Stands where the test's name would, if the tests did not come to an end."""
 
 
-def stages(path: str) -> tuple[tuple[str, ...], ...]:
-    """The tests that are asked about a module, those most likely to notice first."""
-    module = Path(path).relative_to("src/wissel")
-    own = Path("tests") / module.with_name(f"test_{module.name}")
-    first = ((str(own),),) if (ROOT / own).exists() else ()
-    return (*first, EVERYWHERE, NEIGHBOURS)
+def stages(mutant: Mutant, traced: Traced) -> tuple[tuple[str, ...], ...]:
+    """The tests that are asked about a mutant, those most likely to notice first."""
+    module = Path(mutant.path).relative_to("src/wissel")
+    own = str(Path("tests") / module.with_name(f"test_{module.name}"))
+    running = traced.of(mutant.path, mutant.line, (ROOT / mutant.path).read_text())
+    if running is None:
+        return (*(((own,),) if (ROOT / own).exists() else ()), EVERYWHERE, NEIGHBOURS)
+    by_cost = sorted(running, key=lambda test: traced.seconds.get(test, 0.0))
+    near = tuple(test for test in by_cost if test.startswith(f"{own}::"))
+    return tuple(stage for stage in (near, tuple(test for test in by_cost if test not in near)) if stage)
+
+
+def traced_by(tests: Sequence[str]) -> Traced:
+    """Of each line the tests that run it, in a process of its own."""
+    _be_predictable()
+    with _silence():
+        return trace([*_OPTIONS, "--hypothesis-profile=mutants"], tests, ROOT, SOURCES)
 
 
 def warm() -> None:
@@ -58,27 +71,30 @@ def warm() -> None:
     with _silence():
         status = pytest.main([*_OPTIONS, "--collect-only", *EVERYWHERE, *NEIGHBOURS])
     assert status == pytest.ExitCode.OK, f"the tests cannot be collected: {status}"
-    # Only now: pytest wants to be the first to import it.
-    import hypothesis
-
-    hypothesis.settings.register_profile(
-        "mutants", max_examples=_EXAMPLES, derandomize=True, database=None, deadline=None, print_blob=False
-    )
-    keep = {__name__, "tests", "tests.mutation", "tests.mutation.mutants", "__main__"}
+    _be_predictable()
+    keep = {__name__, "tests", "tests.mutation", "tests.mutation.mutants", "tests.mutation.traced", "__main__"}
     for name, module in list(sys.modules.items()):
         if name not in keep and _is_ours(module):
             del sys.modules[name]
     gc.freeze()
 
 
-def examine(mutant: Mutant | None, tests: Sequence[str]) -> Trial:
-    """In a process of its own. Without a mutant the tests should pass."""
-    if mutant is not None:
-        try:
-            code = compile(mutant.source, mutant.path, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
-            return Trial("no program")
-        sys.meta_path.insert(0, _Changed(mutant.path, code))
+def _be_predictable() -> None:
+    # Only now: pytest wants to be the first to import it.
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "mutants", max_examples=_EXAMPLES, derandomize=True, database=None, deadline=None, print_blob=False
+    )
+
+
+def examine(mutant: Mutant, tests: Sequence[str]) -> Trial:
+    """In a process of its own."""
+    try:
+        code = compile(mutant.source, mutant.path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return Trial("no program")
+    sys.meta_path.insert(0, _Changed(mutant.path, code))
     failures = _Failures()
     with _silence():
         status = pytest.main([*_OPTIONS, "--hypothesis-profile=mutants", *tests], plugins=[failures])
