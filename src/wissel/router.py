@@ -215,7 +215,7 @@ class Router:
         now: float,
         entered: tuple[Drawn, ...],
     ) -> Decision:
-        use = estimate(request)
+        use = estimate(request, self.snapshot.default_output_tokens)
         holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
         with holding:
             charges = token_charges(self.snapshot.limits, caller, request.headers, use)

@@ -30,7 +30,7 @@ def test_no_secret_is_in_it():
             {"id": "none", "effect": "forbid", "shadow": False},
         ],
     }
-    assert view["models"][0]["price"] == {"input": 1.0, "output": 2.0}
+    assert view["models"][0]["price"] == {"input": 1.0, "output": 2.0, "cached_input": None}
     assert not any(secret in str(view) for secret in ("sk-upstream", key.sha256, "s-ada"))
 
 

@@ -128,7 +128,7 @@ def test_an_api_that_the_model_does_not_serve_is_refused():
 
 def test_a_prompt_that_cannot_fit_is_refused():
     config = snapshot(models=(model("small", context=100), model("large")))
-    denied = verdict(config, request("small", input_tokens=90, max_output_tokens=20))
+    denied = verdict(config, request("small", context_tokens=90, max_output_tokens=20))
 
     assert "context of 100 tokens" in denied.message
 

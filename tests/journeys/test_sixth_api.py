@@ -14,9 +14,10 @@ from real import needs_envoy, until
 from wissel.apis.api import Api, Simulation
 from wissel.apis.findings import Findings
 from wissel.apis.prompt import Prompt
-from wissel.apis.shapes import Json, object_of
+from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event
 from wissel.apis.table import APIS, PATHS
+from wissel.apis.usage import Convention
 from wissel.apis.windows import Slices
 from wissel.config import load
 from wissel.core.decision import Denied
@@ -30,17 +31,16 @@ pytestmark = [pytest.mark.slow, needs_envoy]
 
 
 def read(prompt: Prompt, members: Json) -> Slices[None]:
-    prompt.say("user", members.get("say"))
-    yield  # a reader works in slices; this one has little to read
+    yield from prompt.say_member("user", members, "say")
 
 
 def learn(found: Findings, said: Json) -> None:
-    found.take(said, {"input": ("heard",), "output": ("spoken",)})
+    found.take(said, (Convention(("heard",), ("spoken",)),))
     found.finish(said.get("over"))
 
 
-def has_output(said: Json) -> bool:
-    return "word" in said
+def output(said: Json) -> int:
+    return words_in(said.get("word")) + words_in(said.get("words"))
 
 
 def error(denied: Denied) -> bytes:
@@ -74,8 +74,7 @@ TALK = Api(
     output_limits=("patience",),
     usage_on_ask=None,
     learn=learn,
-    has_output=has_output,
-    bulk=None,
+    output=output,
     error=error,
     credential=credential,
     simulation=Simulation(lambda body: str(body["say"]), whole, events),

@@ -1,5 +1,7 @@
 """The configuration in use, as far as everybody who may call the admin API should see it: nothing secret."""
 
+from dataclasses import asdict
+
 from wissel.admin.views import View
 from wissel.core.access import RuleBook
 from wissel.core.limits import NANO
@@ -22,6 +24,7 @@ def configuration_view(snapshot: Snapshot, detail: View) -> View:
         "passthrough": [{"path_prefix": each.path_prefix, "cluster": each.cluster} for each in snapshot.passthrough],
         "limits": [_limit_view(each) for each in snapshot.limits],
         "on_store_failure": snapshot.on_store_failure,
+        "default_output_tokens": snapshot.default_output_tokens,
         "access": _access_view(snapshot, snapshot.rules) if snapshot.rules is not None else None,
     }
 
@@ -44,7 +47,7 @@ def _model_view(model: Model) -> View:
         "apis": sorted(model.apis),
         "accepts": sorted(model.accepts),
         "context": model.context,
-        "price": {"input": model.price.input, "output": model.price.output} if model.price else None,
+        "price": asdict(model.price) if model.price else None,
     }
 
 

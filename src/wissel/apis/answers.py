@@ -14,15 +14,13 @@ from wissel.apis.api import Api, UsageOnAsk
 from wissel.apis.encoding import READABLE, Inflater
 from wissel.apis.findings import Findings
 from wissel.apis.shapes import Json
-from wissel.apis.sse import Splitter, data_of
+from wissel.apis.skeleton import Skeleton
+from wissel.apis.sse import DataLines, Splitter, data_of
 
-MAX_JSON_BYTES: Final = 8 * 1024 * 1024
-"""A larger body is passed on unread."""
+MOST_HELD_BYTES: Final = 64 * 1024
+"""Of a body; of a larger one only the skeleton is read."""
 MAX_USAGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event is not the chunk of usage, so none of it is held back."""
-
-_NO_BULK: Final = b'"":0'
-"""What is read in place of a member that is bulk."""
 
 
 class Reader(Protocol):
@@ -42,11 +40,13 @@ class Reader(Protocol):
 class StreamReader:
     """Reads server-sent events; with `strip`, its chunk of usage is taken out."""
 
-    __slots__ = ("_api", "_passed", "_splitter", "_strip", "found")
+    __slots__ = ("_api", "_long", "_passed", "_splitter", "_strip", "found")
 
     def __init__(self, api: Api, *, strip: UsageOnAsk | None) -> None:
         self.found = Findings()
         self._api = api
+        self._long: _LongEvent | None = None
+        """The event that comes in parts."""
         self._splitter = Splitter()
         self._strip = strip
         self._passed = 0
@@ -56,7 +56,7 @@ class StreamReader:
         on: list[bytes] = []
         for piece in self._splitter.feed(data):
             if not piece.whole:
-                self.found.unread = "too_large"
+                self._read_part(piece.raw, now, is_last=not self._splitter.in_long_event)
             elif self._read(piece.raw, now):
                 continue
             if self._strip is not None:
@@ -73,7 +73,10 @@ class StreamReader:
     def finish(self) -> bytes:
         rest = self._splitter.rest
         # Without its blank line it is no event, but clients take it for one, and so does this.
-        only_usage = not self._splitter.in_long_event and self._read(rest, self.found.last_at)
+        in_long_event = self._splitter.in_long_event
+        if in_long_event:
+            self._read_part(rest, self.found.last_at, is_last=True)
+        only_usage = not in_long_event and self._read(rest, self.found.last_at)
         held = rest[self._passed :] if self._strip is not None and not only_usage else b""
         if self.found.chunks and not self.found.ended and not self.found.finish_reasons and not self.found.error:
             self.found.error = "truncated"
@@ -91,44 +94,67 @@ class StreamReader:
         if said is None:
             self.found.unread = "malformed"
             return False
-        self._api.learn(self.found, said)
-        if self._api.has_output(said):
-            self.found.tick(now)
+        self._learn(said, self._api.output(said), now)
         return self._strip is not None and self._strip.is_chunk(said) and _may_be_usage(event, self._strip)
+
+    def _read_part(self, part: bytes, now: float, *, is_last: bool) -> None:
+        self._long = self._long or _LongEvent()
+        self._long.skeleton.feed(self._long.lines.feed(part))
+        if is_last:
+            long, self._long = self._long, None
+            said = _parse(long.skeleton.finish() or b"")
+            if said is None:
+                self.found.unread = "malformed"
+            else:
+                self._learn(said, self._api.output(said) + _words_dropped(self._api, long.skeleton), now)
+
+    def _learn(self, said: Json, words: int, now: float) -> None:
+        self._api.learn(self.found, said)
+        if words:
+            self.found.tick(now, words)
+
+
+class _LongEvent:
+    __slots__ = ("lines", "skeleton")
+
+    def __init__(self) -> None:
+        self.lines = DataLines()
+        self.skeleton = Skeleton()
 
 
 class JsonReader:
     """Reads a body that is one JSON object."""
 
-    __slots__ = ("_api", "_held", "_size", "found")
+    __slots__ = ("_api", "_held", "_size", "_skeleton", "found")
 
     def __init__(self, api: Api) -> None:
         self.found = Findings()
         self._api = api
         self._held: list[bytes] = []
         self._size = 0
+        self._skeleton: Skeleton | None = None
+        """Of a body that is too large to hold."""
 
     def feed(self, data: bytes, *, now: float) -> bytes:  # noqa: ARG002  # a whole body has no pace
         self._size += len(data)
-        if self._size > MAX_JSON_BYTES:
+        self._held.append(data)
+        if self._size > MOST_HELD_BYTES:
+            self._skeleton = self._skeleton or Skeleton()
+            for each in self._held:
+                self._skeleton.feed(each)
             self._held.clear()
-            self.found.unread = "too_large"
-        else:
-            self._held.append(data)
         return data
 
     def finish(self) -> bytes:
-        if self._held:
-            body = b"".join(self._held)
-            self._held.clear()
-            if self._api.bulk is not None:
-                # It is slow to parse, and every other stream would wait.
-                body = self._api.bulk.sub(_NO_BULK, body)
-            said = _parse(body)
+        if self._size:
+            skeleton, self._size = self._skeleton, 0
+            said = _parse((skeleton.finish() or b"") if skeleton else b"".join(self._held))
             if said is None:
                 self.found.unread = "malformed"
             else:
                 self._api.learn(self.found, said)
+                dropped = _words_dropped(self._api, skeleton) if skeleton else 0
+                self.found.seen_bytes += self._api.output(said) + dropped
                 self.found.ended = True
         return b""
 
@@ -183,6 +209,11 @@ def _parse(data: bytes) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return cast("Json", said) if isinstance(said, dict) else None
+
+
+def _words_dropped(api: Api, skeleton: Skeleton) -> int:
+    """What was too long to be kept is taken for words, where an answer has any."""
+    return skeleton.dropped if api.output_limits else 0
 
 
 def _may_be_usage(event: bytes, usage: UsageOnAsk) -> bool:

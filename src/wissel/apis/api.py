@@ -63,10 +63,8 @@ class Api:
     """None where usage is told unasked."""
     learn: Callable[[Findings, Json], None]
     """Learns from an answer, or from an event of one."""
-    has_output: Callable[[Json], bool]
-    """Whether an event carries words of the answer."""
-    bulk: re.Pattern[bytes] | None
-    """The members of an answer that are most of it, with nothing to learn from: names and values."""
+    output: Callable[[Json], int]
+    """How many bytes of the answer's words an event, or a whole answer, carries; 0 for an event with none."""
     error: Callable[[Denied], bytes]
     """The body that tells a refusal to its clients."""
     credential: Callable[[str], tuple[str, str]]

@@ -7,7 +7,7 @@ from wissel.apis import choices
 from wissel.apis.api import Api, Simulation, bearer
 from wissel.apis.errors import openai_error
 from wissel.apis.prompt import Prompt
-from wissel.apis.shapes import Json, object_of, objects_of
+from wissel.apis.shapes import Json, objects_of, words_in
 from wissel.apis.simulated import Answer, last_message
 from wissel.apis.windows import Slices
 
@@ -16,9 +16,8 @@ def _read(prompt: Prompt, members: Json) -> Slices[None]:
     yield from prompt.say_messages(members)
 
 
-def _has_output(said: Json) -> bool:
-    deltas = (object_of(choice.get("delta")) for choice in objects_of(said.get("choices")))
-    return any(value for delta in deltas for name, value in delta.items() if name != "role")
+def _output(said: Json) -> int:
+    return sum(words_in(each.get("delta")) + words_in(each.get("message")) for each in objects_of(said.get("choices")))
 
 
 def _whole(answer: Answer) -> dict[str, Any]:
@@ -44,8 +43,7 @@ CHAT: Final = Api(
     output_limits=("max_completion_tokens", "max_tokens"),
     usage_on_ask=choices.USAGE_ON_ASK,
     learn=choices.learn,
-    has_output=_has_output,
-    bulk=None,
+    output=_output,
     error=openai_error,
     credential=bearer,
     simulation=Simulation(last_message, _whole, _events),

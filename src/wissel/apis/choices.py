@@ -6,16 +6,9 @@ from typing import Any, Final
 
 from wissel.apis.api import UsageOnAsk
 from wissel.apis.body import Body, Splice
-from wissel.apis.findings import Findings, Places
+from wissel.apis.findings import Findings
 from wissel.apis.shapes import Json, object_of, objects_of
 from wissel.apis.simulated import Answer, event
-
-USAGE_PLACES: Final[Places] = {
-    "input": ("prompt_tokens",),
-    "output": ("completion_tokens",),
-    "cached": ("prompt_tokens_details", "cached_tokens"),
-    "reasoning": ("completion_tokens_details", "reasoning_tokens"),
-}
 
 _INCLUDE_USAGE: Final = '"include_usage": true'
 
@@ -45,14 +38,23 @@ def _ask_for_usage(body: Body) -> tuple[Splice, ...]:
 
 
 def learn(found: Findings, said: Json) -> None:
-    found.take(said, USAGE_PLACES)
+    found.take(said)
     for at, choice in enumerate(objects_of(said.get("choices"))):
         index = choice.get("index")
         found.finish(choice.get("finish_reason"), index if isinstance(index, int) else at)
 
 
+_ABOUT: Final = frozenset(
+    {"id", "object", "created", "model", "provider", "system_fingerprint", "service_tier", "obfuscation", "usage"}
+    | {"choices", "x_groq", "timings"}
+)
+"""The members of a chunk that say nothing of the answer itself."""
+
+
 def _is_usage(said: Json) -> bool:
-    return said.get("choices") == [] and bool(object_of(said.get("usage")))
+    """Whatever else a chunk says, somebody may want to read."""
+    says_more = any(value and name not in _ABOUT for name, value in said.items())
+    return not said.get("choices") and bool(object_of(said.get("usage"))) and not says_more
 
 
 USAGE_ON_ASK: Final = UsageOnAsk(

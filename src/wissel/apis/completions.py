@@ -7,17 +7,17 @@ from wissel.apis import choices
 from wissel.apis.api import Api, Simulation, bearer
 from wissel.apis.errors import openai_error
 from wissel.apis.prompt import Prompt
-from wissel.apis.shapes import Json, objects_of
+from wissel.apis.shapes import Json, objects_of, words_in
 from wissel.apis.simulated import Answer, plain
 from wissel.apis.windows import Slices
 
 
 def _read(prompt: Prompt, members: Json) -> Slices[None]:
-    yield from prompt.say_prompts(members.get("prompt"), param="prompt")
+    yield from prompt.say_prompts(members, "prompt")
 
 
-def _has_output(said: Json) -> bool:
-    return any(choice.get("text") for choice in objects_of(said.get("choices")))
+def _output(said: Json) -> int:
+    return sum(words_in(choice.get("text")) for choice in objects_of(said.get("choices")))
 
 
 def _question(body: Json) -> str:
@@ -46,8 +46,7 @@ COMPLETIONS: Final = Api(
     output_limits=("max_tokens",),
     usage_on_ask=choices.USAGE_ON_ASK,
     learn=choices.learn,
-    has_output=_has_output,
-    bulk=None,
+    output=_output,
     error=openai_error,
     credential=bearer,
     simulation=Simulation(_question, _whole, _events),

@@ -2,12 +2,10 @@
 
 import base64
 import hashlib
-import re
 import struct
 from typing import Any, Final
 
 from wissel.apis.api import Api, Simulation, bearer
-from wissel.apis.choices import USAGE_PLACES
 from wissel.apis.errors import openai_error
 from wissel.apis.findings import Findings
 from wissel.apis.prompt import Prompt
@@ -17,15 +15,17 @@ from wissel.apis.windows import Slices
 
 
 def _read(prompt: Prompt, members: Json) -> Slices[None]:
-    yield from prompt.say_prompts(members.get("input"), param="input")
+    yield from prompt.say_prompts(members, "input", takes_parts=True)
+    # As vLLM takes them, of a model that reads a conversation.
+    yield from prompt.say_messages(members)
 
 
 def _learn(found: Findings, said: Json) -> None:
-    found.take(said, USAGE_PLACES)
+    found.take(said)
 
 
-def _has_output(_: Json) -> bool:
-    return False
+def _output(_: Json) -> int:
+    return 0
 
 
 def _whole(answer: Answer) -> dict[str, Any]:
@@ -62,9 +62,7 @@ EMBEDDINGS: Final = Api(
     output_limits=(),
     usage_on_ask=None,
     learn=_learn,
-    has_output=_has_output,
-    # Quotes within a string have a backslash before them.
-    bulk=re.compile(rb'"embedding"\s*:\s*(?:\[[^\[\]]*\]|"[^"]*")'),
+    output=_output,
     error=openai_error,
     credential=bearer,
     simulation=Simulation(last_input, _whole, None),

@@ -4,37 +4,44 @@ Each API has a function that tells its own format's bodies and events to a
 `Findings`; what they all say in one way is read here.
 """
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 from wissel.apis.shapes import Json, object_of
+from wissel.apis.usage import CONVENTIONS, Convention, Counts
 from wissel.core.outcome import Usage
+from wissel.core.request import BYTES_PER_TOKEN
 
-_MAX_COUNT: Final = 2**53
 _MAX_CHOICES: Final = 1024
 _MAX_NAME: Final = 256
-
-Count = Literal["input", "output", "cached", "reasoning", "cache_read", "cache_written"]
-"""What is counted: `cached` is within the input, what is read from a cache and written there stands beside it."""
-
-Places = Mapping[Count, tuple[str, ...]]
-"""Where a format's usage tells each count: the members on the way to it."""
 
 
 class Findings:
     """What was learned from a body so far."""
 
-    __slots__ = ("_counts", "_finished", "chunks", "ended", "error", "first_at", "last_at", "model", "unread")
+    __slots__ = (
+        "_counts",
+        "_finished",
+        "chunks",
+        "ended",
+        "error",
+        "first_at",
+        "last_at",
+        "model",
+        "seen_bytes",
+        "unread",
+    )
 
     def __init__(self) -> None:
-        self._counts: dict[Count, int] = {}
+        self._counts = Counts()
         self._finished: dict[int, str] = {}
         self.model = ""
         self.error = ""
         self.ended = False
         """Whether the body said that nothing follows."""
         self.unread = ""
-        """Why some of the body was not read: `encoding`, `malformed` or `too_large`."""
+        """Why some of the body was not read: `encoding` or `malformed`."""
+        self.seen_bytes = 0
+        """Of the answer's words."""
         self.chunks = 0
         self.first_at: float | None = None
         """When the first chunk with output came."""
@@ -42,42 +49,38 @@ class Findings:
 
     @property
     def usage(self) -> Usage | None:
-        """Later counts stand for earlier ones: providers send them as running totals."""
-        if not self._counts:
-            return None
-        counts = self._counts.get
-        beside = counts("cache_read", 0) + counts("cache_written", 0)
-        return Usage(
-            counts("input", 0) + beside,
-            counts("output", 0),
-            counts("cached", 0) + counts("cache_read", 0),
-            counts("reasoning", 0),
-        )
+        """None where it was not told."""
+        return self._counts.usage
+
+    @property
+    def seen_tokens(self) -> int:
+        """Of the output, about as many as its words are, and one a chunk at least."""
+        return max(self.chunks, -(-self.seen_bytes // BYTES_PER_TOKEN))
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
         """In the order of the choices."""
         return tuple(self._finished[index] for index in sorted(self._finished))
 
-    def take(self, said: Json, places: Places) -> None:
-        """What all formats say in one way: who answered, an error, and the usage, whose counts stand at `places`."""
+    def take(self, said: Json, conventions: tuple[Convention, ...] = CONVENTIONS) -> None:
+        """What all formats say in one way: who answered, an error, and the usage."""
         if not self.model and isinstance(model := said.get("model"), str):
             self.model = model[:_MAX_NAME]
         if error := said.get("error"):
             self._fail(object_of(error))
         elif said.get("type") == "error":
             self._fail(said)
-        if usage := object_of(said.get("usage")):
-            self._count(usage, places)
+        self._counts.take(said, conventions)
 
     def finish(self, reason: object, index: int = 0) -> None:
         """A choice ended, if `reason` is one."""
         if isinstance(reason, str) and (index in self._finished or len(self._finished) < _MAX_CHOICES):
             self._finished[index] = reason[:_MAX_NAME]
 
-    def tick(self, now: float) -> None:
-        """A chunk with output came."""
+    def tick(self, now: float, words: int) -> None:
+        """A chunk with so many bytes of output came."""
         self.chunks += 1
+        self.seen_bytes += words
         if self.first_at is None:
             self.first_at = now
         self.last_at = now
@@ -85,12 +88,3 @@ class Findings:
     def _fail(self, error: Json) -> None:
         named = (error.get(name) for name in ("type", "code"))
         self.error = next((name[:_MAX_NAME] for name in named if isinstance(name, str) and name != "error"), "error")
-
-    def _count(self, usage: Json, places: Places) -> None:
-        for count, (*way, name) in places.items():
-            inner = usage
-            for step in way:
-                inner = object_of(inner.get(step))
-            value = inner.get(name)
-            if type(value) is int and 0 <= value < _MAX_COUNT:
-                self._counts[count] = value

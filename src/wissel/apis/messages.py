@@ -5,19 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from wissel.apis.api import Api, Simulation
-from wissel.apis.findings import Findings, Places
+from wissel.apis.findings import Findings
 from wissel.apis.prompt import Prompt
-from wissel.apis.shapes import Json, object_of
+from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event, last_message
 from wissel.apis.windows import Slices
 from wissel.core.decision import Denied
-
-_USAGE_PLACES: Final[Places] = {
-    "input": ("input_tokens",),
-    "output": ("output_tokens",),
-    "cache_read": ("cache_read_input_tokens",),
-    "cache_written": ("cache_creation_input_tokens",),
-}
 
 _ERRORS: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -30,8 +23,7 @@ _ERRORS: Final[Mapping[int, str]] = {
 
 
 def _read(prompt: Prompt, members: Json) -> Slices[None]:
-    if members.get("system"):
-        prompt.say("system", members["system"])
+    yield from prompt.say_member("system", members, "system")
     yield from prompt.say_messages(members)
 
 
@@ -39,12 +31,14 @@ def _learn(found: Findings, said: Json) -> None:
     if said.get("type") == "message_stop":
         found.ended = True
     message = object_of(said.get("message")) or said
-    found.take(message, _USAGE_PLACES)
+    found.take(message)
     found.finish(message.get("stop_reason", object_of(message.get("delta")).get("stop_reason")))
 
 
-def _has_output(said: Json) -> bool:
-    return said.get("type") == "content_block_delta"
+def _output(said: Json) -> int:
+    if said.get("type") in {"content_block_delta", "content_block_start"}:
+        return words_in(said.get("delta")) + words_in(said.get("content_block"))
+    return words_in(said.get("content"))
 
 
 def _error(denied: Denied) -> bytes:
@@ -100,8 +94,7 @@ MESSAGES: Final = Api(
     output_limits=("max_tokens",),
     usage_on_ask=None,
     learn=_learn,
-    has_output=_has_output,
-    bulk=None,
+    output=_output,
     error=_error,
     credential=_credential,
     simulation=Simulation(last_message, _whole, _events),

@@ -7,10 +7,12 @@ the type of a part.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from wissel.apis.shapes import Json, objects_of
-from wissel.apis.windows import LongText, Slices
+from wissel.apis.estimate import MEDIA, text_tokens, weigh, weigh_medium
+from wissel.apis.parts import modalities_of
+from wissel.apis.shapes import Json
+from wissel.apis.windows import Slices
 from wissel.core.bounds import Bounds, beyond
-from wissel.core.request import BYTES_PER_TOKEN, Modality, Role, Turn, estimate_tokens
+from wissel.core.request import Role, Turn
 from wissel.errors import UnreadableError
 
 _ROLES: Final[Mapping[str, Role]] = {
@@ -22,71 +24,136 @@ _ROLES: Final[Mapping[str, Role]] = {
     "function": "tool",
 }
 
-_MODALITIES: Final[Mapping[str, Modality]] = {
-    "image_url": "image",
-    "image": "image",
-    "input_image": "image",
-    "input_audio": "audio",
-    "audio": "audio",
-    "file": "file",
-    "input_file": "file",
-    "document": "file",
-}
-"""The types of content parts, over all APIs, that are not text."""
-
-
 _BREATH: Final = 512
 """Things read between two pauses."""
 _BREATH_CHARACTERS: Final = 256 * 1024
+_TOOL_RESULTS: Final = frozenset({"tool_result", "mcp_tool_result"})
+_OF_TEXT: Final = 2
+"""The members of a part that is nothing but text."""
 
 
 class Prompt:
-    """Gathers turns, modalities and token counts while one body is read."""
+    """Gathers turns, what they carry and estimates of tokens while one body is read."""
 
-    __slots__ = ("_parts", "_since", "bounds", "needs", "tokens", "turns")
+    __slots__ = (
+        "_context",
+        "_has_unknown",
+        "_longest",
+        "_parts",
+        "_since",
+        "bounds",
+        "heard",
+        "needs",
+        "prompts",
+        "tokens",
+        "turns",
+    )
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds: Final = bounds
         self.turns: list[Turn] = []
-        self.needs: set[Modality] = {"text"}
+        self.needs: set[str] = {"text"}
+        """Modalities; and the first kind of part that is none, as a sentence names it."""
         self.tokens = 0
-        """An estimate of all that was said."""
+        """Of all that a provider bills."""
+        self.prompts = 1
+        """How many are answered apart."""
+        self.heard: set[str] = set()
+        """The members of the body that were read."""
+        self._has_unknown = False
+        self._context = 0
+        self._longest = 0
         self._parts = 0
         self._since = 0
 
-    def say(self, role: Role, content: object) -> None:
+    @property
+    def context_tokens(self) -> int:
+        """What a model has to hold at once: everything, but of several prompts only the longest."""
+        return self._context + self._longest
+
+    def say(self, role: Role, content: object) -> Slices[None]:
         """One turn; a message that mixes tool results and text becomes one turn of each."""
-        text, results = self._texts(content, is_outer=True)
+        text, results = yield from self._texts(content, is_outer=True)
         if results:
             self.turns.append(Turn("tool", "\n".join(results)))
         if text or not results:
             self.turns.append(Turn(role, "\n".join(text)))
 
-    def _texts(self, content: object, *, is_outer: bool) -> tuple[list[str], list[str]]:
+    def say_member(self, role: Role, members: Json, name: str) -> Slices[None]:
+        """One turn, if that member of the body says anything."""
+        self.heard.add(name)
+        if members.get(name):
+            yield from self.say(role, members[name])
+
+    def say_message(self, role: Role, message: Json, content: str = "content") -> Slices[None]:
+        """One turn, with all else that the message shows to a model."""
+        yield from self.say(role, message.get(content))
+        rest = {name: value for name, value in message.items() if name not in {"role", content}}
+        if rest:
+            for image in _listed(rest.pop("images", None)):
+                # Pictures of an answer, as OpenRouter tells them and clients send them back.
+                yield from self._show({"type": "image", "image": image})
+            yield from self.weigh(rest)
+
+    def weigh(self, value: object) -> Slices[None]:
+        """Something that a model is shown and nobody here reads."""
+        self._count((yield from weigh(value)))
+
+    def show(self, item: Json) -> Slices[None]:
+        """Something that is no message: a medium, or a structure."""
+        yield from self._texts([item], is_outer=False)
+
+    def _texts(self, content: object, *, is_outer: bool) -> Slices[tuple[list[str], list[str]]]:
         if isinstance(content, str):
             return [self._hear(content)], []
         text: list[str] = []
         results: list[str] = []
-        parts = objects_of(content)
+        parts = _listed(content)
         self._parts += len(parts)
         if self._parts > self.bounds.parts:
             raise beyond(self.bounds, "parts")
         for part in parts:
-            kind = part.get("type")
-            if kind == "tool_result" and is_outer:
-                inner, _ = self._texts(part.get("content"), is_outer=False)
-                results.append("\n".join(inner))
-            elif isinstance(kind, str) and kind in _MODALITIES:
-                self.needs.add(_MODALITIES[kind])
-            elif isinstance(found := part.get("text", part.get("refusal")), str):
-                text.append(self._hear(found))
+            if isinstance(part, str):
+                text.append(self._hear(part))
+            elif not isinstance(part, dict):
+                yield from self.weigh(part)
+            elif (said := cast("Json", part)).get("type") in _TOOL_RESULTS:
+                inner, _ = yield from self._texts(said.get("content"), is_outer=False)
+                (results if is_outer else text).append("\n".join(inner))
+                yield from self.weigh({name: value for name, value in said.items() if name != "content"})
+            elif (found := (yield from self._show(said))) is not None:
+                text.append(found)
+            yield from self.pause()
         return text, results
 
+    def _show(self, part: Json) -> Slices[str | None]:
+        """What a part carries is needed, and counted; its text, if it has some."""
+        carried = modalities_of(part)
+        if carried <= MEDIA.keys() or not self._has_unknown:
+            self.needs |= carried
+            self._has_unknown = self._has_unknown or not carried <= MEDIA.keys()
+        words = part.get("text", part.get("refusal"))
+        text = words if isinstance(words, str) else None
+        for modality, medium in MEDIA.items():
+            if modality in carried:
+                self._count((yield from weigh_medium(modality, part)), least=medium.least)
+        if carried.isdisjoint(MEDIA):
+            if text is None:
+                yield from self.weigh(part)
+            else:
+                self._hear(text)
+                if len(part) > _OF_TEXT:
+                    yield from self.weigh({name: value for name, value in part.items() if value is not text})
+        return text
+
     def _hear(self, text: str) -> str:
-        omitted = text.omitted if isinstance(text, LongText) else 0
-        self.tokens += estimate_tokens(text) + omitted // BYTES_PER_TOKEN
+        self._count(text_tokens(text))
         self._since += len(text) // (_BREATH_CHARACTERS // _BREATH)
         return text
+
+    def _count(self, tokens: int, *, least: int | None = None) -> None:
+        self.tokens += tokens
+        self._context += tokens if least is None else least
 
     def pause(self) -> Slices[None]:
         """A pause, where enough was read since the last one."""
@@ -97,29 +164,48 @@ class Prompt:
 
     def say_messages(self, members: Json) -> Slices[None]:
         """A turn for each of the `messages`."""
+        self.heard.add("messages")
         for message in list_of_objects(members, "messages", self.bounds):
-            self.say(role_of(message), message.get("content"))
+            yield from self.say_message(role_of(message), message)
             yield from self.pause()
 
-    def say_prompts(self, value: object, *, param: str) -> Slices[None]:
-        """A prompt as text, as token numbers, or as a list of either."""
-        prompts = cast("list[object]", value) if isinstance(value, list) else [] if value is None else [value]
-        self._count(sum(not isinstance(each, int) for each in prompts))
+    def say_prompts(self, members: Json, param: str, *, takes_parts: bool = False) -> Slices[None]:
+        """A prompt as text, as token numbers, or as a list of either; with `takes_parts` also as content parts."""
+        self.heard.add(param)
+        value = members.get(param)
+        if value is None:
+            return
+        prompts = cast("list[object]", value) if isinstance(value, list) else [value]
+        if prompts and all(type(each) is int for each in prompts) and isinstance(value, list):
+            prompts = [value]
+        if len(prompts) > self.bounds.messages:
+            raise beyond(self.bounds, "messages")
+        self.prompts = max(1, len(prompts))
         for prompt in prompts:
+            before, self._context = self._context, 0
             match prompt:
                 case str():
                     self.turns.append(Turn("user", self._hear(prompt)))
-                case int() if isinstance(value, list):
-                    self.tokens += 1
                 case list():
-                    self.tokens += len(cast("list[object]", prompt))
+                    yield from self._say_tokens(cast("list[object]", prompt))
+                case dict() if takes_parts:
+                    yield from self.say("user", cast("Json", prompt).get("content", prompt))
                 case _:
                     raise UnreadableError(f'"{param}" must be a string or an array', param=param)
+            before, self._context = self._context, before
+            self._longest = max(self._longest, before)
             yield from self.pause()
 
-    def _count(self, messages: int) -> None:
-        if messages > self.bounds.messages:
-            raise beyond(self.bounds, "messages")
+    def _say_tokens(self, prompt: list[object]) -> Slices[None]:
+        others = [each for each in prompt if type(each) is not int]
+        self._count(len(prompt) - len(others))
+        for each in others:
+            yield from self.weigh(each)
+
+
+def _listed(content: object) -> list[object]:
+    """Content parts; one that stands alone is read as servers read it."""
+    return cast("list[object]", content) if isinstance(content, list) else [] if content is None else [content]
 
 
 def role_of(message: Json) -> Role:

@@ -5,20 +5,30 @@ from typing import Final
 
 from wissel.apis.api import Api
 from wissel.apis.body import Body
+from wissel.apis.estimate import UNBILLED
 from wissel.apis.labels import labels_in
 from wissel.apis.prompt import Prompt
+from wissel.apis.shapes import Json
 from wissel.apis.windows import Slices
 from wissel.core.bounds import Bounds
-from wissel.core.request import Conversation, Request
+from wissel.core.request import MAX_OUTPUT_TOKENS, Conversation, Request
+from wissel.errors import UnreadableError
 
-MAX_OUTPUT_TOKENS: Final = 10_000_000
-"""More than any model answers; a caller's number may have thousands of digits."""
+_LONGEST_SETTING: Final = 64
+"""Characters of a text beside the messages that is taken for a setting, which no model is shown."""
+_MOST_ANSWERS: Final = 1_000
 
 
 def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, bounds: Bounds) -> Slices[Request]:
     """The call as the decision reads it. Raises UnreadableError where messages or input are of no use."""
+    members = body.members
+    streams = _streams(members)
     prompt = Prompt(bounds)
-    yield from api.read(prompt, body.members)
+    yield from api.read(prompt, members)
+    for name, value in members.items():
+        is_shown = isinstance(value, dict | list) or (isinstance(value, str) and len(value) > _LONGEST_SETTING)
+        if is_shown and name not in prompt.heard and name not in UNBILLED:
+            yield from prompt.weigh(value)
     return Request(
         api=api.name,
         path=path,
@@ -26,16 +36,36 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         conversation=Conversation(tuple(prompt.turns)),
         needs=frozenset(prompt.needs),
         input_tokens=prompt.tokens,
-        max_output_tokens=_output_limit(api, body),
-        stream=body.members.get("stream") is True,
+        context_tokens=prompt.context_tokens,
+        max_output_tokens=max((_whole(members.get(name)) for name in api.output_limits), default=0),
+        answers=_answers(members) * prompt.prompts if api.output_limits else 0,
+        stream=streams,
         headers=headers,
-        labels=labels_in(body.members),
+        labels=labels_in(members),
     )
 
 
-def _output_limit(api: Api, body: Body) -> int:
-    for name in api.output_limits:
-        value = body.members.get(name)
-        if type(value) is int and value > 0:
-            return min(value, MAX_OUTPUT_TOKENS)
-    return 0
+def _streams(members: Json) -> bool:
+    stream = members.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        # Some servers take "true" and 1 for true, some take "false" for it, and others refuse.
+        raise UnreadableError('"stream" must be true or false', param="stream")
+    return stream is True
+
+
+def _answers(members: Json) -> int:
+    asked = max(_whole(members.get("n")), _whole(members.get("best_of")), 1)
+    return min(asked, _MOST_ANSWERS)
+
+
+def _whole(value: object) -> int:
+    """A number as lenient servers read it; 0 for what is none."""
+    match value:
+        case bool():
+            return 0
+        case int() | float() if value > 0:
+            return int(min(value, MAX_OUTPUT_TOKENS))
+        case str() if value.strip().isdecimal():
+            return int(min(float(value[:_LONGEST_SETTING]), MAX_OUTPUT_TOKENS))
+        case _:
+            return 0

@@ -5,37 +5,34 @@ from typing import Any, Final
 
 from wissel.apis.api import Api, Simulation, bearer
 from wissel.apis.errors import openai_error
-from wissel.apis.findings import Findings, Places
+from wissel.apis.findings import Findings
+from wissel.apis.parts import MODALITIES
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
-from wissel.apis.shapes import Json, object_of
+from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event, last_input
 from wissel.apis.windows import Slices
-
-_TOOL_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
-
-_USAGE_PLACES: Final[Places] = {
-    "input": ("input_tokens",),
-    "output": ("output_tokens",),
-    "cached": ("input_tokens_details", "cached_tokens"),
-    "reasoning": ("output_tokens_details", "reasoning_tokens"),
-}
 
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _FINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 def _read(prompt: Prompt, members: Json) -> Slices[None]:
-    if members.get("instructions"):
-        prompt.say("system", members["instructions"])
+    yield from prompt.say_member("system", members, "instructions")
     asked = members.get("input")
     if asked is None or isinstance(asked, str):
-        yield from prompt.say_prompts(asked, param="input")
+        yield from prompt.say_prompts(members, "input")
         return
+    prompt.heard.add("input")
     for item in list_of_objects(members, "input", prompt.bounds):
-        if item.get("type") in _TOOL_RESULTS:
-            prompt.say("tool", item.get("output"))
+        kind = str(item.get("type"))
+        if kind.endswith("_call_output"):
+            yield from prompt.say_message("tool", item, "output")
         elif "role" in item:
-            prompt.say(role_of(item), item.get("content"))
+            yield from prompt.say_message(role_of(item), item)
+        elif kind in MODALITIES:
+            yield from prompt.show(item)
+        else:
+            yield from prompt.weigh(item)
         yield from prompt.pause()
 
 
@@ -43,7 +40,7 @@ def _learn(found: Findings, said: Json) -> None:
     if said.get("type") in _ENDS:
         found.ended = True
     response = object_of(said.get("response")) or said
-    found.take(response, _USAGE_PLACES)
+    found.take(response)
     status = response.get("status") if response.get("object") == "response" else None
     if status == "incomplete":
         reason = object_of(response.get("incomplete_details")).get("reason")
@@ -52,8 +49,10 @@ def _learn(found: Findings, said: Json) -> None:
         found.finish(status)
 
 
-def _has_output(said: Json) -> bool:
-    return str(said.get("type")).endswith(".delta")
+def _output(said: Json) -> int:
+    if said.get("object") == "response":
+        return words_in(said.get("output"))
+    return words_in(said.get("delta")) if str(said.get("type")).endswith(".delta") else 0
 
 
 def _whole(answer: Answer, *, done: bool = True) -> dict[str, Any]:
@@ -119,8 +118,7 @@ RESPONSES: Final = Api(
     output_limits=("max_output_tokens",),
     usage_on_ask=None,
     learn=_learn,
-    has_output=_has_output,
-    bulk=None,
+    output=_output,
     error=openai_error,
     credential=bearer,
     simulation=Simulation(last_input, _whole, _events),

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
-"""A longer event is passed on in parts that nobody reads."""
+"""A longer event is passed on in parts."""
 
 # Atomic, so that a CRLF is never taken for two line ends.
 _LINE_END = re.compile(rb"(?>\r\n|\r|\n)")
 _BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 _BOM: Final = b"\xef\xbb\xbf"
+_LONGEST_NAME: Final = 16
+"""Bytes of a field's name; no name that is known is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,32 @@ class Splitter:
         if found is None or (found.end() == len(self._buffer) and self._buffer.endswith(b"\r")):
             return -1
         return found.end()
+
+
+class DataLines:
+    """Of an event that comes in parts, what its `data` lines say."""
+
+    __slots__ = ("_is_data", "_name")
+
+    def __init__(self) -> None:
+        self._name: bytes | None = b""
+        """What was read of a line's name; None behind it."""
+        self._is_data = False
+
+    def feed(self, part: bytes) -> bytes:
+        """The data in the event's next bytes; between two lines stands a space that no reader minds."""
+        found: list[bytes] = []
+        for number, line in enumerate(_LINE_END.split(part)):
+            value = line
+            if number:
+                self._name = b""
+            if self._name is not None:
+                name, colon, value = (self._name + line).partition(b":")
+                self._name = None if colon else name[:_LONGEST_NAME]
+                self._is_data = bool(colon) and name.removeprefix(_BOM) == b"data"
+            if self._is_data:
+                found.append(value)
+        return b" ".join(found)
 
 
 def data_of(event: bytes) -> bytes:

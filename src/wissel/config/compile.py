@@ -90,6 +90,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         verified=compile_verified(access.envoy_identity) if access and access.envoy_identity else None,
         limits=tuple(compile_limit(each) for each in access.limits) if access else (),
         on_store_failure=access.on_store_failure if access else "local",
+        default_output_tokens=access.default_output_tokens if access else 0,
         terms=Terms(
             allow_headers=access.allow_headers if access else frozenset(),
             upgrades=tuple(each.path_prefix for each in config.passthrough if each.upgrade),
@@ -156,7 +157,7 @@ def _model(each: model.Model, place: str, secrets: Secrets) -> Model:
         accepts=each.accepts,
         context=each.context,
         credential=_credential(each.credential, f"{place}.credential", secrets),
-        price=Price(each.price.input, each.price.output) if each.price else None,
+        price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,
     )
 
 

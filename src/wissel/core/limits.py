@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from wissel.core.access import Principal
-from wissel.core.request import Request
+from wissel.core.request import MAX_OUTPUT_TOKENS, Request
 from wissel.core.snapshot import Limit, Model, Per, Rate
 
 Kind = Literal["requests", "tokens", "concurrent", "usd"]
@@ -44,7 +44,7 @@ class Estimate:
 
     input_tokens: int = 0
     output_tokens: int = 0
-    """What the caller reserves for the answer; 0 where it does not say."""
+    """What is reserved for all answers that are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,10 @@ class Used:
     nano_usd: int
 
 
-def estimate(request: Request) -> Estimate:
-    return Estimate(request.input_tokens, request.max_output_tokens)
+def estimate(request: Request, default_output_tokens: int = 0) -> Estimate:
+    """What to reserve; `default_output_tokens` for each answer where the caller does not say how long it may be."""
+    each = request.max_output_tokens or default_output_tokens
+    return Estimate(request.input_tokens, min(each * request.answers, MAX_OUTPUT_TOKENS))
 
 
 def entry_charges(limits: Iterable[Limit], caller: Principal, headers: Mapping[str, str]) -> tuple[Charge, ...]:
@@ -186,11 +188,11 @@ def target_charges(
     return tuple(found)
 
 
-def nano_usd(model: Model, input_tokens: int, output_tokens: int) -> int:
+def nano_usd(model: Model, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
     """The price of so many tokens, rounded up; 0 for a model without a price."""
     if model.price is None:
         return 0
-    exact = (input_tokens * model.price.input + output_tokens * model.price.output) * _NANO_A_TOKEN
+    exact = model.price.of(input_tokens, output_tokens, cached_tokens) * _NANO_A_TOKEN
     return int(exact) + (exact > int(exact))
 
 

@@ -88,6 +88,8 @@ class Outcome:
     """Mean seconds for a token after the first."""
     chunks: int = 0
     """Events of a stream that carried output."""
+    seen_tokens: int = 0
+    """Of the output, by the size of what was seen of it; what was hidden is not among them."""
     unread: str = ""
     """Why a body that was there could not be read; empty where it could."""
     fault: Fault = ""
@@ -132,4 +134,4 @@ def blame(status: int, code_details: str) -> Blame:
 
 def cost(usage: Usage, price: Price) -> float:
     """USD."""
-    return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1_000_000
+    return price.of(usage.input_tokens, usage.output_tokens, usage.cached_tokens) / 1_000_000

@@ -246,7 +246,7 @@ def inability(model: Model, request: Request) -> str | None:
         return f'does not serve the api "{request.api}"'
     if missing := request.needs - model.accepts:
         return f"does not accept {', '.join(sorted(missing))}"
-    needed = request.input_tokens + request.max_output_tokens
+    needed = request.context_tokens + request.max_output_tokens
     if model.context is not None and needed > model.context:
         return f"has a context of {model.context} tokens, and this needs about {needed}"
     return None

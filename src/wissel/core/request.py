@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Modality = Literal["text", "image", "audio", "file"]
-"""What a request carries and a model `accepts`."""
+Modality = Literal["text", "image", "audio", "file", "video"]
+"""What a model `accepts`, and a request carries."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 BYTES_PER_TOKEN = 4
 """Of English prose in common tokenizers; good enough to know that a prompt cannot fit."""
+
+MAX_OUTPUT_TOKENS = 10_000_000
+"""More than any model answers; a caller's number may have thousands of digits."""
 
 READ_CHARS = 4096
 """So much of a prompt is graded: as much as the classifier of intents reads, so that one encoding serves both."""
@@ -85,12 +88,16 @@ class Request:
     model: str
     """As the caller wrote it: a model, an alias or an entrypoint."""
     conversation: Conversation = field(default_factory=Conversation)
-    needs: frozenset[Modality] = frozenset({"text"})
-    """Every modality that the content carries."""
+    needs: frozenset[str] = frozenset({"text"})
+    """Every modality that the content carries, and each kind of a part, in quotes, that is none that is known."""
     input_tokens: int = 0
-    """An estimate, from the text's bytes."""
+    """An estimate of all that is billed, media included."""
+    context_tokens: int = 0
+    """An estimate of what a model has to hold at once: of a batch its longest item; of media the least."""
     max_output_tokens: int = 0
-    """What the caller reserves for the answer; 0 where not said."""
+    """What the caller reserves for each answer; 0 where not said."""
+    answers: int = 1
+    """How many are asked for; 0 where nothing is generated."""
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """As in `Head`."""
@@ -106,5 +113,6 @@ def question(text: str) -> str:
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens that `text` will take, rounded up."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    """Tokens that `text` will take, rounded up; a word is one at least."""
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return max(-(-size // BYTES_PER_TOKEN), len(text.split()))

@@ -1,33 +1,40 @@
 """What a request came to, as limits count it.
 
-The model's own count is the truth. Where it is missing, what was estimated
-stands, unless the caller hung up or the model failed: hanging up before the
-count arrives buys nothing, and a failure costs nothing.
+The model's own count is the truth, once the answer is over. Where it is missing,
+or the caller left before, the larger of what was reserved and what was seen is
+kept: neither hanging up nor an answer that cannot be read buys anything. A model
+that failed costs what it gave until then.
 """
 
 from wissel.core.limits import Reservation, Used, nano_usd
-from wissel.core.outcome import Outcome
+from wissel.core.outcome import Outcome, Usage
 
 
 def used(reserved: Reservation, outcome: Outcome | None) -> Used:
     """Of a request that went on; `outcome` is None if nothing is known of what followed."""
-    input_tokens, output_tokens = _tokens(reserved, outcome)
-    spent = nano_usd(reserved.model, input_tokens, output_tokens) if reserved.model else 0
-    return Used(input_tokens + output_tokens, spent)
+    usage = _usage(reserved, outcome)
+    tokens = usage.input_tokens, usage.output_tokens
+    return Used(sum(tokens), nano_usd(reserved.model, *tokens, usage.cached_tokens) if reserved.model else 0)
 
 
-def _tokens(reserved: Reservation, outcome: Outcome | None) -> tuple[int, int]:
-    """Input and output."""
-    estimate = reserved.estimate
+def _usage(reserved: Reservation, outcome: Outcome | None) -> Usage:
+    held = Usage(reserved.estimate.input_tokens, reserved.estimate.output_tokens)
     if outcome is None:
-        return estimate.input_tokens, 0
-    if outcome.usage is not None and not outcome.hung_up:
-        return outcome.usage.input_tokens, outcome.usage.output_tokens
-    if outcome.hung_up:
-        # Some streams count as they go; each piece of output is a token at least.
-        seen = outcome.usage
-        told_in, told_out = (seen.input_tokens, seen.output_tokens) if seen else (0, 0)
-        return max(estimate.input_tokens, told_in), max(outcome.chunks, told_out)
-    if outcome.is_error or outcome.status >= 400:
-        return 0, 0
-    return estimate.input_tokens, max(estimate.output_tokens, outcome.chunks)
+        return held
+    told = outcome.usage
+    if told is not None and not outcome.hung_up:
+        return told
+    seen = Usage(0, max(outcome.chunks, outcome.seen_tokens))
+    if not outcome.hung_up and (outcome.is_error or outcome.status >= 400):
+        # What it wrote before it failed was paid for, and so was the question.
+        return _larger(seen, Usage(held.input_tokens)) if seen.output_tokens else Usage()
+    # Some streams count as they go.
+    return _larger(held, _larger(seen, told or Usage()))
+
+
+def _larger(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        max(one.input_tokens, other.input_tokens),
+        max(one.output_tokens, other.output_tokens),
+        # What was read from a cache is certain only of what was told in the end.
+    )

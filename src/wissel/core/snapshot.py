@@ -25,6 +25,14 @@ class Price:
 
     input: float = 0.0
     output: float = 0.0
+    cached_input: float | None = None
+    """Of input that the provider read from its cache; None: as other input."""
+
+    def of(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """Millionths of a USD; `cached_tokens` are some of the input's."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = input_tokens - cached_tokens
+        return fresh * self.input + cached_tokens * cached + output_tokens * self.output
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +222,8 @@ class Snapshot:
     limits: tuple[Limit, ...] = ()
     """All of them apply to each request."""
     on_store_failure: OnStoreFailure = "local"
+    default_output_tokens: int = 0
+    """Reserved for an answer of which the caller does not say how long it may be."""
     terms: Terms = Terms()
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
     pin: PinPolicy | None = None

@@ -167,6 +167,7 @@ class Response:
             time_per_output_chunk=None if pace is None else pace / (found.chunks - 1),
             time_per_output_token=None if pace is None or more_tokens < 1 else pace / more_tokens,
             chunks=found.chunks,
+            seen_tokens=found.seen_tokens,
             unread=unread or found.unread,
             fault=self._inquiry.fault,
         )

@@ -30,10 +30,11 @@ function facts(config) {
 }
 
 function tables(config) {
-  const price = (each) => (each.price ? `${each.price.input} / ${each.price.output}` : "–");
+  const price = ({ price }) =>
+    price ? [price.input, ...(price.cached_input === null ? [] : [price.cached_input]), price.output].join(" / ") : "–";
   return [
     part("Routes", ["Name", "Target", "For"], config.routes.map((each) => [each.name, each.target, each.description || "–"])),
-    part("Models", ["Name", "Cluster", "Upstream", "APIs", { number: "USD per 1M in / out" }],
+    part("Models", ["Name", "Cluster", "Upstream", "APIs", { number: "USD per 1M in / cached / out" }],
       config.models.map((each) => [each.name, each.cluster, each.upstream_model, each.apis.join(", "), { text: price(each), number: true }])),
     part("Splits and rollouts, as served now", ["Name", "Key", "Weights"],
       config.splits.map((each) => [each.name, each.key.join(", "), weights(each.variants)])),

@@ -24,6 +24,7 @@ from wissel.config.model.forms import (
     unix_time,
 )
 from wissel.config.model.section import HeaderCondition, Section
+from wissel.core.request import MAX_OUTPUT_TOKENS
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -163,6 +164,9 @@ class Access(Section):
     """The policy."""
     limits: tuple[Limit, ...] = ()
     """How much callers may use, over all replicas; a request must fit into every limit that speaks of it."""
+    default_output_tokens: Annotated[int, Field(ge=0, le=MAX_OUTPUT_TOKENS)] = 1024
+    """Tokens that limits reserve for an answer where the request does not say how long it may be. So much is kept where
+    a caller leaves before the end, or a model does not say what an answer came to."""
     on_store_failure: Literal["local", "permit", "forbid"] = "local"
     """What limits do while Redis is away: each replica counts its part, all pass, or all are refused."""
     allow_headers: Annotated[

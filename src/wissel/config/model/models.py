@@ -16,6 +16,8 @@ class Price(Section):
     """Of the prompt."""
     output: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Of the answer."""
+    cached_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Of the part of the prompt that the provider read from its cache; as `input` if not given."""
 
 
 class Model(Section):
