@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wissel.apis.answers import MAX_JSON_BYTES, MAX_USAGE_EVENT_BYTES, Reader, reader_for
+from wissel.apis.answers import MAX_USAGE_EVENT_BYTES, MOST_HELD_BYTES, Reader, reader_for
 from wissel.apis.sse import MAX_EVENT_BYTES
 from wissel.apis.table import APIS
 from wissel.core.outcome import Usage
@@ -144,6 +144,30 @@ STREAMS = {
 }  # fmt: skip
 
 
+WHOLE = {
+    "chat": (
+        {"model": "m", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+         "usage": CHAT_USAGE},
+        (Usage(19, 10, 8, 4), ("stop",), "m"),
+    ),
+    "responses": (response("completed"), (Usage(37, 11, 6, 2), ("completed",), "gpt-4.1")),
+    "messages": (
+        {"type": "message", "model": "c", "content": [], "stop_reason": "max_tokens",
+         "usage": {"input_tokens": 1, "cache_read_input_tokens": 2, "output_tokens": 3}},
+        (Usage(3, 3, 2), ("max_tokens",), "c"),
+    ),
+    "embeddings": (
+        {"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+        (Usage(8), (), "e"),
+    ),
+    "completions": (
+        {"model": "m", "choices": [{"index": 0, "text": "x", "finish_reason": "length"}],
+         "usage": {"prompt_tokens": 2, "completion_tokens": 1}},
+        (Usage(2, 1), ("length",), "m"),
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_tells_what_it_cost_and_how_it_ended(name):
     api, body, expected = STREAMS[name]
@@ -226,6 +250,35 @@ def test_bytes_of_any_kind_are_no_reason_to_stop(body, places):
         assert read(body, headers, strip=True, places=places)[1] == body
 
 
+@pytest.mark.parametrize("said", [{"choices": []}, {"choices": None}, {}])
+@pytest.mark.parametrize("more", [{}, {"service_tier": "default", "x_groq": {"id": "r"}, "obfuscation": "xy"}])
+def test_a_chunk_of_usage_may_lack_choices(said, more):
+    usage = event({"id": "1", "object": "chat.completion.chunk", "model": "m", **said, **more, "usage": CHAT_USAGE})
+    body = b"".join(CHAT_EVENTS)
+    reader, on = read(body + usage + DONE, strip=True, places=list(range(0, 2000, 3)))
+
+    assert on == body + DONE
+    assert reader.found.usage == Usage(19, 10, 8, 4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"content": "hi"},
+        {"delta": {"content": "hi"}},
+        {"error": {"message": "m"}},
+        {"message": {"content": "hi"}, "choices": None},
+        {"text": "hi", "choices": []},
+        {"response": "hi"},
+        {"citations": ["https://example.com"], "choices": []},
+    ],
+)
+def test_a_chunk_that_says_anything_beside_its_usage_is_never_lost(said):
+    body = event({"id": "1", "usage": CHAT_USAGE, **said}) + DONE
+
+    assert read(body, strip=True)[1] == read(body, strip=True, places=list(range(0, 400, 3)))[1] == body
+
+
 def test_usage_on_the_last_chunk_with_content_stays():
     body = event(chunk({"content": "Hi"})) + event(chunk({"content": "!"}, "stop", usage=CHAT_USAGE)) + DONE
     reader, on = read(body, strip=True)
@@ -298,6 +351,40 @@ def test_an_error_in_a_stream_is_told(api, data, error):
     assert read(event(data), api=api)[0].found.error == error
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_body_of_any_size_tells_the_same(name, first):
+    said, expected = WHOLE[name]
+    bulk = {"data": [{"embedding": "QUJD" * 3_000_000, "usage": {"prompt_tokens": 1}}], "b": [[{"x": "\\"}]] * 9000}
+    body = json.dumps({**bulk, **said} if first else {**said, **bulk}).encode()
+    reader, on = read(body, JSON, api=name, places=[*range(0, 900, 7), *range(0, len(body), 60_000)])
+
+    assert on == body
+    assert (reader.found.usage, reader.found.finish_reasons, reader.found.model) == expected
+
+
+def test_of_a_long_answer_without_usage_its_size_is_seen():
+    said = {"model": "m", "choices": [{"index": 0, "message": {"content": "word " * 20_000}, "finish_reason": "stop"}]}
+    reader, _ = read(json.dumps(said).encode(), JSON)
+
+    assert (reader.found.usage, reader.found.finish_reasons) == (None, ("stop",))
+    assert 25_000 <= reader.found.seen_tokens <= 25_010
+
+
+def test_of_vectors_nothing_is_seen():
+    reader, _ = read(json.dumps({"data": [{"embedding": "QUJD" * 300_000}]}).encode(), JSON, api="embeddings")
+
+    assert reader.found.seen_tokens == 0
+
+
+def test_a_stream_is_seen_by_its_words_and_by_its_chunks():
+    words = b"".join(event(chunk({"reasoning_content": "word " * 80})) for _ in range(3))
+    letters = b"".join(event(chunk({"content": "x"})) for _ in range(50))
+
+    assert read(words)[0].found.seen_tokens == 300
+    assert read(letters)[0].found.seen_tokens == 50
+
+
 def test_running_totals_are_not_added_up():
     body = b"".join(
         event(chunk({"content": "x"}, usage={"prompt_tokens": 5, "completion_tokens": n})) for n in (1, 2, 3)
@@ -306,7 +393,7 @@ def test_running_totals_are_not_added_up():
     assert read(body)[0].found.usage == Usage(5, 3)
 
 
-@pytest.mark.parametrize("count", [-1, True, 1.5, "3", None, 2**60])
+@pytest.mark.parametrize("count", [-1, True, 1.5, "3", None, 2**53 - 1, 2**60])
 def test_what_is_no_count_counts_for_nothing(count):
     assert read(event(chunk(usage={"prompt_tokens": count})))[0].found.usage is None
 
@@ -318,43 +405,41 @@ def test_an_event_that_is_no_json_is_passed_over():
     assert on == b"data: {oops\n\n" + CHAT
 
 
-def test_an_event_that_is_too_long_is_passed_over():
-    long = event(chunk({"content": "x" * MAX_EVENT_BYTES}))
-    for places in ([], list(range(0, len(long), 60_000)), [MAX_EVENT_BYTES - 1, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1]):
-        reader, on = read(long + CHAT, strip=True, places=places)
+CUTS = ([], list(range(0, 3 * MAX_EVENT_BYTES, 60_000)), [MAX_EVENT_BYTES + each for each in (-1, 0, 1)])
 
-        assert (reader.found.unread, reader.found.usage) == ("too_large", Usage(19, 10, 8, 4))
-        assert on == long + b"".join((*CHAT_EVENTS, DONE))
+
+@pytest.mark.parametrize("places", CUTS)
+def test_a_long_event_passes_as_it_is_and_those_after_it_are_read(places):
+    long = event(chunk({"content": "x" * MAX_EVENT_BYTES}))
+    reader, on = read(long + CHAT, strip=True, places=places)
+
+    assert (reader.found.unread, reader.found.usage, reader.found.chunks) == ("", Usage(19, 10, 8, 4), 3)
+    assert on == long + b"".join((*CHAT_EVENTS, DONE))
+
+
+@pytest.mark.parametrize("places", CUTS)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_a_long_event_tells_its_usage_wherever_it_is_cut(places, line_end):
+    picture = {"type": "image_generation_call", "result": "A" * 2 * MAX_EVENT_BYTES}
+    fake = {"type": "function_call", "arguments": '"usage": {"input_tokens": 0}', "usage": {"input_tokens": 7}}
+    body = responses("response.completed", response("completed", output=[picture, fake])).replace(b"\n", line_end)
+    reader, on = read(body, api="responses", places=places)
+
+    assert on == body
+    assert learned(reader)[:5] == (Usage(37, 11, 6, 2), ("completed",), "gpt-4.1", "", True)
+
+
+def test_a_long_event_may_say_its_data_in_lines():
+    said = json.dumps(chunk({"content": "x" * MAX_EVENT_BYTES}, usage=CHAT_USAGE), indent=1)
+    body = b": a comment\n" + "".join(f"data: {line}\n" for line in said.splitlines()).encode() + b"id: 7\n\n"
+
+    assert read(body, places=list(range(0, 200, 7)))[0].found.usage == Usage(19, 10, 8, 4)
 
 
 def test_a_chunk_of_usage_beyond_its_bound_stays():
     body = event(chunk(usage={**CHAT_USAGE, "x": "y" * MAX_USAGE_EVENT_BYTES}))
 
     assert read(body, strip=True)[1] == read(body, strip=True, places=list(range(0, 20_000, 777)))[1] == body
-
-
-WHOLE = {
-    "chat": (
-        {"model": "m", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
-         "usage": CHAT_USAGE},
-        (Usage(19, 10, 8, 4), ("stop",), "m"),
-    ),
-    "responses": (response("completed"), (Usage(37, 11, 6, 2), ("completed",), "gpt-4.1")),
-    "messages": (
-        {"type": "message", "model": "c", "content": [], "stop_reason": "max_tokens",
-         "usage": {"input_tokens": 1, "cache_read_input_tokens": 2, "output_tokens": 3}},
-        (Usage(3, 3, 2), ("max_tokens",), "c"),
-    ),
-    "embeddings": (
-        {"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}},
-        (Usage(8), (), "e"),
-    ),
-    "completions": (
-        {"model": "m", "choices": [{"index": 0, "text": "x", "finish_reason": "length"}],
-         "usage": {"prompt_tokens": 2, "completion_tokens": 1}},
-        (Usage(2, 1), ("length",), "m"),
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -381,13 +466,6 @@ def test_vectors_are_left_out_and_text_about_them_is_not(vector):
     assert (reader.found.usage, reader.found.model) == (Usage(8), 'my "embedding": [1, "')
 
 
-def test_vectors_are_not_even_parsed():
-    no_number = b"9" * 10_000
-    reader, _ = read(b'{"data":[{"embedding":[%b]}],"usage":{"prompt_tokens":8}}' % no_number, JSON, api="embeddings")
-
-    assert (reader.found.usage, reader.found.unread) == (Usage(8), "")
-
-
 def test_a_compressed_stream_is_read_and_passes_as_it_is():
     body = gzip.compress(CHAT)
     reader, on = read(body, {**SSE, "content-encoding": "gzip"}, strip=True, places=[1, 5, 30])
@@ -399,7 +477,9 @@ def test_a_compressed_stream_is_read_and_passes_as_it_is():
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b'{"a":' + b"1" * MAX_JSON_BYTES + b"}", "too_large"),
+        (b'{"a":' + b"1" * MOST_HELD_BYTES, "malformed"),
+        (b'{"a" ' + b"1" * MOST_HELD_BYTES, "malformed"),
+        (b"[" + b'{"usage":{"prompt_tokens":1}},' * MOST_HELD_BYTES, "malformed"),
         (b"{", "malformed"),
         (b"[" * 200_000, "malformed"),
         (b"[]", "malformed"),

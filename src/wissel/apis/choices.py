@@ -44,17 +44,24 @@ def learn(found: Findings, said: Json) -> None:
         found.finish(choice.get("finish_reason"), index if isinstance(index, int) else at)
 
 
-_ABOUT: Final = frozenset(
-    {"id", "object", "created", "model", "provider", "system_fingerprint", "service_tier", "obfuscation", "usage"}
-    | {"choices", "x_groq", "timings"}
+_TELLING: Final = frozenset({"usage", "choices", "x_groq", "timings"})
+"""Members of a chunk that may hold more than a word and say nothing of the answer itself."""
+_WORDS: Final = frozenset(
+    {"answer", "content", "data", "delta", "error", "generated_text", "message", "output", "output_text", "reasoning"}
+    | {"reasoning_content", "refusal", "response", "text", "token"}
 )
-"""The members of a chunk that say nothing of the answer itself."""
+"""Members that are words of an answer, or of an error."""
 
 
 def _is_usage(said: Json) -> bool:
-    """Whatever else a chunk says, somebody may want to read."""
-    says_more = any(value and name not in _ABOUT for name, value in said.items())
-    return not said.get("choices") and bool(object_of(said.get("usage"))) and not says_more
+    """Not where a chunk says anything else that somebody may want to read."""
+    if said.get("choices") or not object_of(said.get("usage")):
+        return False
+    return not any(
+        value and (name in _WORDS or isinstance(value, dict | list))
+        for name, value in said.items()
+        if name not in _TELLING
+    )
 
 
 USAGE_ON_ASK: Final = UsageOnAsk(
