@@ -92,7 +92,7 @@ class Prompt:
         if rest:
             for image in _listed(rest.pop("images", None)):
                 # Pictures of an answer, as OpenRouter tells them and clients send them back.
-                yield from self._show({"type": "image", "image": image})
+                yield from self._show(cast("Json", image) if isinstance(image, dict) else {"image": image})
             yield from self.weigh(rest)
 
     def weigh(self, value: object) -> Slices[None]:
