@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wissel.apis.answers import reader_for
 from wissel.apis.table import APIS
-from wissel.apis.usage import MOST, Counts
+from wissel.apis.usage import MOST, ToldUsage
 from wissel.core.outcome import Usage
 
 TOLD: dict[str, tuple[str, dict[str, Any], Usage]] = {
@@ -172,7 +172,7 @@ def test_usage_may_stand_elsewhere_in_a_stream(said):
 
 
 def test_a_stream_that_begins_with_some_and_ends_with_others_is_read_together():
-    counts = Counts()
+    counts = ToldUsage()
     counts.take({"usage": {"input_tokens": 25, "cache_read_input_tokens": 70, "output_tokens": 1}})
     counts.take({"usage": {"output_tokens": 15, "input_tokens": 0}})
 

@@ -74,7 +74,10 @@ def test_a_call_is_identified_then_read_then_decided_then_sent_on_in_one_answer(
         >> ADA
         << Reply("request_headers")
         >> sends(BODY)
-        << Decide(request("auto", "hello", headers=headers(content_length=str(len(BODY))), input_tokens=2), caller=ADA)
+        << Decide(
+            request("auto", "hello", headers=headers(content_length=str(len(BODY))), input_tokens=2, context_tokens=2),
+            caller=ADA,
+        )
         >> routed()
         << Like(Reply, phase="request_body", mutation=on)
         >> RequestTrailers()

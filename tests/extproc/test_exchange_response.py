@@ -329,7 +329,7 @@ def test_a_stream_tells_its_pace_and_its_cost():
     assert outcome(play) == Outcome(
         status=200, duration=10.0, api="chat", code_details="via_upstream", headers_after=1.0, complete=True,
         usage=Usage(1000, 3), cost_usd=0.002012, finish_reasons=("stop",), response_model="org/small",
-        ttft=3.0, time_per_output_chunk=1.0, time_per_output_token=1.0, chunks=3,
+        ttft=3.0, time_per_output_chunk=1.0, time_per_output_token=1.0, chunks=3, seen_tokens=3,
     )  # fmt: skip
 
 

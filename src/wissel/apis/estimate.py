@@ -23,8 +23,8 @@ UNBILLED: Final = frozenset(
 )
 """Members of a body that no model is shown; scalars are not either."""
 
-_SYNTAX_BYTES: Final = 2
-"""What a value takes beside its texts, in the compact form that servers show their models."""
+_SYNTAX_BYTES: Final = 4
+"""What a name or a value takes beside its text: marks are short tokens."""
 _BREATH: Final = 2048
 """Values weighed between two pauses."""
 

@@ -7,7 +7,7 @@ Each API has a function that tells its own format's bodies and events to a
 from typing import Final
 
 from wissel.apis.shapes import Json, object_of
-from wissel.apis.usage import CONVENTIONS, Convention, Counts
+from wissel.apis.usage import CONVENTIONS, Convention, ToldUsage
 from wissel.core.outcome import Usage
 from wissel.core.request import BYTES_PER_TOKEN
 
@@ -32,7 +32,7 @@ class Findings:
     )
 
     def __init__(self) -> None:
-        self._counts = Counts()
+        self._counts = ToldUsage()
         self._finished: dict[int, str] = {}
         self.model = ""
         self.error = ""

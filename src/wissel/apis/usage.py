@@ -1,6 +1,6 @@
 """How providers tell what an answer came to: one table of conventions, and one reader for all of them.
 
-    a `usage` object, or the pieces of one that a stream tells -> Counts -> Usage
+    a `usage` object, or the pieces of one that a stream tells -> Usage
 
 Who serves an API is not always who invented it: proxies add their own members to
 another's, and servers that speak OpenAI's format count the cache or the
@@ -90,7 +90,7 @@ CONVENTIONS: Final = (
 """The first row whose counts are there speaks."""
 
 
-class Counts:
+class ToldUsage:
     """What was told so far, by member; streams send running totals, of which the largest stands."""
 
     __slots__ = ("_rows", "_told")
