@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import model
+from factories import model, request
 from wissel.core.access import Principal
 from wissel.core.limits import (
     LEASE_US,
@@ -17,6 +17,7 @@ from wissel.core.limits import (
     Used,
     draw,
     entry_charges,
+    estimate,
     is_spent,
     nano_usd,
     settle,
@@ -232,6 +233,25 @@ def test_an_estimate_beyond_the_limit_is_cut_to_it():
 )
 def test_a_price_becomes_whole_nano_dollars_and_is_rounded_up(price, tokens, cost):
     assert nano_usd(model("m", price=price), tokens, 0) == cost
+
+
+def test_cached_tokens_cost_what_the_file_says_of_them():
+    assert nano_usd(model("m", price=Price(2.0, 10.0, cached_input=0.2)), 1000, 1, 900) == 200_000 + 180_000 + 10_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "reserved"),
+    [
+        ({}, 1024),
+        ({"max_output_tokens": 7}, 7),
+        ({"max_output_tokens": 7, "answers": 3}, 21),
+        ({"answers": 3}, 3072),
+        ({"answers": 0}, 0),
+        ({"max_output_tokens": 10_000_000, "answers": 1000}, 10_000_000),
+    ],
+)
+def test_of_every_answer_something_is_reserved(asked, reserved):
+    assert estimate(request("m", input_tokens=5, **asked), 1024) == Estimate(5, reserved)
 
 
 def test_a_meter_is_named_by_all_that_makes_it_another():

@@ -47,6 +47,11 @@ def test_a_price_is_for_a_million_tokens():
     assert cost(Usage(1_000_000, 500_000), Price(input=2.0, output=6.0)) == 5.0
 
 
+@pytest.mark.parametrize(("price", "usd"), [(None, 5.0), (0.5, 3.5), (0.0, 3.0)])
+def test_what_was_cached_has_a_price_of_its_own(price, usd):
+    assert cost(Usage(2_000_000, 500_000, 1_000_000), Price(2.0, 2.0, cached_input=price)) == usd
+
+
 def test_what_is_not_said_of_an_outcome_is_unknown_and_not_zero():
     silent = Outcome(200, 1.0, "chat")
 

@@ -120,6 +120,20 @@ def test_a_request_that_no_model_can_serve_says_why():
     assert '"small" does not accept image' in denied.message
 
 
+def test_a_part_that_nobody_knows_is_named():
+    denied = verdict(snapshot(), request("pixel", needs=frozenset({"text", 'parts of the type "hologram"'})))
+
+    assert '"pixel" does not accept parts of the type "hologram"' in denied.message
+
+
+@pytest.mark.parametrize(("embeds", "is_able"), [(None, True), ({"text"}, False), ({"text", "image"}, True)])
+def test_what_vectors_are_made_of_is_its_servers_affair_unless_the_file_says_it(embeds, is_able):
+    one = model("e", apis=frozenset({"embeddings"}), embeds=None if embeds is None else frozenset(embeds))
+    asked = request("e", api="embeddings", answers=0, needs=frozenset({"text", "image"}))
+
+    assert isinstance(verdict(snapshot(models=(one,), splits=(), routes=(Route("r", "e"),)), asked), Routed) is is_able
+
+
 def test_an_api_that_the_model_does_not_serve_is_refused():
     denied = verdict(snapshot(), replace(request("small"), api="embeddings"))
 

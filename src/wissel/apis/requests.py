@@ -1,6 +1,6 @@
 """From an LLM call's body to the `Request` that is decided."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from wissel.apis.api import Api
@@ -8,7 +8,7 @@ from wissel.apis.body import Body
 from wissel.apis.estimate import UNBILLED
 from wissel.apis.labels import labels_in
 from wissel.apis.prompt import Prompt
-from wissel.apis.shapes import Json
+from wissel.apis.shapes import Json, object_of
 from wissel.apis.windows import Slices
 from wissel.core.bounds import Bounds
 from wissel.core.request import MAX_OUTPUT_TOKENS, Conversation, Request
@@ -37,7 +37,7 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         needs=frozenset(prompt.needs),
         input_tokens=prompt.tokens,
         context_tokens=prompt.context_tokens,
-        max_output_tokens=max((_whole(members.get(name)) for name in api.output_limits), default=0),
+        max_output_tokens=max((_whole(value) for value in _reserving(api, members)), default=0),
         answers=_answers(members) * prompt.prompts if api.output_limits else 0,
         stream=streams,
         headers=headers,
@@ -51,6 +51,15 @@ def _streams(members: Json) -> bool:
         # Some servers take "true" and 1 for true, some take "false" for it, and others refuse.
         raise UnreadableError('"stream" must be true or false', param="stream")
     return stream is True
+
+
+def _reserving(api: Api, members: Json) -> Iterator[object]:
+    """Whichever of them a server keeps to, and what it may think besides."""
+    yield from (members.get(name) for name in api.output_limits)
+    if api.output_limits:
+        yield object_of(members.get("thinking")).get("budget_tokens")
+        yield object_of(members.get("reasoning")).get("max_tokens")
+        yield members.get("thinking_budget")
 
 
 def _answers(members: Json) -> int:

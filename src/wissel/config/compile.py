@@ -155,6 +155,7 @@ def _model(each: model.Model, place: str, secrets: Secrets) -> Model:
         upstream_model=each.upstream_model,
         apis=each.apis,
         accepts=each.accepts,
+        embeds=each.accepts if "accepts" in each.model_fields_set else None,
         context=each.context,
         credential=_credential(each.credential, f"{place}.credential", secrets),
         price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,

@@ -244,7 +244,8 @@ def inability(model: Model, request: Request) -> str | None:
     """Why `model` cannot serve `request`; None if it can."""
     if request.api not in model.apis:
         return f'does not serve the api "{request.api}"'
-    if missing := request.needs - model.accepts:
+    accepts = model.accepts if request.answers else model.embeds
+    if accepts is not None and (missing := request.needs - accepts):
         return f"does not accept {', '.join(sorted(missing))}"
     needed = request.context_tokens + request.max_output_tokens
     if model.context is not None and needed > model.context:

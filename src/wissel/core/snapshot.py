@@ -55,10 +55,13 @@ class Model:
     """What the body's `model` says when it leaves."""
     apis: frozenset[str]
     accepts: frozenset[Modality]
+    """What it reads."""
     context: int | None = None
     """Tokens of input and output together; None if unlimited or unknown."""
     credential: Credential | None = None
     price: Price | None = None
+    embeds: frozenset[Modality] | None = None
+    """What it makes vectors of; None where the file does not say, and only its server knows."""
 
 
 @dataclass(frozen=True, slots=True)

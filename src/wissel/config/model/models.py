@@ -32,7 +32,7 @@ class Model(Section):
     apis: SetOf[ApiName] = frozenset(("chat", "completions"))
     """The APIs that it serves."""
     accepts: SetOf[Modality] = frozenset(("text",))
-    """What it can read."""
+    """What it can read. Of embeddings: where this is not given, whatever its server takes."""
     context: Annotated[int, Field(gt=0)] | None = None
     """Tokens of input and output together; without it no request is too long."""
     credential: CredentialRef | None = None
