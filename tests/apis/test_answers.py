@@ -371,6 +371,24 @@ def test_of_a_long_answer_without_usage_its_size_is_seen():
     assert 25_000 <= reader.found.seen_tokens <= 25_010
 
 
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (JSON, json.dumps({"choices": [{"message": {"content": "x" * 9_000_000}}], "usage": CHAT_USAGE}).encode()),
+        (JSON, json.dumps({"choices": [{"message": {"content": "x" * 50_000}}], "usage": CHAT_USAGE}).encode()),
+        (SSE, event(chunk({"content": "x" * 9_000_000}))),
+        (SSE, CHAT + event(chunk({"content": "x" * 50_000}))),
+    ],
+)
+def test_of_an_answer_that_breaks_off_what_came_is_seen(headers, body):
+    reader = reader_for(APIS["chat"], headers, strip=False)
+    assert reader is not None
+    for at in range(0, len(body) - 100, 10_000):
+        reader.feed(body[at : min(at + 10_000, len(body) - 100)], now=0.0)
+
+    assert reader.found.seen_tokens == pytest.approx(len(body) / 4, rel=0.05)
+
+
 def test_of_vectors_nothing_is_seen():
     reader, _ = read(json.dumps({"data": [{"embedding": "QUJD" * 300_000}]}).encode(), JSON, api="embeddings")
 

@@ -63,6 +63,25 @@ def test_a_rule_compiles_with_folded_headers_and_paths():
     )
 
 
+def test_cached_input_costs_as_other_input_where_the_file_says_nothing_of_it():
+    models = "[{name: m, cluster: c, price: {input: 2, output: 4}}, {name: n, cluster: c, price: {cached_input: 0.2}}]"
+    known = compile_snapshot(parse(f"models: {models}\n")).models
+
+    assert (known["m"].price, known["n"].price) == (Price(2.0, 4.0, None), Price(0.0, 0.0, 0.2))
+
+
+def test_what_vectors_are_made_of_is_known_where_the_file_says_it():
+    models = "[{name: m, cluster: c}, {name: n, cluster: c, accepts: [text, video]}]"
+    known = compile_snapshot(parse(f"models: {models}\n")).models
+
+    assert (known["m"].embeds, known["n"].embeds) == (None, {"text", "video"})
+
+
+@pytest.mark.parametrize(("written", "tokens"), [("{}", 1024), ("{default_output_tokens: 0}", 0)])
+def test_an_answer_of_unknown_length_reserves_what_the_file_says(written, tokens):
+    assert compile_snapshot(parse(f"{MODEL}access: {written}\n")).default_output_tokens == tokens
+
+
 def test_a_key_is_found_by_the_hash_in_lower_case():
     config = parse(f"{MODEL}access: {{keys: [{{id: ada, sha256: {SHA.upper()}, groups: [eng]}}]}}")
 

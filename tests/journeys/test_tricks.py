@@ -116,6 +116,19 @@ class Teller:
         await asyncio.sleep(60)
         return web.Response()
 
+    async def is_slow_at_the_end(self, request: web.Request, body: Body, who: str, read: int) -> web.StreamResponse:
+        """Everything is there but the last byte."""
+        answer = await self.answers(request, body, who, read)
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        headers = {"content-type": "application/json", "content-length": str(len(answer.body))}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(answer.body[:-1])
+        self.begun.set()
+        await asyncio.sleep(60)
+        return response
+
     async def draws(self, request: web.Request, body: Body, who: str, read: int) -> web.StreamResponse:
         """A picture of 2 MiB in an event, and how much it was in the same one."""
         self.took[who] += 4200
@@ -183,11 +196,11 @@ class Scene:
             await on.read()
             return on.status
 
-    async def ask_and_leave(self, who: str, scene: str, asked: Body, **more: Any) -> None:
+    async def ask_and_leave(self, who: str, scene: str, asked: Body, *, pause: float = 0.1, **more: Any) -> None:
         self.teller.begun.clear()
         asking = asyncio.create_task(self.ask(who, scene, asked, **more))
         await self.teller.begun.wait()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
@@ -273,6 +286,9 @@ TRICKS: dict[str, Trick] = {
     "two-limits": lambda it, who: it.ask_and_leave(who, "works", said(max_tokens=1, max_completion_tokens=800)),
     "leaving-at-finish-reason": lambda it, who: it.ask_and_leave(who, "dawdles", said(words=7000, stream=True)),
     "leaving-early-at-finish-reason": lambda it, who: it.ask_and_leave(who, "dawdles", said(words=30, stream=True)),
+    "leaving-before-the-last-byte": lambda it, who: it.ask_and_leave(
+        who, "is_slow_at_the_end", said(words=2_000_000), pause=2
+    ),
     "asking-for-no-usage": lambda it, who: it.ask(
         who, "streams", said(words=7000, stream=True, stream_options={"include_usage": False})
     ),

@@ -62,9 +62,11 @@ class StreamReader:
             if self._strip is not None:
                 on.append(piece.raw[self._passed :])
                 self._passed = max(0, self._passed - len(piece.raw))
+        rest = self._splitter.rest
+        if self._api.output_limits:
+            self.found.pending_bytes = len(rest) + (self._long.size if self._long else 0)
         if self._strip is None:
             return data
-        rest = self._splitter.rest
         if self._passed or self._splitter.in_long_event or not _may_be_usage(rest, self._strip):
             on.append(rest[self._passed :])
             self._passed = len(rest)
@@ -72,6 +74,7 @@ class StreamReader:
 
     def finish(self) -> bytes:
         rest = self._splitter.rest
+        self.found.pending_bytes = 0
         # Without its blank line it is no event, but clients take it for one, and so does this.
         in_long_event = self._splitter.in_long_event
         if in_long_event:
@@ -99,6 +102,7 @@ class StreamReader:
 
     def _read_part(self, part: bytes, now: float, *, is_last: bool) -> None:
         self._long = self._long or _LongEvent()
+        self._long.size += len(part)
         self._long.skeleton.feed(self._long.lines.feed(part))
         if is_last:
             long, self._long = self._long, None
@@ -115,9 +119,10 @@ class StreamReader:
 
 
 class _LongEvent:
-    __slots__ = ("lines", "skeleton")
+    __slots__ = ("lines", "size", "skeleton")
 
     def __init__(self) -> None:
+        self.size = 0
         self.lines = DataLines()
         self.skeleton = Skeleton()
 
@@ -138,6 +143,8 @@ class JsonReader:
     def feed(self, data: bytes, *, now: float) -> bytes:  # noqa: ARG002  # a whole body has no pace
         self._size += len(data)
         self._held.append(data)
+        if self._api.output_limits:
+            self.found.pending_bytes = self._size
         if self._size > MOST_HELD_BYTES:
             self._skeleton = self._skeleton or Skeleton()
             for each in self._held:
@@ -147,7 +154,7 @@ class JsonReader:
 
     def finish(self) -> bytes:
         if self._size:
-            skeleton, self._size = self._skeleton, 0
+            skeleton, self._size, self.found.pending_bytes = self._skeleton, 0, 0
             said = _parse((skeleton.finish() or b"") if skeleton else b"".join(self._held))
             if said is None:
                 self.found.unread = "malformed"

@@ -27,6 +27,7 @@ class Findings:
         "first_at",
         "last_at",
         "model",
+        "pending_bytes",
         "seen_bytes",
         "unread",
     )
@@ -42,6 +43,8 @@ class Findings:
         """Why some of the body was not read: `encoding` or `malformed`."""
         self.seen_bytes = 0
         """Of the answer's words."""
+        self.pending_bytes = 0
+        """Of what came and is not understood before more of it does."""
         self.chunks = 0
         self.first_at: float | None = None
         """When the first chunk with output came."""
@@ -55,7 +58,7 @@ class Findings:
     @property
     def seen_tokens(self) -> int:
         """Of the output, about as many as its words are, and one a chunk at least."""
-        return max(self.chunks, -(-self.seen_bytes // BYTES_PER_TOKEN))
+        return max(self.chunks, -(-(self.seen_bytes + self.pending_bytes) // BYTES_PER_TOKEN))
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:

@@ -172,12 +172,10 @@ class Prompt:
     def say_prompts(self, members: Json, param: str, *, takes_parts: bool = False) -> Slices[None]:
         """A prompt as text, as token numbers, or as a list of either; with `takes_parts` also as content parts."""
         self.heard.add(param)
-        value = members.get(param)
-        if value is None:
-            return
-        prompts = cast("list[object]", value) if isinstance(value, list) else [value]
-        if prompts and all(type(each) is int for each in prompts) and isinstance(value, list):
-            prompts = [value]
+        value: object = members.get(param)
+        prompts = _listed(value)
+        if prompts and isinstance(value, list) and all(type(each) is int for each in prompts):
+            prompts = [cast("object", value)]
         if len(prompts) > self.bounds.messages:
             raise beyond(self.bounds, "messages")
         self.prompts = max(1, len(prompts))

@@ -1,7 +1,7 @@
 """From an LLM call's body to the `Request` that is decided."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 from wissel.apis.api import Api
 from wissel.apis.body import Body
@@ -25,10 +25,10 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
     streams = _streams(members)
     prompt = Prompt(bounds)
     yield from api.read(prompt, members)
-    for name, value in members.items():
+    for name, value in cast("Mapping[str, object]", members).items():
         is_shown = isinstance(value, dict | list) or (isinstance(value, str) and len(value) > _LONGEST_SETTING)
         if is_shown and name not in prompt.heard and name not in UNBILLED:
-            yield from prompt.weigh(value)
+            yield from prompt.weigh(cast("object", value))
     return Request(
         api=api.name,
         path=path,

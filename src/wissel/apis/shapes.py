@@ -24,13 +24,13 @@ def words_in(value: object) -> int:
     """Bytes of the texts in a value."""
     size, left = 0, [value]
     while left:
-        match left.pop():
-            case str(text):
-                size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-            case list() as items:
-                left += cast("list[object]", items)
-            case dict() as members:
-                left += [each for name, each in cast("Json", members).items() if name not in _NO_WORDS]
+        match each := left.pop():
+            case str():
+                size += len(each) if each.isascii() else len(each.encode("utf-8", "surrogatepass"))
+            case list():
+                left += cast("list[object]", each)
+            case dict():
+                left += [value for name, value in cast("Json", each).items() if name not in _NO_WORDS]
             case _:
                 pass
     return size
