@@ -72,8 +72,8 @@ def size_of_text(text: str) -> int:
     return size + text.omitted if isinstance(text, LongText) else size
 
 
-def weigh(value: object) -> Slices[int]:
-    """Tokens of a structure that a model is shown as JSON."""
+def weigh(value: object) -> Slices[tuple[int, int]]:
+    """Tokens of a structure that a model is shown as JSON; and how many values it holds, which is the work it was."""
     size, done, left = 0, 0, [value]
     while left:
         match each := left.pop():
@@ -91,11 +91,11 @@ def weigh(value: object) -> Slices[int]:
         done += 1
         if done % _BREATH == 0:
             yield
-    return -(-size // BYTES_PER_TOKEN)
+    return -(-size // BYTES_PER_TOKEN), done
 
 
-def weigh_medium(modality: Modality, part: Mapping[str, object]) -> Slices[int]:
-    """Tokens of one piece: its data by what it is, and what is said about it as any structure."""
+def weigh_medium(modality: Modality, part: Mapping[str, object]) -> Slices[tuple[int, int]]:
+    """As `weigh`, of one piece: its data by what it is, and what is said about it as any structure."""
     medium = MEDIA[modality]
     data = _data_of(part)
     size = size_of_text(data)
@@ -103,7 +103,8 @@ def weigh_medium(modality: Modality, part: Mapping[str, object]) -> Slices[int]:
     if medium.bytes_per_token is not None:
         is_packed = data.rpartition("base64,")[2][:16].startswith(_PACKED)
         tokens = max(tokens, size // (_BYTES_OF_PACKED if is_packed else medium.bytes_per_token))
-    return tokens + (yield from weigh(part)) - size // BYTES_PER_TOKEN
+    beside, values = yield from weigh(part)
+    return tokens + beside - size // BYTES_PER_TOKEN, values
 
 
 def _data_of(part: Mapping[str, object]) -> str:

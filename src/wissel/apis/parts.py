@@ -40,6 +40,9 @@ MODALITIES: Final[Mapping[str, Modality]] = {
 """By a part's type; where it has none, by the member that holds the data, as vLLM and Jina read it."""
 
 _WORDS: Final = frozenset({"text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text"})
+_OF_WORDS: Final = 2
+"""The members of a part that is its words and nothing else."""
+_NOTHING: Final[frozenset[str]] = frozenset()
 _SHOWN: Final = frozenset(
     {"thinking", "redacted_thinking", "reasoning", "encrypted_content", "compaction", "reference"}
 )
@@ -57,7 +60,7 @@ def modalities_of(part: Json) -> frozenset[str]:
         return frozenset({modality})
     if kind in _WORDS:
         # Some servers look for the data, whatever the type says.
-        return frozenset(_by_members(part))
+        return frozenset(_by_members(part)) if len(part) > _OF_WORDS else _NOTHING
     if kind in _SHOWN or kind.endswith(_SHOWN_ENDINGS):
         return frozenset()
     return frozenset({f"parts of the type {quoted(kind)}"})

@@ -4,7 +4,7 @@ Contents are read by one set of names, for no two APIs mean different things by
 the type of a part.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, cast
 
 from wissel.apis.estimate import MEDIA, text_tokens, weigh, weigh_medium
@@ -24,9 +24,12 @@ _ROLES: Final[Mapping[str, Role]] = {
     "function": "tool",
 }
 
-_BREATH: Final = 512
+_BREATH: Final = 256
 """Things read between two pauses."""
+_VALUES_TO_A_PART: Final = 8
+"""So many values of a structure are as much work as one part."""
 _BREATH_CHARACTERS: Final = 256 * 1024
+_TOKENS_AT_ONCE: Final = 16 * 1024
 _TOOL_RESULTS: Final = frozenset({"tool_result", "mcp_tool_result"})
 _OF_TEXT: Final = 2
 """The members of a part that is nothing but text."""
@@ -97,7 +100,10 @@ class Prompt:
 
     def weigh(self, value: object) -> Slices[None]:
         """Something that a model is shown and nobody here reads."""
-        self._count((yield from weigh(value)))
+        tokens, values = yield from weigh(value)
+        self._count(tokens)
+        self._since += values // _VALUES_TO_A_PART
+        yield from self.pause()
 
     def show(self, item: Json) -> Slices[None]:
         """Something that is no message: a medium, or a structure."""
@@ -134,17 +140,22 @@ class Prompt:
             self._has_unknown = self._has_unknown or not carried <= MEDIA.keys()
         words = part.get("text", part.get("refusal"))
         text = words if isinstance(words, str) else None
+        if not carried.isdisjoint(MEDIA):
+            yield from self._see(part, carried)
+        elif text is None:
+            yield from self.weigh(part)
+        else:
+            self._hear(text)
+            if len(part) > _OF_TEXT:
+                yield from self.weigh({name: value for name, value in part.items() if value is not text})
+        return text
+
+    def _see(self, part: Json, carried: Collection[str]) -> Slices[None]:
         for modality, medium in MEDIA.items():
             if modality in carried:
-                self._count((yield from weigh_medium(modality, part)), least=medium.least)
-        if carried.isdisjoint(MEDIA):
-            if text is None:
-                yield from self.weigh(part)
-            else:
-                self._hear(text)
-                if len(part) > _OF_TEXT:
-                    yield from self.weigh({name: value for name, value in part.items() if value is not text})
-        return text
+                tokens, values = yield from weigh_medium(modality, part)
+                self._count(tokens, least=medium.least)
+                self._since += 1 + values // _VALUES_TO_A_PART
 
     def _hear(self, text: str) -> str:
         self._count(text_tokens(text))
@@ -174,7 +185,7 @@ class Prompt:
         self.heard.add(param)
         value: object = members.get(param)
         prompts = _listed(value)
-        if prompts and isinstance(value, list) and all(type(each) is int for each in prompts):
+        if prompts and type(prompts[0]) is int and isinstance(value, list):
             prompts = [cast("object", value)]
         if len(prompts) > self.bounds.messages:
             raise beyond(self.bounds, "messages")
@@ -195,10 +206,14 @@ class Prompt:
             yield from self.pause()
 
     def _say_tokens(self, prompt: list[object]) -> Slices[None]:
-        others = [each for each in prompt if type(each) is not int]
-        self._count(len(prompt) - len(others))
-        for each in others:
-            yield from self.weigh(each)
+        for start in range(0, len(prompt), _TOKENS_AT_ONCE):
+            some = prompt[start : start + _TOKENS_AT_ONCE]
+            others = [each for each in some if type(each) is not int]
+            self._count(len(some) - len(others))
+            for each in others:
+                yield from self.weigh(each)
+            if start:
+                yield
 
 
 def _listed(content: object) -> list[object]:
