@@ -246,7 +246,7 @@ def test_whatever_comes_passes_unchanged_or_loses_whole_events(body, places):
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=10))
 def test_bytes_of_any_kind_are_no_reason_to_stop(body, places):
     assert read(body, places=places)[1] == body
-    for headers in (JSON, {**SSE, "content-encoding": "gzip"}, {**JSON, "content-encoding": "deflate"}):
+    for headers in (JSON, {}, {**SSE, "content-encoding": "gzip"}, {**JSON, "content-encoding": "deflate"}):
         assert read(body, headers, strip=True, places=places)[1] == body
 
 
@@ -510,6 +510,17 @@ def test_a_body_that_cannot_be_read_passes_and_is_told(body, why):
     assert on == body
 
 
-@pytest.mark.parametrize("headers", [{}, {"content-type": "text/html"}, {**SSE, "content-encoding": "br"}])
+@pytest.mark.parametrize("kind", [{}, {"content-type": "text/plain; charset=utf-8"}])
+@pytest.mark.parametrize("places", [[], [0, 1, 2, 3], list(range(0, 2000, 7))])
+def test_a_body_of_a_type_that_says_nothing_is_read_as_what_it_is(kind, places):
+    whole_body = b"\n " + json.dumps(WHOLE["chat"][0]).encode()
+    stream, kept = read(CHAT, kind, strip=True, places=places)
+    body, on = read(whole_body, kind, strip=True, places=places)
+
+    assert (stream.found.usage, kept) == (Usage(19, 10, 8, 4), b"".join((*CHAT_EVENTS, DONE)))
+    assert (body.found.usage, on) == (Usage(19, 10, 8, 4), whole_body)
+
+
+@pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {**SSE, "content-encoding": "br"}])
 def test_what_nobody_here_can_read_is_not_read(headers):
     assert reader_for(APIS["chat"], headers, strip=True) is None

@@ -21,6 +21,8 @@ MOST_HELD_BYTES: Final = 64 * 1024
 """Of a body; of a larger one only the skeleton is read."""
 MAX_USAGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event is not the chunk of usage, so none of it is held back."""
+_SAYS_NOTHING: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
+"""Types that servers send whatever the body is."""
 
 
 class Reader(Protocol):
@@ -166,6 +168,33 @@ class JsonReader:
         return b""
 
 
+class GuessingReader:
+    """Reads a body whose type is not told, or says nothing: what begins as JSON is, and all else a stream."""
+
+    __slots__ = ("_api", "_held", "_reader", "_strip", "found")
+
+    def __init__(self, api: Api, *, strip: UsageOnAsk | None) -> None:
+        self.found = Findings()
+        self._api = api
+        self._strip = strip
+        self._held = b""
+        self._reader: Reader | None = None
+
+    def feed(self, data: bytes, *, now: float) -> bytes:
+        if self._reader is None:
+            self._held += data
+            begin = self._held.lstrip()[:1]
+            if not begin:
+                return b""
+            self._reader = JsonReader(self._api) if begin in b"{[" else StreamReader(self._api, strip=self._strip)
+            self._reader.found = self.found
+            data, self._held = self._held, b""
+        return self._reader.feed(data, now=now)
+
+    def finish(self) -> bytes:
+        return self._held if self._reader is None else self._reader.finish()
+
+
 class Inflating:
     """Reads a compressed body with another reader; the bytes go on as they are."""
 
@@ -201,8 +230,11 @@ def reader_for(api: Api, headers: Mapping[str, str], *, strip: bool) -> Reader |
         return None
     plain = coding in {"", "identity"}
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    on_ask = api.usage_on_ask if strip and plain else None
     if kind == "text/event-stream":
-        reader: Reader = StreamReader(api, strip=api.usage_on_ask if strip and plain else None)
+        reader: Reader = StreamReader(api, strip=on_ask)
+    elif kind in _SAYS_NOTHING:
+        reader = GuessingReader(api, strip=on_ask)
     elif kind == "application/json" or kind.endswith("+json"):
         reader = JsonReader(api)
     else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from wissel.apis.answers import Reader, StreamReader, reader_for
+from wissel.apis.answers import GuessingReader, Reader, StreamReader, reader_for
 from wissel.apis.api import Api
 from wissel.apis.findings import Findings
 from wissel.core.outcome import Outcome, cost
@@ -89,7 +89,7 @@ class Response:
             self._end(now, unread="format" if well and self._body == "on request" else "")
             return Opening(read_body=False, may_shrink=False)
         self._reader = reader
-        return Opening(read_body=ask, may_shrink=self._strip and isinstance(reader, StreamReader))
+        return Opening(read_body=ask, may_shrink=self._strip and isinstance(reader, StreamReader | GuessingReader))
 
     def feed(self, data: bytes, *, end_of_stream: bool, now: float) -> bytes:
         """A chunk of the body came; the bytes that go on in its place."""
