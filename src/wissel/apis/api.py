@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from wissel.apis.body import Body, Splice
 from wissel.apis.findings import Findings
+from wissel.apis.models import ModelsShape
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json
 from wissel.apis.simulated import Answer
@@ -53,6 +54,10 @@ class Api:
     """As `models[].apis` has it."""
     paths: tuple[str, ...]
     """Normalised."""
+    counting_paths: tuple[str, ...]
+    """Normalised: where a call with the same body is answered by how many tokens it is, and nothing is generated."""
+    marker: str
+    """A header that its clients send with whatever they ask, and no others; empty where there is none."""
     operation: Operation
     """`gen_ai.operation.name` of its spans and metrics."""
     read: Callable[[Prompt, Json], Slices[None]]
@@ -67,10 +72,6 @@ class Api:
     """How many bytes of the answer's words an event, or a whole answer, carries; 0 for an event with none."""
     error: Callable[[Denied], bytes]
     """The body that tells a refusal to its clients."""
-    credential: Callable[[str], tuple[str, str]]
-    """The header, and its value, that shows a secret to its servers."""
+    models: ModelsShape
+    """How its clients read the list of models."""
     simulation: Simulation
-
-
-def bearer(secret: str) -> tuple[str, str]:
-    return "authorization", f"Bearer {secret}"

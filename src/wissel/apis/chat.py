@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from wissel.apis import choices
-from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.api import Api, Simulation
 from wissel.apis.errors import openai_error
+from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, objects_of, words_in
 from wissel.apis.simulated import Answer, last_message
@@ -38,6 +39,8 @@ def _events(answer: Answer) -> Iterator[bytes]:
 CHAT: Final = Api(
     name="chat",
     paths=("/v1/chat/completions",),
+    counting_paths=(),
+    marker="",
     operation="chat",
     read=_read,
     output_limits=("max_completion_tokens", "max_tokens"),
@@ -45,6 +48,6 @@ CHAT: Final = Api(
     learn=choices.learn,
     output=_output,
     error=openai_error,
-    credential=bearer,
+    models=OPENAI_MODELS,
     simulation=Simulation(last_message, _whole, _events),
 )

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from wissel.apis import choices
-from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.api import Api, Simulation
 from wissel.apis.errors import openai_error
+from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, objects_of, words_in
 from wissel.apis.simulated import Answer, plain
@@ -41,6 +42,8 @@ def _events(answer: Answer) -> Iterator[bytes]:
 COMPLETIONS: Final = Api(
     name="completions",
     paths=("/v1/completions",),
+    counting_paths=(),
+    marker="",
     operation="text_completion",
     read=_read,
     output_limits=("max_tokens",),
@@ -48,6 +51,6 @@ COMPLETIONS: Final = Api(
     learn=choices.learn,
     output=_output,
     error=openai_error,
-    credential=bearer,
+    models=OPENAI_MODELS,
     simulation=Simulation(_question, _whole, _events),
 )

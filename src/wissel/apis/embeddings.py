@@ -5,9 +5,10 @@ import hashlib
 import struct
 from typing import Any, Final
 
-from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.api import Api, Simulation
 from wissel.apis.errors import openai_error
 from wissel.apis.findings import Findings
+from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json
 from wissel.apis.simulated import Answer, last_input, tokens
@@ -57,6 +58,8 @@ def _vector(text: str, dimensions: int) -> list[float]:
 EMBEDDINGS: Final = Api(
     name="embeddings",
     paths=("/v1/embeddings",),
+    counting_paths=(),
+    marker="",
     operation="embeddings",
     read=_read,
     output_limits=(),
@@ -64,6 +67,6 @@ EMBEDDINGS: Final = Api(
     learn=_learn,
     output=_output,
     error=openai_error,
-    credential=bearer,
+    models=OPENAI_MODELS,
     simulation=Simulation(last_input, _whole, None),
 )

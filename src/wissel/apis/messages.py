@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from wissel.apis.api import Api, Simulation
 from wissel.apis.findings import Findings
+from wissel.apis.models import ANTHROPIC_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event, last_message
@@ -48,10 +49,6 @@ def _error(denied: Denied) -> bytes:
     return json.dumps({"type": "error", "error": told}).encode()
 
 
-def _credential(secret: str) -> tuple[str, str]:
-    return "x-api-key", secret
-
-
 def _whole(answer: Answer) -> dict[str, Any]:
     return {
         "id": f"msg_{answer.server}_{answer.number}",
@@ -89,6 +86,8 @@ def _events(answer: Answer) -> Iterator[bytes]:
 MESSAGES: Final = Api(
     name="messages",
     paths=("/v1/messages",),
+    counting_paths=("/v1/messages/count_tokens",),
+    marker="anthropic-version",
     operation="chat",
     read=_read,
     output_limits=("max_tokens",),
@@ -96,6 +95,6 @@ MESSAGES: Final = Api(
     learn=_learn,
     output=_output,
     error=_error,
-    credential=_credential,
+    models=ANTHROPIC_MODELS,
     simulation=Simulation(last_message, _whole, _events),
 )

@@ -39,6 +39,7 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         context_tokens=prompt.context_tokens,
         max_output_tokens=max((_whole(value) for value in _reserving(api, members)), default=0),
         answers=_answers(members) * prompt.prompts if api.output_limits else 0,
+        only_counts=path in api.counting_paths,
         stream=streams,
         headers=headers,
         labels=labels_in(members),

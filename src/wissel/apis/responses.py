@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wissel.apis.api import Api, Simulation, bearer
+from wissel.apis.api import Api, Simulation
 from wissel.apis.errors import openai_error
 from wissel.apis.findings import Findings
+from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.parts import MODALITIES
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
 from wissel.apis.shapes import Json, object_of, words_in
@@ -113,6 +114,8 @@ def _part(text: str) -> dict[str, Any]:
 RESPONSES: Final = Api(
     name="responses",
     paths=("/v1/responses",),
+    counting_paths=("/v1/responses/input_tokens",),
+    marker="",
     operation="chat",
     read=_read,
     output_limits=("max_output_tokens",),
@@ -120,6 +123,6 @@ RESPONSES: Final = Api(
     learn=_learn,
     output=_output,
     error=openai_error,
-    credential=bearer,
+    models=OPENAI_MODELS,
     simulation=Simulation(last_input, _whole, _events),
 )

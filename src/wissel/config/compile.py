@@ -6,7 +6,6 @@ fetch the secrets, and to give everything the form that the decision reads.
 
 import os
 from collections.abc import Mapping
-from typing import Literal
 
 from wissel.config import model
 from wissel.config.compile_access import (
@@ -16,13 +15,14 @@ from wissel.config.compile_access import (
     compile_spiffe,
     compile_verified,
 )
+from wissel.config.compile_models import base_paths, compile_models, compile_passthrough
 from wissel.config.compile_rollouts import compile_splits, digest
 from wissel.config.secrets import Secrets, fetch
 from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
 from wissel.core.conversation import ConversationIds
 from wissel.core.pin import PinPolicy
-from wissel.core.snapshot import ApiKey, Credential, Model, Passthrough, Price, Route, Snapshot, Terms
+from wissel.core.snapshot import ApiKey, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
 from wissel.errors import ConfigError
 
@@ -60,15 +60,12 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     salt = secrets.find("splits_salt", config.splits_salt) or ""
     if 0 < len(salt) < SALT_CHARS:
         secrets.problems.append(f"splits_salt: is too short to be a secret; it should have {SALT_CHARS} characters")
-    models = {each.name: _model(each, f"models[{at}]", secrets) for at, each in enumerate(config.models)}
-    if secrets.problems:
-        raise ConfigError(secrets.problems)
     access = config.access
     matters = access is not None and any(rule.models is not None for rule in access.rules)
-    passthrough = tuple(
-        Passthrough(each.path_prefix, each.cluster, each.upgrade, reads_models=matters and each.names_models)
-        for each in sorted(config.passthrough, key=lambda each: (-len(each.path_prefix), each.path_prefix))
-    )
+    models = compile_models(config, secrets)
+    passthrough = compile_passthrough(config, secrets, matters=matters)
+    if secrets.problems:
+        raise ConfigError(secrets.problems)
     return Snapshot(
         revision=revision(config, salt),
         models=models,
@@ -108,7 +105,7 @@ def revision(config: model.Config, salt: str = "") -> str:
     difference; nor does the value of a secret, so a rotated credential begins no
     new evidence for a rollout. Of the salt it does: it deals out anew.
     """
-    return digest({**config.model_dump(mode="json", include=DECIDING), "salt": salt})
+    return digest({**config.model_dump(mode="json", include=DECIDING), "paths": base_paths(config), "salt": salt})
 
 
 def admin_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -146,30 +143,6 @@ def _classifier_secrets(intent: model.Intent) -> list[tuple[str, model.Secret]]:
     if isinstance(intent.encoder, model.RemoteEncoder) and intent.encoder.api_key is not None:
         found.append(("intent.encoder.api_key", intent.encoder.api_key))
     return found
-
-
-def _model(each: model.Model, place: str, secrets: Secrets) -> Model:
-    return Model(
-        name=each.name,
-        cluster=each.cluster,
-        upstream_model=each.upstream_model,
-        apis=each.apis,
-        accepts=each.accepts,
-        embeds=each.accepts if "accepts" in each.model_fields_set else None,
-        context=each.context,
-        credential=_credential(each.credential, f"{place}.credential", secrets),
-        price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,
-    )
-
-
-def _credential(written: model.Secret | Literal["forward"] | None, place: str, secrets: Secrets) -> Credential | None:
-    match written:
-        case None:
-            return None
-        case "forward":
-            return Credential("forward")
-        case model.Secret():
-            return Credential("secret", secrets.find(place, written) or "")
 
 
 def _route(each: model.Route) -> Route:

@@ -15,6 +15,7 @@ from typing import Any
 
 from wissel.config import model
 from wissel.config.compile_access import header_match
+from wissel.config.compile_models import base_paths
 from wissel.config.model.section import Section
 from wissel.config.secrets import fetch
 from wissel.core.access import HeaderMatch
@@ -51,7 +52,8 @@ class _Revisions:
 
     @cached_property
     def _models(self) -> Mapping[str, Any]:
-        return {each.name: _meaning(each) for each in self.config.models}
+        paths = base_paths(self.config)
+        return {each.name: {**_meaning(each), "path": paths.get(each.cluster)} for each in self.config.models}
 
     def of_split(self, each: model.Split) -> str:
         return self._of(each, (variant.model for variant in each.variants))

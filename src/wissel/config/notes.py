@@ -1,6 +1,7 @@
 """What is right in a configuration and should be known all the same."""
 
-from wissel.config.model import Config
+from wissel.apis.table import PATHS
+from wissel.config.model import Config, Credential
 from wissel.core.rollouts.callers import FEWEST
 
 
@@ -26,3 +27,22 @@ def caller_notes(config: Config) -> list[str]:
             "analysis.caller_share of the evidence; managed keys count as well"
         )
     ]
+
+
+def passthrough_notes(config: Config) -> list[str]:
+    """One sentence for each passthrough that does not do what whoever wrote it may expect."""
+    shown = {model.cluster for model in config.models if isinstance(model.credential, Credential)}
+    notes: list[str] = []
+    for entry in config.passthrough:
+        place = f'passthrough "{entry.path_prefix}"'
+        if entry.path_prefix in PATHS:
+            notes.append(
+                f"{place} is not used for POST: such a call goes to the server of the model that it names; "
+                "give the model what it needs, and remove this entry"
+            )
+        elif config.access is not None and entry.credential is None and entry.cluster in shown:
+            notes.append(
+                f'{place} has no credential, and models of its cluster "{entry.cluster}" have one: a key that wissel '
+                "took from a caller goes no further, so that server is shown none"
+            )
+    return notes

@@ -13,7 +13,7 @@ from itertools import chain
 from urllib.parse import urlsplit
 
 from wissel.apis.models import MODELS_PATH
-from wissel.apis.table import PATHS
+from wissel.apis.table import APIS
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
 from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
 from wissel.config.shapes import suggestion
@@ -245,7 +245,8 @@ def _passthrough(root: Place) -> Iterator[Problem]:
         if place.text is None:
             continue
         prefix = place.text.lower().rstrip("/")
-        covered = [path for path in (*PATHS, MODELS_PATH) if f"{path}/".startswith(f"{prefix}/")]
+        calls = (path for api in APIS.values() for path in api.paths)
+        covered = [path for path in (*calls, MODELS_PATH) if f"{path}/".startswith(f"{prefix}/")]
         if covered:
             yield place.problem(f"{quote(place.text)} covers {covered[0]}, which wissel routes itself")
 

@@ -12,7 +12,7 @@ from wissel.core.intent import Intent
 from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
 from wissel.core.pin import Pin
-from wissel.core.snapshot import Model
+from wissel.core.snapshot import Model, Passthrough
 from wissel.core.split import Reason, Split, TargetingKey
 from wissel.core.tier import Graded
 
@@ -60,12 +60,18 @@ class Routed:
 class Passed:
     """The request is no LLM call and goes on as it is."""
 
-    cluster: str
+    entry: Passthrough
+    """What lets it on."""
     principal: Principal
     revision: str
     rule_ids: tuple[str, ...] = ()
     reserved: Reservation | None = None
     """As in `Routed`."""
+
+    @property
+    def cluster(self) -> str:
+        """The Envoy cluster that serves it."""
+        return self.entry.cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,8 @@ class Used:
 
 def estimate(request: Request, default_output_tokens: int = 0) -> Estimate:
     """What to reserve; `default_output_tokens` for each answer where the caller does not say how long it may be."""
+    if request.only_counts:
+        return Estimate()
     each = request.max_output_tokens or default_output_tokens
     return Estimate(request.input_tokens, min(each * request.answers, MAX_OUTPUT_TOKENS))
 

@@ -9,7 +9,7 @@ the classifier is: what is refused anyway is not worth a classification.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
@@ -127,7 +127,7 @@ def _serve(
     graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
     served, assigned = assignments[graded.end if graded else "strong"]
     broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
-    return Routed(
+    routed = Routed(
         model=snapshot.models[assigned.variant.model],
         target=target,
         variant=assigned.variant.name,
@@ -146,6 +146,8 @@ def _serve(
         lesson=lesson_of(tier, graded, spoken_only(request.conversation).last_user) if tier and graded else None,
         pin=pin,
     )
+    # Where nothing is generated no arm shows what it is worth, no budget is used and nothing is learned.
+    return replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed
 
 
 def _ungraded(tier: Tier) -> Grading:
@@ -169,7 +171,7 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
     if found is None:
         return unknown_path(head.method, head.path)
     if snapshot.rules is None:
-        return Passed(found.cluster, caller, snapshot.revision)
+        return Passed(found, caller, snapshot.revision)
     if (
         found.reads_models
         and not _names_well(snapshot, head)
@@ -183,7 +185,7 @@ def pass_through(snapshot: Snapshot, head: Head, caller: Principal, *, now: floa
                 rule_ids += permit.rule_ids
             case Forbid() as forbid:
                 return forbidden_path(forbid, head.path, model, caller, snapshot.revision)
-    return Passed(found.cluster, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
+    return Passed(found, caller, snapshot.revision, tuple(dict.fromkeys(rule_ids)))
 
 
 def _names_well(snapshot: Snapshot, head: Head) -> bool:
@@ -248,7 +250,7 @@ def inability(model: Model, request: Request) -> str | None:
     if accepts is not None and (missing := request.needs - accepts):
         return f"does not accept {', '.join(sorted(missing))}"
     needed = request.context_tokens + request.max_output_tokens
-    if model.context is not None and needed > model.context:
+    if model.context is not None and needed > model.context and not request.only_counts:
         return f"has a context of {model.context} tokens, and this needs about {needed}"
     return None
 

@@ -98,6 +98,8 @@ class Request:
     """What the caller reserves for each answer; 0 where not said."""
     answers: int = 1
     """How many are asked for; 0 where nothing is generated."""
+    only_counts: bool = False
+    """Whether its tokens are to be counted, and nothing is to be generated."""
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """As in `Head`."""

@@ -42,6 +42,10 @@ class Credential:
     kind: Literal["secret", "forward"]
     """`secret` is sent in place of the caller's own credential; `forward` passes the caller's on."""
     secret: str = field(default="", repr=False)
+    header: str = ""
+    """That shows the secret; empty: the provider's."""
+    prefix: str = ""
+    """Before the secret, where there is a `header`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,14 @@ class Model:
     price: Price | None = None
     embeds: frozenset[Modality] | None = None
     """What it makes vectors of; None where the file does not say, and only its server knows."""
+    provider: str = "openai"
+    """Whose habits its server has, a row of `apis.providers`."""
+    base_path: str = "/v1"
+    """Where its server has what callers ask for under `/v1`; empty for the root."""
+    forward_headers: frozenset[str] = frozenset()
+    """Of a caller's headers that are withheld from servers, those that its server gets."""
+    stream_usage: Literal["ask", "never"] = "ask"
+    """Whether its streams are asked to tell their usage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,11 @@ class Passthrough:
     """Whether a connection may be upgraded there, as to a websocket."""
     reads_models: bool = False
     """Whether what a body there names as `model` is under the rules."""
+    credential: Credential | None = None
+    provider: str = "openai"
+    base_path: str = "/v1"
+    forward_headers: frozenset[str] = frozenset()
+    """These four as of `Model`."""
 
 
 @dataclass(frozen=True, slots=True)

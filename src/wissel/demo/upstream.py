@@ -114,6 +114,8 @@ class Upstream:
             return self._error(400, "the body cannot be read", "invalid_request_error")
         if self.models and model not in self.models:
             return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
+        if request.path in api.counting_paths:
+            return self._json({"input_tokens": answer.input_tokens})
         await asyncio.sleep(self.behaviour.latency)
         if self.dice.random() < self.behaviour.error_rate:
             status = int(self.behaviour.error_status)

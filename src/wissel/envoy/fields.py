@@ -28,11 +28,10 @@ def http_options(**fields: object) -> Fields:
     return {name: typed(name, **fields)}
 
 
-def endpoints(name: str, addresses: Iterable[str], *, hostname: str = "") -> Fields:
-    named: Fields = {"hostname": hostname} if hostname else {}
+def endpoints(name: str, addresses: Iterable[str]) -> Fields:
     return {
         "cluster_name": name,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(each), **named}} for each in addresses]}],
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(each)}} for each in addresses]}],
     }
 
 

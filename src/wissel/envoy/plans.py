@@ -30,8 +30,8 @@ class UpstreamCluster:
     """The servers of one model, or of several."""
 
     name: str
-    address: str
-    """`host:port`."""
+    servers: tuple[tuple[str, int], ...]
+    """Of each its `host:port` and its weight."""
     tls: ClusterTLS | None = None
 
 
@@ -108,11 +108,12 @@ def verified_namespace(config: Config) -> str | None:
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
+    host, _ = host_and_port(cluster.servers[0].address)
     match cluster.tls:
         case False:
             tls = None
         case True:
-            tls = ClusterTLS(host_and_port(cluster.address)[0])
+            tls = ClusterTLS(host)
         case given:
-            tls = ClusterTLS(given.sni or host_and_port(cluster.address)[0], given.ca or SYSTEM_CA)
-    return UpstreamCluster(cluster.name, cluster.address, tls)
+            tls = ClusterTLS(given.sni or host, given.ca or SYSTEM_CA)
+    return UpstreamCluster(cluster.name, tuple((each.address, each.weight) for each in cluster.servers), tls)

@@ -1,5 +1,7 @@
 """What Envoy says itself: its own errors, and a line of the access log for each request."""
 
+from dataclasses import dataclass
+
 from wissel.core.names import NAMESPACE
 from wissel.envoy.fields import Fields, typed
 from wissel.envoy.plans import MEBIBYTE
@@ -21,8 +23,28 @@ _LOGGED = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """One of Envoy's errors, as callers read it."""
+
+    condition: str
+    """In CEL."""
+    kind: str
+    """Its type in OpenAI's words."""
+    anthropics: str
+    """And in Anthropic's."""
+    code: str
+    message: str
+    status: int | None = None
+    """In place of Envoy's."""
+
+
+_SPEAKS_MESSAGES = "request.path.matches('/messages(/|[?]|$)')"
+"""Whether the path, also below another base path, is one of Anthropic's messages."""
+
+
 def local_replies(max_body_bytes: int) -> list[Fields]:
-    """Envoy's own errors in the shape of OpenAI's, and without its view of the network behind it.
+    """Envoy's own errors in the shape of the API that was called, and without its view of the network behind it.
 
     The processor's refusals are local replies as well and already have the shape: they say `application/json`.
     """
@@ -32,31 +54,32 @@ def local_replies(max_body_bytes: int) -> list[Fields]:
     lost = "the model's server could not be reached"
     no_upgrade = "upgrades are not supported here; send the request over HTTP"
     unusable = "the request cannot be served: %RESPONSE_CODE_DETAILS%"
-    return [
-        _local_reply("response.code == 413", "invalid_request_error", "request_too_large", too_large),
-        _local_reply("response.code in [408, 504]", "server_error", "timeout", late),
-        _local_reply(
-            "response.code_details.matches('^(ext_proc_|header_mutation_|cluster_not_found|spurious|unhandled)')",
-            "server_error",
-            "gateway_unavailable",
-            away,
-        ),
-        _local_reply("response.code >= 500", "server_error", "upstream_unavailable", lost),
-        {
-            **_local_reply(
-                "response.code_details == 'upgrade_failed'",
-                "invalid_request_error",
-                "upgrade_not_supported",
-                no_upgrade,
-            ),
-            # Clients that try a websocket first take this one for a sign to go on over HTTP, and not for an outage.
-            "status_code": 426,
-        },
-        _local_reply("true", "invalid_request_error", "bad_request", unusable),
-    ]
+    undecided = "response.code_details.matches('^(ext_proc_|header_mutation_|cluster_not_found|spurious|unhandled)')"
+    refused = "response.code_details == 'upgrade_failed'"
+    wrong = "invalid_request_error"
+    found = (
+        _Reply("response.code == 413", wrong, "request_too_large", "request_too_large", too_large),
+        _Reply("response.code in [408, 504]", "server_error", "timeout_error", "timeout", late),
+        _Reply(undecided, "server_error", "api_error", "gateway_unavailable", away),
+        _Reply("response.code >= 500", "server_error", "api_error", "upstream_unavailable", lost),
+        # Clients that try a websocket first take this one for a sign to go on over HTTP, and not for an outage.
+        _Reply(refused, wrong, wrong, "upgrade_not_supported", no_upgrade, status=426),
+        _Reply("true", wrong, wrong, "bad_request", unusable),
+    )
+    return [mapped for each in found for mapped in (_anthropics(each), _openais(each))]
 
 
-def _local_reply(condition: str, kind: str, code: str, message: str) -> Fields:
+def _anthropics(reply: _Reply) -> Fields:
+    told = {"type": reply.anthropics, "message": reply.message, "param": None, "code": reply.code}
+    return _mapped(reply, f"({reply.condition}) && {_SPEAKS_MESSAGES}", {"type": "error", "error": told})
+
+
+def _openais(reply: _Reply) -> Fields:
+    told = {"message": reply.message, "type": reply.kind, "param": None, "code": reply.code}
+    return _mapped(reply, reply.condition, {"error": told})
+
+
+def _mapped(reply: _Reply, condition: str, body: Fields) -> Fields:
     ours = "'content-type' in response.headers && response.headers['content-type'] == 'application/json'"
     return {
         "filter": {
@@ -68,10 +91,8 @@ def _local_reply(condition: str, kind: str, code: str, message: str) -> Fields:
                 ),
             }
         },
-        "body_format_override": {
-            "json_format": {"error": {"message": message, "type": kind, "param": None, "code": code}},
-            "content_type": "application/json",
-        },
+        **({"status_code": reply.status} if reply.status else {}),
+        "body_format_override": {"json_format": body, "content_type": "application/json"},
     }
 
 

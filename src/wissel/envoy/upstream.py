@@ -1,6 +1,6 @@
 """The clusters of the models' servers."""
 
-from wissel.envoy.fields import Fields, discovery, endpoints, http_options, is_ip, many, typed
+from wissel.envoy.fields import Fields, address, discovery, http_options, is_ip, many, typed
 from wissel.envoy.plans import ClusterTLS, UpstreamCluster
 
 
@@ -8,10 +8,11 @@ def upstream_cluster(cluster: UpstreamCluster) -> Fields:
     secured = cluster.tls is not None
     # A secured server may choose HTTP/2, by ALPN.
     protocol: Fields = {"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}
-    host = cluster.tls.sni if cluster.tls else cluster.address
+    addresses = [address for address, _ in cluster.servers]
     fields: Fields = {
         "name": cluster.name,
-        "type": discovery([cluster.address], many_addresses=secured),
+        # One look-up at a time is followed only where there is one name.
+        "type": discovery(addresses, many_addresses=secured and len(addresses) == 1),
         "connect_timeout": "5s",
         "circuit_breakers": many(),
         "typed_extension_protocol_options": http_options(
@@ -19,11 +20,22 @@ def upstream_cluster(cluster: UpstreamCluster) -> Fields:
             common_http_protocol_options={"idle_timeout": "60s" if secured else "4s"},
             **protocol,
         ),
-        "load_assignment": endpoints(cluster.name, [cluster.address], hostname=host),
+        "load_assignment": {"cluster_name": cluster.name, "endpoints": [{"lb_endpoints": _servers(cluster)}]},
     }
     if cluster.tls:
         fields["transport_socket"] = _tls_socket(cluster.tls)
     return fields
+
+
+def _servers(cluster: UpstreamCluster) -> list[Fields]:
+    # The host that is asked for is the server's own, unless its certificate has another name.
+    return [
+        {
+            "endpoint": {"address": address(each), "hostname": cluster.tls.sni if cluster.tls else each},
+            **({"load_balancing_weight": weight} if len(cluster.servers) > 1 else {}),
+        }
+        for each, weight in cluster.servers
+    ]
 
 
 def _tls_socket(tls: ClusterTLS) -> Fields:

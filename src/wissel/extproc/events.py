@@ -8,6 +8,7 @@ from wissel.apis.windows import Slices
 from wissel.core.access import Principal
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
+from wissel.core.snapshot import Model
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
@@ -139,4 +140,11 @@ class Fail:
     why: str
 
 
-Step = Identify | Read | Decide | Score | Reply | Refuse | Fail
+@dataclass(frozen=True, slots=True)
+class Heed:
+    """Ask the server of this model for the usage of no stream any more: it refuses to be asked."""
+
+    model: Model
+
+
+Step = Identify | Read | Decide | Score | Reply | Refuse | Fail | Heed

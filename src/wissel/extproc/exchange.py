@@ -13,6 +13,7 @@ The request's direction and the response's are independent of each other; the
 response to a routed request has a state of its own, `response.Response`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -29,12 +30,13 @@ from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
 from wissel.core.refusals import crowded, late, misconfigured, too_large, unread_coding, unreadable, unscored
 from wissel.core.request import Head
-from wissel.core.snapshot import Terms
+from wissel.core.snapshot import Model, Terms
 from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
 from wissel.extproc.events import (
     Decide,
     Event,
     Fail,
+    Heed,
     Identify,
     Protocol,
     Read,
@@ -59,6 +61,7 @@ from wissel.extproc.mutation import (
     for_scored,
     metadata_of,
 )
+from wissel.extproc.objection import Objection
 from wissel.extproc.onward import ReadCall, hand_back, read_call, to_model
 from wissel.extproc.response import Response
 
@@ -69,7 +72,11 @@ _State = Literal["new", "identifying", "reading", "understanding", "deciding", "
 
 
 class Exchange:
-    """The state of one request. `now` is any clock's time in seconds that never goes back."""
+    """The state of one request.
+
+    `now` is any clock's time in seconds that never goes back; `may_ask` says whether a model's server takes the
+    question for a stream's usage.
+    """
 
     __slots__ = (
         "_api",
@@ -80,6 +87,7 @@ class Exchange:
         "_ended",
         "_head",
         "_is_whole",
+        "_may_ask",
         "_protocol",
         "_reads",
         "_request_id",
@@ -91,8 +99,16 @@ class Exchange:
         "decision",
     )
 
-    def __init__(self, request_id: str, *, now: float, terms: Terms = Terms()) -> None:  # noqa: B008 - it is frozen
+    def __init__(
+        self,
+        request_id: str,
+        *,
+        now: float,
+        terms: Terms = Terms(),  # noqa: B008 - it is frozen
+        may_ask: Callable[[Model], bool] = lambda _: True,
+    ) -> None:
         self._request_id = request_id
+        self._may_ask = may_ask
         self._terms = terms
         self._began = now
         self._state: _State = "new"
@@ -181,7 +197,8 @@ class Exchange:
                 return self._refuse(decision)
             case Listed():
                 self._state = "refused"
-                answer = for_listed(decision, path=self._known_head().headers[":path"], request_id=self._request_id)
+                path = self._known_head().headers[":path"]
+                answer = for_listed(decision, path=path, request_id=self._request_id, api=self._api)
                 return [Refuse(answer, metadata_of(decision))]
             case Passed():
                 return self._forward_untouched(decision)
@@ -322,11 +339,13 @@ class Exchange:
         assert call is not None
         self._state = "forwarded"
         body = self._answers_body
-        splices = call.asking_for_usage if body != "never" else ()
+        asks = body != "never" and decision.model.stream_usage == "ask" and self._may_ask(decision.model)
+        splices = call.asking_for_usage if asks else ()
         self._response = Response(
             decision.model,
             call.api,
             Inquiry(decision, call.body),
+            Objection(call.body if splices else None, call.head.headers.get(":path", "")),
             began=self._began,
             body=body,
             strip_usage=bool(splices),
@@ -401,13 +420,19 @@ class Exchange:
             return [Reply("response_body")]
         on = self._response.feed(data, end_of_stream=end_of_stream, now=now)
         changed = None if on == data else Mutation(body=on)
-        return [Reply("response_body", changed, self._response.metadata() if end_of_stream else None)]
+        reply = Reply("response_body", changed, self._response.metadata() if end_of_stream else None)
+        return [*self._heeded(), reply]
 
     def _on_response_trailers(self, now: float) -> list[Step]:
         if self._response is None:
             return [Reply("response_trailers")]
         self._response.end_with_trailers(now=now)
-        return [Reply("response_trailers", metadata=self._response.metadata())]
+        return [*self._heeded(), Reply("response_trailers", metadata=self._response.metadata())]
+
+    def _heeded(self) -> list[Step]:
+        """Before the refusal goes on, so that the caller's next request does not meet it."""
+        objects = self._response is not None and self._response.objects_to_us
+        return [Heed(self.decision.model)] if objects and isinstance(self.decision, Routed) else []
 
     def _known_head(self) -> Head:
         assert self._head is not None, "answered before it was asked"

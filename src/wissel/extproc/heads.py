@@ -12,7 +12,7 @@ from wissel.apis.api import Api
 from wissel.apis.models import MODELS_PATH
 from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path
 from wissel.apis.places import named_in_path
-from wissel.apis.table import PATHS
+from wissel.apis.table import PATHS, spoken
 from wissel.core.decision import Denied
 from wissel.core.feedback import FEEDBACK_PATH
 from wissel.core.policy import lies_below, passthrough_for
@@ -29,7 +29,7 @@ class Asked:
 
     head: Head | Denied
     api: Api | None = None
-    """Of an LLM call, refused or not."""
+    """Of an LLM call, refused or not; of anything else the one that its caller speaks, as far as that is known."""
     reads: bool = False
     """Whether the body has to be read before the request is decided."""
 
@@ -43,30 +43,32 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
     upgrade = "upgrade" in headers or method == "CONNECT"
     api = PATHS.get(path) if method == "POST" and not upgrade else None
 
+    speaks = PATHS.get(path) or spoken(path, headers)
+
     def head(kind: Literal["llm", "models", "feedback", "other"], models: tuple[str, ...] = ()) -> Head:
         name = None if api is None else api.name
         carries = upgrade or not is_empty
         return Head(kind, method, path, headers, name, models, event.attributes, event.metadata, carries)
 
     if upgrade and not (is_plain(raw_path) and lies_below(path, terms.upgrades)):
-        return Asked(no_upgrade(), PATHS.get(path))
+        return Asked(no_upgrade(), speaks)
     if not upgrade and (refusal := _unserved(protocol, method, path, headers)):
-        return Asked(refusal, PATHS.get(path))
+        return Asked(refusal, speaks)
     try:
         if api is not None:
             check_call(raw_path, headers.get("content-type", ""), terms.bounds)
             return Asked(_with_body(head("llm")), api, reads=True)
         if method == "POST" and path == FEEDBACK_PATH:
-            return Asked(_with_body(head("feedback")), reads=True)
+            return Asked(_with_body(head("feedback")), speaks, reads=True)
         named = (*named_in_path(raw_path), *named_in_query(raw_path, terms.bounds))
     except UnreadableError as unclear:
-        return Asked(unreadable(unclear), api)
+        return Asked(unreadable(unclear), speaks)
     if method in {"GET", "HEAD"} and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
-        return Asked(head("models"))
+        return Asked(head("models"), speaks)
     if not is_plain(raw_path):
-        return Asked(unknown_path(method, path))
+        return Asked(unknown_path(method, path), speaks)
     entry = None if upgrade or is_empty else passthrough_for(terms.passthrough, path)
-    return Asked(head("other", named), reads=entry is not None and entry.reads_models)
+    return Asked(head("other", named), speaks, reads=entry is not None and entry.reads_models)
 
 
 def _with_body(head: Head) -> Head:

@@ -7,15 +7,14 @@ what a caller wrote into one never survives.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from wissel.apis.api import Api
 from wissel.apis.body import Written
 from wissel.apis.errors import openai_error
-from wissel.apis.models import MODELS_PATH, model_body, models_body
+from wissel.apis.models import MODELS_PATH, OPENAI_MODELS
 from wissel.apis.paths import spelled_path
-from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.decision import Denied, Listed, Passed, Routed
-from wissel.core.identity import CREDENTIAL_HEADERS
 from wissel.core.names import (
     CLUSTER_HEADER,
     MODEL_HEADER,
@@ -27,6 +26,7 @@ from wissel.core.names import (
 )
 from wissel.core.refusals import unlisted_model
 from wissel.core.tier import Graded
+from wissel.extproc.upstream import headers_for, path_for
 
 Metadata = Mapping[str, str | float]
 """Dynamic metadata in the namespace `wissel`."""
@@ -74,28 +74,30 @@ def for_routed(
     }
     if decision.route:
         ours[ROUTE_HEADER] = decision.route
-    removed = [*without, *foreign_headers(headers, allow=allow, ours=ours)]
-    credential = decision.model.credential
-    if credential is None:
-        removed += _accepted(decision.principal)
-    elif credential.kind == "secret":
-        removed += CREDENTIAL_HEADERS
-        name, value = api.credential(credential.secret)
-        ours[name] = value
-    present = tuple(name for name in dict.fromkeys(removed) if name in headers and name not in ours)
-    return Mutation(set_headers=ours, remove_headers=present, body=body, reroute=True)
+    theirs, withheld = headers_for(decision.model, api.name, headers, decision.principal)
+    ours |= theirs
+    removed = _left_out([*without, *withheld], headers=headers, allow=allow, ours=ours)
+    return Mutation(set_headers=ours, remove_headers=removed, body=body, reroute=True)
 
 
 def for_passed(decision: Passed, *, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:
     """A request that is no LLM call, on its way to the cluster of its passthrough."""
     ours = {CLUSTER_HEADER: decision.cluster}
-    removed = [*foreign_headers(headers, allow=allow, ours=ours), *_accepted(decision.principal)]
-    return Mutation(set_headers=ours, remove_headers=tuple(name for name in removed if name in headers), reroute=True)
+    asked = headers.get(":path", "")
+    if (path := path_for(decision.entry, asked)) != asked:
+        ours[":path"] = path
+    theirs, withheld = headers_for(decision.entry, "", headers, decision.principal)
+    ours |= theirs
+    removed = _left_out(withheld, headers=headers, allow=allow, ours=ours)
+    return Mutation(set_headers=ours, remove_headers=removed, reroute=True)
 
 
-def _accepted(caller: Principal) -> tuple[str, ...]:
-    """Headers with a credential that was meant for wissel, and so is nobody else's business."""
-    return () if caller is ANONYMOUS else CREDENTIAL_HEADERS
+def _left_out(
+    names: list[str], *, headers: Mapping[str, str], allow: frozenset[str], ours: Mapping[str, str]
+) -> tuple[str, ...]:
+    """These headers and the `x-wissel-*` of the caller's own, as far as they are there and are not set anyway."""
+    removed = dict.fromkeys([*names, *foreign_headers(headers, allow=allow, ours=ours)])
+    return tuple(name for name in removed if name in headers and name not in ours)
 
 
 def foreign_headers(headers: Mapping[str, str], *, allow: frozenset[str], ours: Iterable[str]) -> list[str]:
@@ -142,7 +144,7 @@ def _tier_metadata(graded: Graded | None) -> Metadata:
 
 
 def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> ImmediateResponse:
-    """The refusal as an error of the API that was called; what is no LLM call gets OpenAI's."""
+    """The refusal as an error of the API that the caller speaks; where nobody knows which, as OpenAI's."""
     return ImmediateResponse(
         status=decision.status,
         body=openai_error(decision) if api is None else api.error(decision),
@@ -151,16 +153,23 @@ def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> 
     )
 
 
-def for_listed(decision: Listed, *, path: str, request_id: str) -> ImmediateResponse:
-    """The models that the caller may use; or the one that `path` names, in other letters where only one is meant."""
+def for_listed(decision: Listed, *, path: str, request_id: str, api: Api | None = None) -> ImmediateResponse:
+    """The models that the caller may use; or the one that `path` names, in other letters where only one is meant.
+
+    Both have the shape of the API that the caller speaks.
+    """
+    shape = OPENAI_MODELS if api is None else api.models
     name = spelled_path(path)[len(MODELS_PATH) + 1 :]
     if not name:
-        return ImmediateResponse(200, models_body(decision.names), _json_headers(request_id), "wissel_models")
+        return _models(shape.listing([shape.entry(each) for each in decision.names]), request_id)
     near = [each for each in decision.names if each.lower() == name.lower()]
     if name in near or len(near) == 1:
-        found = name if name in near else near[0]
-        return ImmediateResponse(200, model_body(found), _json_headers(request_id), "wissel_models")
-    return for_denied(unlisted_model(name, decision), request_id=request_id)
+        return _models(shape.entry(name if name in near else near[0]), request_id)
+    return for_denied(unlisted_model(name, decision), request_id=request_id, api=api)
+
+
+def _models(body: Mapping[str, Any], request_id: str) -> ImmediateResponse:
+    return ImmediateResponse(200, json.dumps(body).encode(), _json_headers(request_id), "wissel_models")
 
 
 def for_scored(*, request_id: str) -> ImmediateResponse:

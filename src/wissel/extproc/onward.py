@@ -10,6 +10,7 @@ from wissel.core.decision import Routed
 from wissel.core.request import Head
 from wissel.extproc.events import Reply, Step
 from wissel.extproc.mutation import Mutation, for_routed
+from wissel.extproc.upstream import path_for
 
 CHUNK_BYTES: Final = 62_000
 """Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
@@ -56,9 +57,9 @@ def to_model(
     also: dict[str, str] = {}
     if read_answer and (accepted := head.headers.get("accept-encoding")) is not None:
         also["accept-encoding"] = asked_away(accepted, stream=call.streams)
-    if head.headers.get(":path") != head.path:
-        # One spelling for all: what the rules were asked about is what the upstream gets.
-        also[":path"] = _canonical(head)
+    # One spelling for all: what the rules were asked about is what the upstream gets.
+    if (path := path_for(decision.model, _canonical(head))) != head.headers.get(":path"):
+        also[":path"] = path
     upstream = decision.model.upstream_model
     data = body.with_model(upstream, *splices) if upstream != body.model or splices or call.unpacked else None
     if data is not None and not in_chunks and "content-length" in head.headers:

@@ -17,6 +17,7 @@ from wissel.core.outcome import Outcome, cost
 from wissel.core.snapshot import Model
 from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import Metadata
+from wissel.extproc.objection import Objection
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Response:
         "_headers_at",
         "_inquiry",
         "_model",
+        "_objection",
         "_reader",
         "_status",
         "_strip",
@@ -52,6 +54,7 @@ class Response:
         model: Model,
         api: Api,
         inquiry: Inquiry,
+        objection: Objection,
         *,
         began: float,
         body: Literal["comes", "on request", "never"],
@@ -60,6 +63,7 @@ class Response:
         self._model = model
         self._api = api
         self._inquiry = inquiry
+        self._objection = objection
         self._began = began
         self._body = body
         self._strip = strip_usage
@@ -76,9 +80,9 @@ class Response:
         self._status = int(status) if status.isdecimal() else 0
         self._details = details
         self._headers_at = now
-        is_asked_about = self._inquiry.opened(
-            self._status, headers.get("content-encoding", "").strip().lower(), end_of_stream=end_of_stream
-        )
+        coding = headers.get("content-encoding", "").strip().lower()
+        is_asked_about = self._inquiry.opened(self._status, coding, end_of_stream=end_of_stream)
+        is_asked_about |= self._objection.opened(self._status, coding)
         if end_of_stream:
             self._end(now, complete=True)
             return Opening(read_body=False, may_shrink=False)
@@ -95,6 +99,7 @@ class Response:
         """A chunk of the body came; the bytes that go on in its place."""
         self._arrived = True
         self._inquiry.feed(data)
+        self._objection.feed(data)
         if self._reader is not None:
             data = self._reader.feed(data, now=now)
             if end_of_stream:
@@ -125,6 +130,11 @@ class Response:
         else:
             self._end(now, hung_up=True)
 
+    @property
+    def objects_to_us(self) -> bool:
+        """Whether the server refused the request for what wissel put in; known once the answer is complete."""
+        return self._objection.is_raised
+
     def metadata(self) -> Metadata | None:
         """What access logs read of the outcome; None as long as there is nothing to tell."""
         outcome = self.outcome
@@ -145,6 +155,7 @@ class Response:
             return
         if complete:
             self._inquiry.closed()
+            self._objection.closed()
         found = self._reader.found if self._reader is not None else Findings()
         usage, price = found.usage, self._model.price
         first, last = found.first_at, found.last_at

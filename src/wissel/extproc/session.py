@@ -24,9 +24,10 @@ from wissel.core.names import SERVICE
 from wissel.core.outcome import Ended
 from wissel.core.refusals import overrun
 from wissel.core.request import Head
+from wissel.core.snapshot import Model
 from wissel.extproc import wire
 from wissel.extproc.desk import BodyReading, Desk
-from wissel.extproc.events import Decide, Fail, Identify, Read, Refuse, Reply, Score, Step
+from wissel.extproc.events import Decide, Fail, Heed, Identify, Read, Refuse, Reply, Score, Step
 from wissel.extproc.exchange import Exchange
 from wissel.grpc.server import Call, Method, Receiver, Status
 from wissel.router import Router
@@ -67,6 +68,12 @@ class Peer:
     """Whether it sends responses' bodies when asked."""
     desk: Desk = field(default_factory=Desk)
     """Where the bodies of its streams are read."""
+    unasked: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Servers that refuse to be asked for the usage of a stream: clusters, and what each calls the model."""
+
+    def may_ask(self, model: Model) -> bool:
+        """Whether the model's server may be asked for the usage of a stream."""
+        return (model.cluster, model.upstream_model) not in self.unasked
 
 
 class Session:
@@ -104,7 +111,9 @@ class Session:
         self._ledger = ledger
         self._ended: Ended | None = None
         self._request_id = new_request_id()
-        self._exchange = Exchange(self._request_id, now=perf_counter(), terms=router.snapshot.terms)
+        self._exchange = Exchange(
+            self._request_id, now=perf_counter(), terms=router.snapshot.terms, may_ask=peer.may_ask
+        )
         self._task: asyncio.Task[None] | None = None
         self._clock: asyncio.TimerHandle | None = None
         self._asked_at = 0.0
@@ -196,8 +205,23 @@ class Session:
                         self._decide(step)
                 case Score(feedback, caller):
                     self._task = asyncio.get_running_loop().create_task(self._score(feedback, caller))
+                case Heed(model):
+                    self._heed(model)
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _heed(self, model: Model) -> None:
+        if self._peer.may_ask(model):
+            self._peer.unasked.add((model.cluster, model.upstream_model))
+            self._telemetry.usage_refused(model.name)
+            log.warning(
+                "stream_usage_refused",
+                model=model.name,
+                cluster=model.cluster,
+                request_id=self._request_id,
+                why="its server refused stream_options; until the next start its streams are not asked for their usage",
+                change=f"set stream_usage: never for the model {model.name}",
+            )
 
     def _active(self) -> AbstractContextManager[None]:
         return nullcontext() if self._trace is None else self._trace.active()

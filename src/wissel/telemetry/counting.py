@@ -172,6 +172,10 @@ class Telemetry:
     def exchange_failed(self, reason: str) -> None:
         self._count.failures.add(1, {"reason": reason})
 
+    def usage_refused(self, model: str) -> None:
+        """The model's server refuses to be asked for the usage of a stream, and will not be asked again."""
+        self._count.usage_refusals.add(1, {"model": model})
+
     def reloaded(self, *, ok: bool) -> None:
         self._count.reloads.add(1, {"result": "ok" if ok else "refused"})
 

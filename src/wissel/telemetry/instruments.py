@@ -139,6 +139,10 @@ class Instruments:
         self.unread: Final = meter.counter(
             "wissel.responses.unread", description="responses of which something could not be read, by reason"
         )
+        self.usage_refusals: Final = meter.counter(
+            "wissel.stream_usage.refusals",
+            description="models whose servers refused to be asked for the usage of a stream, and are asked no more",
+        )
         # The process itself.
         self.failures: Final = meter.counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"

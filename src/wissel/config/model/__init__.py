@@ -25,7 +25,7 @@ from wissel.config.model.intent import (
     Route,
     StaticClassifier,
 )
-from wissel.config.model.models import Model
+from wissel.config.model.models import Model, Passthrough
 from wissel.config.model.rollouts import (
     Analysis,
     AnalysisStep,
@@ -37,7 +37,7 @@ from wissel.config.model.rollouts import (
     Weight,
 )
 from wissel.config.model.root import Config, json_schema
-from wissel.config.model.section import HeaderCondition, Secret
+from wissel.config.model.section import Credential, HeaderCondition, Secret
 from wissel.config.model.serving import LOOPBACK_ADMIN, AdminTls, Redis
 from wissel.config.model.splits import Split
 from wissel.config.model.telemetry import Exports, Traces
@@ -53,6 +53,7 @@ __all__ = [
     "Classifier",
     "Cluster",
     "Config",
+    "Credential",
     "Day",
     "EmbeddingClassifier",
     "Encoder",
@@ -67,6 +68,7 @@ __all__ = [
     "Metric",
     "Model",
     "PackagedEncoder",
+    "Passthrough",
     "Pause",
     "Redis",
     "RemoteClassifier",

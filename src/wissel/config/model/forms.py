@@ -20,7 +20,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from wissel.apis.providers import PROVIDERS
 from wissel.apis.table import APIS
+from wissel.core.identity import CREDENTIAL_HEADERS
 
 T = TypeVar("T")
 
@@ -95,6 +97,37 @@ def _path_prefix(path: str) -> str:
     return path.lower().rstrip("/") or "/"
 
 
+def _without_slash(path: str) -> str:
+    return path.rstrip("/")
+
+
+_NEVER_SENT = re.compile(
+    r":.*|host|connection|content-.*|expect|keep-alive|te|trailer|transfer-encoding|upgrade|x-envoy-.*|x-wissel-.*"
+)
+"""Headers that say how a request is carried, or that belong to Envoy and wissel."""
+
+
+def _may_be_sent(header: str) -> str:
+    if _NEVER_SENT.fullmatch(header):
+        raise ValueError(
+            f"{quote(header)} belongs to the connection, to Envoy or to wissel; no credential stands there"
+        )
+    return header
+
+
+def _apart(prefix: str) -> str:
+    """A word such as Bearer stands apart from the secret, whether the space was written or not."""
+    return f"{prefix} " if prefix[-1].isalnum() else prefix
+
+
+def _withheld_or_free(header: str) -> str:
+    if header in CREDENTIAL_HEADERS:
+        raise ValueError(f"{quote(header)} is where wissel's own keys stand; with credential: forward it goes on")
+    if _NEVER_SENT.fullmatch(header):
+        raise ValueError(f"{quote(header)} belongs to the connection, to Envoy or to wissel")
+    return header
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -138,7 +171,25 @@ Name = Annotated[
 NameOrAny = Annotated[str, Form(r"\*|[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", 'a name, or "*" for all')]
 ClusterName = Annotated[str, Form(r"[!-~]{1,255}", "the name of an Envoy cluster, without spaces")]
 Text = Annotated[str, Form(r"[\s\S]*\S[\s\S]*", "some text")]
-HeaderName = Annotated[str, Form(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header"), AfterValidator(_lower)]
+_HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+HeaderName = Annotated[str, Form(_HEADER, "the name of a header"), AfterValidator(_lower)]
+SentHeaderName = Annotated[
+    str,
+    # Beside a secret somebody may write the secret itself.
+    Form(_HEADER, "the name of a header", hidden=True),
+    AfterValidator(_lower),
+    AfterValidator(_may_be_sent),
+]
+BasePath = Annotated[
+    str,
+    Form(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]+/?)*", 'a path that begins with "/", without "//", "?" and "#"'),
+    AfterValidator(_without_slash),
+]
+Prefix = Annotated[
+    str,
+    Form(r"[!-~](?:[ -~]{0,62}[!-~])? ?", "what stands before the secret, such as Bearer", hidden=True),
+    AfterValidator(_apart),
+]
 MemberName = Annotated[str, Form(r"[^\s.]+(?:\.[^\s.]+)?", "the name of a member, or of one within another: a.b")]
 OwnHeader = Annotated[
     str,
@@ -258,12 +309,18 @@ Amount = Annotated[
 ]
 
 ApiName = Annotated[str, RowOf(APIS)]
+ProviderName = Annotated[str, RowOf(PROVIDERS)]
 
 SetOf = Annotated[
     frozenset[T],
     Field(min_length=1),
     # Sorted, so that equal sets have one revision.
     PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # sorted() itself has no signature to inspect
+]
+
+ForwardedHeaders = Annotated[
+    frozenset[Annotated[HeaderName, AfterValidator(_withheld_or_free)]],
+    PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # as above
 ]
 
 

@@ -1,10 +1,19 @@
 """What serves: models, and paths that are no LLM calls."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wissel.config.model.forms import ApiName, ClusterName, Name, PathPrefix, SetOf, Text
+from wissel.config.model.forms import (
+    ApiName,
+    ClusterName,
+    ForwardedHeaders,
+    Name,
+    PathPrefix,
+    ProviderName,
+    SetOf,
+    Text,
+)
 from wissel.config.model.section import CredentialRef, Section
 from wissel.core.request import Modality
 
@@ -35,8 +44,18 @@ class Model(Section):
     """What it can read. Of embeddings: where this is not given, whatever its server takes."""
     context: Annotated[int, Field(gt=0)] | None = None
     """Tokens of input and output together; without it no request is too long."""
+    provider: ProviderName | None = None
+    """Whose habits its server has: which header shows the credential, and what else it demands. If not given,
+    anthropic where messages is the only API, else openai, which most servers follow."""
     credential: CredentialRef | None = None
-    """What authenticates the request upstream; `forward` passes the caller's own credential on."""
+    """What authenticates the request upstream: a secret, by default in the provider's header; `forward` passes the
+    caller's own credential on."""
+    forward_headers: ForwardedHeaders = frozenset()
+    """Headers of callers that its server gets although they are withheld by default: cookies, other providers' keys,
+    and what says which account pays, such as openai-organization."""
+    stream_usage: Literal["ask", "never"] = "ask"
+    """Whether a stream is asked to tell its usage, by `stream_options`, where the caller did not ask; never for servers
+    that refuse it. What a server refuses is remembered until the next start."""
     price: Price | None = None
     """What it costs; without it nothing is counted as spent."""
 
@@ -48,6 +67,12 @@ class Passthrough(Section):
     """Paths that are this one or lie below it."""
     cluster: ClusterName
     """The Envoy cluster that serves them."""
+    credential: CredentialRef | None = None
+    """What authenticates the request upstream, as of a model; without it a key that wissel took goes nowhere."""
+    provider: ProviderName | None = None
+    """As of a model; if not given, that of the models of the same cluster where they have one, else openai."""
+    forward_headers: ForwardedHeaders = frozenset()
+    """As of a model."""
     upgrade: bool = False
     """Whether a connection may be upgraded there, as to a websocket; anywhere else an upgrade is refused."""
     names_models: bool = True

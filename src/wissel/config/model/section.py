@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
-from wissel.config.model.forms import Form, Text
+from wissel.config.model.forms import Form, Prefix, SentHeaderName, Text
 
 SECRET_HINT = "a secret is never written here: give {env: NAME} or {file: PATH}"  # noqa: S105  # a message
 
@@ -56,6 +56,16 @@ def _never_inline(value: Any) -> Any:
     return value
 
 
+class Credential(Secret):
+    """A secret that is shown to a server, and how."""
+
+    header: SentHeaderName | None = None
+    """The header that shows it, such as api-key; the provider's if not given."""
+    prefix: Prefix | None = None
+    """What stands before it; if not given, Bearer in `authorization` and nothing in another `header`, and without
+    `header` what the provider wants."""
+
+
 SecretRef = Annotated[Secret, BeforeValidator(_never_inline)]
 
 
@@ -66,7 +76,7 @@ def _forward(value: Any) -> Any:
 
 
 CredentialRef = Annotated[
-    Annotated[Secret, Tag("<mapping>")] | Annotated[Literal["forward"], BeforeValidator(_forward), Tag("<word>")],
+    Annotated[Credential, Tag("<mapping>")] | Annotated[Literal["forward"], BeforeValidator(_forward), Tag("<word>")],
     WORD_OR_MAPPING,
 ]
 

@@ -1,0 +1,92 @@
+"""Whose servers speak the APIs, and what each wants besides a body: a row a provider.
+
+A model's `provider` names its row, and a request that goes on is given what the
+row says: the credential as the provider reads it, the headers that it demands,
+its path. A provider is added by a row. What callers send for a gateway, or for
+an account that is not theirs to choose, is withheld from every one of them.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialHeader:
+    """How a secret is shown."""
+
+    name: str
+    """Lower case."""
+    prefix: str = ""
+    """Before the secret."""
+
+
+BEARER: Final = CredentialHeader("authorization", "Bearer ")
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The habits of one provider's servers, and of servers that follow it."""
+
+    name: str
+    """As `models[].provider` has it."""
+    native: frozenset[str]
+    """The APIs whose format is its own: a model that speaks no other is taken for one of its own."""
+    credential: CredentialHeader
+    credential_by_api: Mapping[str, CredentialHeader]
+    """Where an API wants another."""
+    headers: Mapping[str, str]
+    """That its servers demand, lower case; what a caller says there itself stands."""
+    path: str
+    """Where its servers have what callers ask for under `/v1`."""
+
+    def shows(self, api: str) -> CredentialHeader:
+        """How a call of an API shows its secret; "" for what is no call."""
+        return self.credential_by_api.get(api, self.credential)
+
+
+OPENAI: Final = Provider(
+    name="openai",
+    native=frozenset({"chat", "completions", "responses", "embeddings"}),
+    credential=BEARER,
+    credential_by_api={},
+    headers={},
+    path="/v1",
+)
+
+ANTHROPIC: Final = Provider(
+    name="anthropic",
+    native=frozenset({"messages"}),
+    credential=CredentialHeader("x-api-key"),
+    # What Anthropic has of OpenAI's API is for OpenAI's clients, and they know one way.
+    credential_by_api={"chat": BEARER},
+    headers={"anthropic-version": "2023-06-01"},
+    path="/v1",
+)
+
+PROVIDERS: Final[Mapping[str, Provider]] = {row.name: row for row in (OPENAI, ANTHROPIC)}
+"""By name."""
+
+
+def provider_of(apis: Collection[str]) -> Provider:
+    """Whose a server is that speaks these APIs and no others, where the file does not say."""
+    return next((row for row in PROVIDERS.values() if row.native.issuperset(apis)), OPENAI)
+
+
+OF_ACCOUNTS: Final = frozenset({"openai-organization", "openai-project", "x-goog-user-project"})
+"""Headers that say which account pays, or whose data is meant: they belong to the credential beside them."""
+
+OTHER_CREDENTIALS: Final = frozenset({"api-key", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key"})
+"""Headers in which servers take credentials that wissel itself never takes."""
+
+OF_THE_WAY: Final = frozenset({"cookie", "proxy-authorization", "x-forwarded-client-cert"})
+"""Headers that were meant for a gateway or a proxy on the way, and for nobody behind it."""
+
+WITHHELD: Final = OF_ACCOUNTS | OTHER_CREDENTIALS | OF_THE_WAY
+"""Headers of callers that no server gets unless `forward_headers` names them; the first two go on as well where the
+caller's own credential does."""
+
+
+def header_name(written: str) -> str:
+    """The name under which a lower-case header is withheld: many servers read `_` as `-`."""
+    return written.replace("_", "-")
