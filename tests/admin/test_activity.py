@@ -7,6 +7,7 @@ from wissel.admin.activity import activity_view, tiers_view
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome, Usage
+from wissel.core.snapshot import Passthrough
 from wissel.core.split import KeySource, TargetingKey
 from wissel.core.tier import Budget, Graded, Thresholds, Tier
 from wissel.telemetry.counting import RECENT, Telemetry
@@ -126,7 +127,11 @@ def test_a_flood_of_decisions_hides_no_denial():
 
 @pytest.mark.parametrize(
     ("decision", "kind"),
-    [(ROUTED, "routed"), (Passed("files", ANONYMOUS, "r1"), "passed"), (Listed(("m",), ANONYMOUS, "r1"), "listed")],
+    [
+        (ROUTED, "routed"),
+        (Passed(Passthrough("/v1/files", "files"), ANONYMOUS, "r1"), "passed"),
+        (Listed(("m",), ANONYMOUS, "r1"), "listed"),
+    ],
 )
 def test_each_says_what_kind_it_is(decision: Decision, kind: str):
     telemetry = Telemetry()

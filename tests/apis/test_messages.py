@@ -18,7 +18,3 @@ def test_an_error_has_anthropics_shape_and_its_words_for_each_status(status, kin
     told = json.loads(MESSAGES.error(Denied(status, "no", "any_type", "any_code", "model")))
 
     assert told == {"type": "error", "error": {"type": kind, "message": "no", "param": "model", "code": "any_code"}}
-
-
-def test_a_secret_goes_as_anthropics_servers_want_it():
-    assert MESSAGES.credential("s3") == ("x-api-key", "s3")

@@ -15,10 +15,12 @@ from wissel.apis.paths import normalise_path
 from wissel.apis.simulated import Answer
 from wissel.apis.table import APIS, PATHS
 from wissel.config.model import json_schema
-from wissel.config.model.models import Model
+from wissel.config.model.models import Model as ModelSection
 from wissel.core.decision import Denied
-from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.core.limits import Estimate, estimate
 from wissel.core.outcome import Usage
+from wissel.core.policy import inability
+from wissel.core.snapshot import Model
 
 ROOT = Path(__file__).parents[2]
 SAID = "hello there"
@@ -92,11 +94,12 @@ def test_a_row_is_found_by_its_name_and_by_each_of_its_paths(name: str):
 
     assert api.name == name
     assert api.paths
-    assert [PATHS[normalise_path(path)] for path in api.paths] == [api] * len(api.paths)
+    paths = (*api.paths, *api.counting_paths)
+    assert [PATHS[normalise_path(path)] for path in paths] == [api] * len(paths)
 
 
 def test_no_path_belongs_to_two_rows():
-    assert len(PATHS) == sum(len(api.paths) for api in APIS.values())
+    assert len(PATHS) == sum(len(api.paths) + len(api.counting_paths) for api in APIS.values())
 
 
 @every_api
@@ -172,11 +175,22 @@ def test_a_refusal_is_an_error_that_its_own_reader_knows(name: str):
 
 
 @every_api
-def test_its_credential_stands_where_callers_put_theirs(name: str):
-    header, value = APIS[name].credential("s3cret")
+def test_a_call_that_only_counts_reserves_nothing_and_fits_every_context(name: str):
+    api = APIS[name]
+    counted = [understand(api, path, {}, read_body(asked(name))) for path in api.counting_paths]
+    small = Model("m", "c", "m", frozenset({name}), frozenset({"text"}), context=1)
 
-    assert header in CREDENTIAL_HEADERS
-    assert value.endswith("s3cret")
+    assert [(each.only_counts, estimate(each), inability(small, each)) for each in counted] == [
+        (True, Estimate(), None)
+    ] * len(api.counting_paths)
+    assert not understand(api, api.paths[0], {}, read_body(asked(name))).only_counts
+
+
+def test_tokens_are_counted_where_a_provider_counts_them():
+    assert [path for api in APIS.values() for path in api.counting_paths] == [
+        "/v1/responses/input_tokens",
+        "/v1/messages/count_tokens",
+    ]
 
 
 def test_the_schema_names_the_rows():
@@ -199,7 +213,7 @@ def written() -> list[tuple[str, str]]:
 
 
 def test_no_example_names_an_api_that_is_no_row():
-    default = {("Model.apis", name) for name in Model.model_fields["apis"].default}
+    default = {("Model.apis", name) for name in ModelSection.model_fields["apis"].default}
     lists = {*written(), *default}
 
     assert len(lists) > len(default)

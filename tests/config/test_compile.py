@@ -7,7 +7,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wissel.config import admin_token, compile_snapshot, host_and_port, load, parse, redis_url, revision
+from wissel.config import (
+    admin_token,
+    compile_snapshot,
+    host_and_port,
+    load,
+    parse,
+    passthrough_notes,
+    redis_url,
+    revision,
+)
 from wissel.core.access import HeaderMatch, Principal, Rule
 from wissel.core.snapshot import ApiKey, Credential, Limit, Passthrough, Price, Rate
 from wissel.core.split import KeySource, Split, Variant
@@ -97,6 +106,107 @@ def test_the_longest_prefix_comes_first():
     config = parse(MODEL + "passthrough: [{path_prefix: /a, cluster: x}, {path_prefix: /A/b/, cluster: y}]")
 
     assert compile_snapshot(config).passthrough == (Passthrough("/a/b", "y"), Passthrough("/a", "x"))
+
+
+MADE = "envoy: {clusters: [{name: c, address: 'h:1', path: /openai/v1}, {name: d, address: 'h:1', path: /}]}\n"
+
+
+def test_what_a_cluster_says_of_its_path_holds_for_all_that_it_serves():
+    more = "  - {name: n, cluster: d}\n  - {name: o, cluster: e}\npassthrough: [{path_prefix: /v1/files, cluster: c}]\n"
+    snapshot = compile_snapshot(
+        parse("models:\n  - {name: m, cluster: c}\n" + more + MADE.replace("]}", ", {name: e, address: 'h:1'}]}"))
+    )
+    paths = {name: each.base_path for name, each in snapshot.models.items()}
+
+    assert (paths, snapshot.passthrough[0].base_path) == ({"m": "/openai/v1", "n": "", "o": "/v1"}, "/openai/v1")
+
+
+def test_another_base_path_begins_new_evidence():
+    text = "models: [{name: m, cluster: c}]\nsplits: [{name: s, variants: [{model: m, weight: 1}]}]\n"
+    before, after = (compile_snapshot(parse(text + each)) for each in (MADE, MADE.replace("/openai/v1", "/openai/v2")))
+
+    assert before.revision != after.revision
+    assert before.splits["s"].revision != after.splits["s"].revision
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("{env: K}", Credential("secret", "s3")),
+        ("{env: K, header: Authorization}", Credential("secret", "s3", "authorization", "Bearer ")),
+        ("{env: K, header: api-key}", Credential("secret", "s3", "api-key", "")),
+        ("{env: K, header: authorization, prefix: Token}", Credential("secret", "s3", "authorization", "Token ")),
+        ("{env: K, header: authorization, prefix: 'Token '}", Credential("secret", "s3", "authorization", "Token ")),
+        ("{env: K, header: x-key, prefix: 'key='}", Credential("secret", "s3", "x-key", "key=")),
+    ],
+)
+def test_a_credential_says_how_it_is_shown(written: str, found: Credential):
+    text = (
+        f"models: [{{name: m, cluster: c, credential: {written}}}]\n"
+        f"passthrough: [{{path_prefix: /p, cluster: c, credential: {written}}}]"
+    )
+    snapshot = compile_snapshot(parse(text), {"K": "s3"})
+
+    assert (snapshot.models["m"].credential, snapshot.passthrough[0].credential) == (found, found)
+
+
+@pytest.mark.parametrize(
+    ("model", "entry", "providers"),
+    [
+        ("apis: [messages]", "", ("anthropic", "anthropic")),
+        ("apis: [messages], provider: openai", "", ("openai", "openai")),
+        ("apis: [chat, messages]", "", ("openai", "openai")),
+        ("provider: anthropic", ", provider: openai", ("anthropic", "openai")),
+    ],
+)
+def test_a_server_is_its_providers_as_the_file_says_or_as_its_apis_do(model: str, entry: str, providers):
+    text = f"models: [{{name: m, cluster: c, {model}}}]\npassthrough: [{{path_prefix: /p, cluster: c{entry}}}]"
+    snapshot = compile_snapshot(parse(text))
+
+    assert (snapshot.models["m"].provider, snapshot.passthrough[0].provider) == providers
+
+
+def test_a_passthrough_to_the_models_of_several_providers_follows_none_of_them():
+    models = "models: [{name: m, cluster: c, apis: [messages]}, {name: n, cluster: c}]\n"
+    text = f"{models}passthrough: [{{path_prefix: /p, cluster: c}}]"
+
+    assert compile_snapshot(parse(text)).passthrough[0].provider == "openai"
+
+
+def test_a_passthroughs_secret_that_cannot_be_had_is_named_with_its_place():
+    text = "models: [{name: m, cluster: c}]\npassthrough: [{path_prefix: /p, cluster: c, credential: {env: ABSENT}}]"
+
+    with pytest.raises(ConfigError) as caught:
+        compile_snapshot(parse(text), {})
+
+    assert caught.value.problems == ['passthrough[0].credential: the environment variable "ABSENT" is not set']
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            "path_prefix: /v1/files, cluster: c",
+            'passthrough "/v1/files" has no credential, and models of its cluster "c" have one',
+        ),
+        (
+            "path_prefix: /v1/messages/count_tokens, cluster: c",
+            'passthrough "/v1/messages/count_tokens" is not used for POST',
+        ),
+    ],
+)
+def test_a_passthrough_that_does_not_do_what_was_meant_is_told_of(entry: str, said: str):
+    text = f"models: [{{name: m, cluster: c, credential: {{env: K}}}}]\npassthrough: [{{{entry}}}]\naccess: {{}}"
+    (note,) = passthrough_notes(parse(text))
+
+    assert note.startswith(said)
+
+
+def test_a_passthrough_with_a_credential_is_as_it_was_meant():
+    models = "models: [{name: m, cluster: c, credential: {env: K}}]\naccess: {}\n"
+    text = f"{models}passthrough: [{{path_prefix: /p, cluster: c, credential: {{env: K}}}}]"
+
+    assert passthrough_notes(parse(text)) == []
 
 
 def test_forward_needs_no_secret():

@@ -197,6 +197,60 @@ entrypoints: [auto]
             ('f:1:45: models[0].credential.evn: unknown key "evn"; did you mean "env"?'),
         ),
         (
+            "models: [{name: m, cluster: c, credential: {env: X, header: host}}]",
+            (
+                'f:1:61: models[0].credential.header: "host" belongs to the connection, to Envoy or to wissel; '
+                "no credential stands there"
+            ),
+        ),
+        (
+            "models: [{name: m, cluster: c, credential: {env: X, header: 'Bearer sk-abc'}}]",
+            (
+                "f:1:61: models[0].credential.header: should be the name of a header, "
+                "and has 13 characters of another form"
+            ),
+        ),
+        (
+            "models: [{name: m, cluster: c, credential: {env: X, prefix: 'Schlüssel sk-abc'}}]",
+            (
+                "f:1:61: models[0].credential.prefix: should be what stands before the secret, such as Bearer, "
+                "and has 16 characters of another form"
+            ),
+        ),
+        (
+            "models: [{name: m, cluster: c, provider: antropic}]",
+            'f:1:42: models[0].provider: should be openai or anthropic, and is "antropic"; did you mean "anthropic"?',
+        ),
+        (
+            "models: [{name: m, cluster: c, stream_usage: no}]",
+            'f:1:46: models[0].stream_usage: should be ask or never, and is "no"',
+        ),
+        (
+            "models: [{name: m, cluster: c, forward_headers: [Authorization]}]",
+            (
+                'f:1:50: models[0].forward_headers[0]: "authorization" is where wissel\'s own keys stand; '
+                "with credential: forward it goes on"
+            ),
+        ),
+        (
+            models("envoy: {clusters: [{name: c, address: 'h:1', path: openai}]}"),
+            (
+                'f:2:52: envoy.clusters[0].path: should be a path that begins with "/", without "//", "?" and "#", '
+                'and is "openai"'
+            ),
+        ),
+        (
+            models("envoy: {clusters: [{name: c, address: 'h:1', addresses: [{address: 'h:2'}]}]}"),
+            "f:2:20: envoy.clusters[0]: should have either address or addresses",
+        ),
+        (
+            models("envoy: {clusters: [{name: c, tls: true, addresses: [{address: 'g:1'}, {address: 'h:1'}]}]}"),
+            (
+                "f:2:20: envoy.clusters[0]: servers of several hosts need tls.sni: "
+                "the name that the certificates of all have"
+            ),
+        ),
+        (
             "models: [{name: m, cluster: c, apis: [chat, chta]}]",
             (
                 "f:1:45: models[0].apis[1]: should be chat or "

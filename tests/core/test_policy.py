@@ -162,13 +162,23 @@ def test_without_access_every_name_is_listed():
     assert listed.names == ("ab", "auto", "large", "pixel", "small")
 
 
+def test_a_call_that_only_counts_is_dealt_like_any_other_and_is_evidence_for_nobody():
+    headers = {"x-session-id": "s-1"}
+    dealt, counted = (
+        verdict(snapshot(), request("ab", headers=headers, only_counts=only_counts)) for only_counts in (False, True)
+    )
+
+    assert (counted.model, counted.bucket) == (dealt.model, dealt.bucket)
+    assert (dealt.split is None, counted.split) == (False, None)
+
+
 files = (Passthrough("/v1/files", "openai"),)
 
 
 def test_a_passthrough_goes_to_its_cluster():
     passed = pass_through(snapshot(passthrough=files), Head("other", "GET", "/v1/files/f-1", {}), ANONYMOUS, now=0)
 
-    assert passed == Passed("openai", ANONYMOUS, "r1")
+    assert passed == Passed(files[0], ANONYMOUS, "r1")
 
 
 @pytest.mark.parametrize("path", ["/v1/filesystem", "/v1", "/"])

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from wissel.apis.simulated import Answer, tokens
+from wissel.apis.table import APIS
 from wissel.demo.upstream import Behaviour, Upstream, running_upstream
 
 if TYPE_CHECKING:
@@ -213,3 +214,11 @@ def test_a_long_question_is_quoted_in_part():
 
 def test_the_count_of_tokens_is_never_none():
     assert tokens("") == 1
+
+
+@pytest.mark.parametrize("path", [path for api in APIS.values() for path in api.counting_paths])
+async def test_it_counts_tokens_and_generates_nothing(upstream: Upstream, path: str):
+    asked = {"model": "m", "input": "hello there", "messages": [{"role": "user", "content": "hello there"}]}
+    status, _, text = await post(upstream, path, asked)
+
+    assert (status, json.loads(text)) == (200, {"input_tokens": 2})

@@ -50,7 +50,7 @@ def written(text: str, folder: Path) -> Path:
 def test_a_whole_configuration_can_be_used(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
 
-    assert load(written(text, tmp_path)).routes
+    assert load(written(text, tmp_path)).models
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

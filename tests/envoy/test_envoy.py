@@ -22,7 +22,7 @@ from wissel.config import load, parse
 from wissel.demo.parts import EnvoyProcess, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.envoy import PROCESSOR_CLUSTER, ClusterTLS, EnvoyPlan, UpstreamCluster, plan, render
-from wissel.envoy.listener import anything_but
+from wissel.envoy.listener import anything_but, bootstrap
 from wissel.errors import ConfigError, WorldError
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -35,7 +35,7 @@ def sample(**changes: Any) -> EnvoyPlan:
         listen="127.0.0.1:10000",
         admin="127.0.0.1:9901",
         processors=("127.0.0.1:50051",),
-        clusters=(UpstreamCluster("qwen", "127.0.0.1:9001"),),
+        clusters=(UpstreamCluster("qwen", (("127.0.0.1:9001", 1),)),),
     )
     return replace(start, **changes)
 
@@ -68,9 +68,9 @@ def test_a_configuration_becomes_a_plan():
         admin="127.0.0.1:9901",
         processors=("127.0.0.1:50051",),
         clusters=(
-            UpstreamCluster("qwen", "10.0.0.7:8000"),
-            UpstreamCluster("openai", "api.openai.com:443", ClusterTLS("api.openai.com")),
-            UpstreamCluster("inside", "10.0.0.8:443", ClusterTLS("models.inside", "/etc/inside.pem")),
+            UpstreamCluster("qwen", (("10.0.0.7:8000", 1),)),
+            UpstreamCluster("openai", (("api.openai.com:443", 1),), ClusterTLS("api.openai.com")),
+            UpstreamCluster("inside", (("10.0.0.8:443", 1),), ClusterTLS("models.inside", "/etc/inside.pem")),
         ),
         message_timeout=5.5,
     )
@@ -121,7 +121,7 @@ def test_a_model_cannot_take_the_processors_cluster():
     ],
 )
 def test_names_are_looked_up_and_addresses_are_not(address: str, tls: ClusterTLS | None, discovery: str):
-    rendered = yaml.safe_load(render(sample(clusters=(UpstreamCluster("one", address, tls),))))
+    rendered = yaml.safe_load(render(sample(clusters=(UpstreamCluster("one", ((address, 1),), tls),))))
 
     assert rendered["static_resources"]["clusters"][1]["type"] == discovery
 
@@ -135,13 +135,13 @@ def test_a_pattern_foranything_but_some_words_matches_exactly_the_others(words: 
 
 PLANS = {
     "plain": sample(),
-    "tls": sample(clusters=(UpstreamCluster("openai", "api.openai.com:443", ClusterTLS("api.openai.com")),)),
-    "tls to an address": sample(clusters=(UpstreamCluster("inside", "10.0.0.1:443", ClusterTLS("10.0.0.1")),)),
+    "tls": sample(clusters=(UpstreamCluster("openai", (("api.openai.com:443", 1),), ClusterTLS("api.openai.com")),)),
+    "tls to an address": sample(clusters=(UpstreamCluster("inside", (("10.0.0.1:443", 1),), ClusterTLS("10.0.0.1")),)),
     "unix": sample(processors=("unix:/run/wissel.sock",)),
     "several processors": sample(processors=("127.0.0.1:50051", "127.0.0.1:50052", "unix:/run/wissel.sock")),
     "names for processors": sample(processors=("wissel-0.wissel:50051", "127.0.0.1:50052")),
     "weird names": sample(
-        clusters=tuple(UpstreamCluster(n, "127.0.0.1:1") for n in ("a b", "größe", "no", "1e3", "a: b"))
+        clusters=tuple(UpstreamCluster(n, (("127.0.0.1:1", 1),)) for n in ("a b", "größe", "no", "1e3", "a: b"))
     ),
     "streamed bodies": sample(request_body_mode="FULL_DUPLEX_STREAMED", response_body_mode="STREAMED"),
     "a verified identity": sample(verified_namespace="envoy.filters.http.jwt_authn"),
@@ -180,6 +180,15 @@ async def stack() -> AsyncGenerator[AsyncExitStack]:
         yield stack
 
 
+def test_several_servers_share_a_cluster_by_their_weights():
+    servers = ("10.0.0.1:80", 3), ("models.inside:80", 1)
+    (_, cluster) = bootstrap(sample(clusters=(UpstreamCluster("c", servers),)))["static_resources"]["clusters"]
+    told = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+
+    assert [(each["endpoint"]["hostname"], each["load_balancing_weight"]) for each in told] == list(servers)
+    assert cluster["type"] == "STRICT_DNS"
+
+
 @pytest.fixture
 async def upstream(stack: AsyncExitStack) -> Upstream:
     return await stack.enter_async_context(running_upstream(Upstream("qwen")))
@@ -202,7 +211,7 @@ def start(stack: AsyncExitStack, upstream: Upstream, processor: Processor, tmp_p
             listen=f"127.0.0.1:{free_port()}",
             admin=f"127.0.0.1:{free_port()}",
             processors=(processor.address,),
-            clusters=(UpstreamCluster("qwen", upstream.address),),
+            clusters=(UpstreamCluster("qwen", ((upstream.address, 1),)),),
         )
         return await stack.enter_async_context(running_envoy(replace(around, **changes), tmp_path, concurrency=1))
 
@@ -421,7 +430,7 @@ class TestWhatEnvoySaysItself:
         assert (status, answer, len(upstream.requests)) == (413, {"error": error}, 0)
 
     async def test_an_upstream_that_is_away_is_told_apart_and_not_described(self, start: Start, processor: Processor):
-        envoy = await start(clusters=(UpstreamCluster("qwen", f"127.0.0.1:{free_port()}"),))
+        envoy = await start(clusters=(UpstreamCluster("qwen", ((f"127.0.0.1:{free_port()}", 1),)),))
 
         status, answer = await ask(envoy)
 
@@ -490,7 +499,7 @@ async def test_an_upstream_is_believed_only_with_a_certificate_for_its_name_of_a
     authorities = {name: Authority(tmp_path, name) for name in ("good", "other")}
     context = authorities["good"].server(**certified)
     secured = await stack.enter_async_context(running_upstream(Upstream("secured"), tls=context))
-    cluster = UpstreamCluster("qwen", secured.address, ClusterTLS(expected, authorities[trusted].file))
+    cluster = UpstreamCluster("qwen", ((secured.address, 1),), ClusterTLS(expected, authorities[trusted].file))
     envoy = await start(clusters=(cluster,))
 
     answered, _ = await ask(envoy)

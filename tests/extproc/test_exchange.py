@@ -156,7 +156,7 @@ def test_a_models_own_credential_takes_the_callers_place():
 
 
 def test_anthropics_api_gets_its_credential_as_x_api_key():
-    decision = routed(model=model("m", credential=Credential("secret", "s3")))
+    decision = routed(model=model("m", credential=Credential("secret", "s3"), provider="anthropic"))
     mutation = forwarded(path="/v1/messages", decision=decision, authorization="Bearer k").mutation
 
     assert mutation.set_headers["x-api-key"] == "s3"
@@ -165,6 +165,13 @@ def test_anthropics_api_gets_its_credential_as_x_api_key():
 
 def test_an_odd_spelling_of_a_path_reaches_the_upstream_in_the_usual_one():
     assert forwarded(path="/V1//chat%2fcompletions/?a=b").mutation.set_headers[":path"] == "/v1/chat/completions?a=b"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions?a=b", "/V1//chat%2fcompletions/?a=b"])
+def test_a_server_with_a_base_path_of_its_own_is_asked_there(path):
+    decision = routed(model=model("m", base_path="/openai/v1"))
+
+    assert forwarded(path=path, decision=decision).mutation.set_headers[":path"] == "/openai/v1/chat/completions?a=b"
 
 
 def test_the_decision_is_told_as_metadata_with_the_request():

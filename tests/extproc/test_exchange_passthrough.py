@@ -11,7 +11,7 @@ from wissel.core.snapshot import Passthrough, Terms
 from wissel.extproc.events import Decide, Identify, Refuse, Reply, RequestTrailers, Score
 from wissel.extproc.mutation import ImmediateResponse, Mutation
 
-FILES = Passed("files", ANONYMOUS, "r1")
+FILES = Passed(Passthrough("/v1/files", "files"), ANONYMOUS, "r1")
 METADATA = {"principal": "anonymous", "revision": "r1"}
 TO_FILES = Mutation(set_headers={"x-wissel-cluster": "files"}, reroute=True)
 
@@ -79,7 +79,7 @@ def test_an_upgrade_that_goes_on_asks_for_no_body():
         << Identify
         >> ANONYMOUS
         << Decide
-        >> Passed("live", ANONYMOUS, "r1")
+        >> Passed(Passthrough("/v1/realtime", "live"), ANONYMOUS, "r1")
         << Like(Reply, phase="request_headers", skip_body=True)
     )
 
@@ -90,7 +90,7 @@ AUDIO = Terms(passthrough=(Passthrough("/v1/audio", "audio", reads_models=True),
 FORM_TYPE = "multipart/form-data; boundary=e"
 FORM = b'--e\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--e--\r\n'
 TO_AUDIO = Mutation(set_headers={"x-wissel-cluster": "audio"}, reroute=True)
-PASSED = Passed("audio", ADA, "r1")
+PASSED = Passed(Passthrough("/v1/audio", "audio"), ADA, "r1")
 ADAS = {"principal": "ada", "revision": "r1"}
 
 

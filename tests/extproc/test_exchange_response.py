@@ -29,7 +29,7 @@ from playbook import (
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Passed
 from wissel.core.outcome import Outcome, Usage
-from wissel.core.snapshot import Price
+from wissel.core.snapshot import Passthrough, Price
 from wissel.extproc import wire
 from wissel.extproc.events import (
     Decide,
@@ -281,7 +281,7 @@ def test_a_passthroughs_answer_is_left_alone():
         << Identify
         >> ANONYMOUS
         << Decide
-        >> Passed("files", ANONYMOUS, "r1")
+        >> Passed(Passthrough("/v1/files", "files"), ANONYMOUS, "r1")
         << Like(Reply, phase="request_headers")
         >> answers()
         << UNASKED

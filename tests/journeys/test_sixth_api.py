@@ -13,6 +13,7 @@ import yaml
 from real import needs_envoy, until
 from wissel.apis.api import Api, Simulation
 from wissel.apis.findings import Findings
+from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event
@@ -47,10 +48,6 @@ def error(denied: Denied) -> bytes:
     return json.dumps({"alas": denied.message}).encode()
 
 
-def credential(secret: str) -> tuple[str, str]:
-    return "x-talk-key", secret
-
-
 def ending(answer: Answer) -> dict[str, Any]:
     usage = {"heard": answer.input_tokens, "spoken": answer.output_tokens}
     return {"model": answer.model, "over": "silence", "usage": usage}
@@ -69,6 +66,8 @@ def events(answer: Answer) -> Iterator[bytes]:
 TALK = Api(
     name="talk",
     paths=("/v2/talk", "/talk"),
+    counting_paths=(),
+    marker="",
     operation="generate_content",
     read=read,
     output_limits=("patience",),
@@ -76,7 +75,7 @@ TALK = Api(
     learn=learn,
     output=output,
     error=error,
-    credential=credential,
+    models=OPENAI_MODELS,
     simulation=Simulation(lambda body: str(body["say"]), whole, events),
 )
 
@@ -97,7 +96,7 @@ async def talk(tmp_path) -> AsyncIterator[tuple[App, EnvoyProcess, Upstream]]:
             "listen": {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"},
             "models": [
                 {"name": "talker", "cluster": "t", "upstream_model": "org/talker", "apis": ["talk"],
-                 "credential": {"env": "TALK_KEY"}},
+                 "credential": {"env": "TALK_KEY", "header": "x-talk-key"}},
                 {"name": "writer", "cluster": "t"},
             ],
             "envoy": {

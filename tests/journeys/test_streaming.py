@@ -144,8 +144,8 @@ async def running_wire(home: Path, **plan: Any) -> AsyncGenerator[Wire]:
             admin=f"127.0.0.1:{free_port()}",
             processors=(address,),
             clusters=(
-                UpstreamCluster("small-cluster", f"127.0.0.1:{port}"),
-                UpstreamCluster("dead-cluster", f"127.0.0.1:{free_port()}"),
+                UpstreamCluster("small-cluster", ((f"127.0.0.1:{port}", 1),)),
+                UpstreamCluster("dead-cluster", ((f"127.0.0.1:{free_port()}", 1),)),
             ),
             **plan,
         )

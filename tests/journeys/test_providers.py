@@ -1,0 +1,265 @@
+"""Servers with habits of their own, behind a real Envoy: what each gets, and what callers of each format are told."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
+
+from real import needs_envoy
+from wissel.config import load
+from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
+from wissel.envoy import plan
+from wissel.serving.app import App, running_app
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy]
+
+KEY = "wsl-test-caller"
+CHAT, MESSAGES, COUNT = "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"
+SPEAKS_MESSAGES = {"anthropic-version": "2023-06-01"}
+
+
+@dataclass
+class ScriptedServer:
+    """Keeps what it was sent; refuses what its script does not know."""
+
+    seen: list[tuple[str, CIMultiDict[str], Any]] = field(default_factory=list[Any])
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        is_json = raw.startswith(b"{")
+        body = json.loads(raw) if is_json else {}
+        self.seen.append((request.path_qs, CIMultiDict(request.headers), body))
+        if "stream_options" in body and body["model"] == "strict":
+            wrong = {
+                "type": "extra_forbidden",
+                "loc": ["body", "stream_options"],
+                "msg": "Extra inputs are not permitted",
+            }
+            return web.json_response({"detail": [wrong]}, status=422)
+        if request.path.endswith("/count_tokens"):
+            return web.json_response({"input_tokens": 42})
+        if body.get("stream"):
+            response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(
+                b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+            )
+            return response
+        return web.json_response({"model": body.get("model"), "choices": []})
+
+
+def document(address: str) -> dict[str, Any]:
+    def model(name: str, cluster: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "cluster": cluster, "credential": {"env": "PROVIDER_KEY"}, **more}
+
+    return {
+        "listen": {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"},
+        "models": [
+            model("strict", "plain"),
+            model("silent", "plain", stream_usage="never"),
+            model("groq", "below"),
+            model("vllm", "plain", apis=["chat", "messages"]),
+            model("claude", "plain", apis=["messages"]),
+            model("azure", "plain", credential={"env": "PROVIDER_KEY", "header": "api-key"}),
+            model("open", "plain", forward_headers=["openai-organization"]),
+            model("own", "plain", credential="forward"),
+            model("gone", "dead", apis=["chat", "messages"]),
+        ],
+        "aliases": {"claude-sonnet-5": "claude", "claude-opus-9": "vllm"},
+        "passthrough": [
+            {"path_prefix": "/v1/files", "cluster": "below", "credential": {"env": "PROVIDER_KEY"},
+             "names_models": False},
+            {"path_prefix": "/v1/uploads", "cluster": "plain", "names_models": False},
+        ],
+        "access": {
+            "keys": [{"id": "caller", "sha256": sha256(KEY.encode()).hexdigest(), "groups": ["staff"]}],
+            "rules": [{"id": "staff", "effect": "permit", "groups": ["staff"]}],
+        },
+        "envoy": {
+            "listen": f"127.0.0.1:{free_port()}",
+            "admin": f"127.0.0.1:{free_port()}",
+            "clusters": [
+                {"name": "plain", "address": address},
+                {"name": "below", "addresses": [{"address": address, "weight": 3}, {"address": address}],
+                 "path": "/openai/v1"},
+                {"name": "dead", "address": f"127.0.0.1:{free_port()}"},
+            ],
+        },
+    }  # fmt: skip
+
+
+@dataclass
+class Stage:
+    envoy: EnvoyProcess
+    app: App
+    server: ScriptedServer
+
+    async def send(
+        self, path: str, body: object = None, *, method: str = "POST", key: str = KEY, **headers: str
+    ) -> tuple[int, Any]:
+        """Status and JSON answer, or its text."""
+        sent = {"authorization": f"Bearer {key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        data = json.dumps(body) if body is not None else None
+        self.server.seen.clear()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.envoy.url + path, data=data, headers=sent) as response,
+        ):
+            text = await response.text()
+            return response.status, json.loads(text) if text.startswith("{") else text
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    home = tmp_path_factory.mktemp("providers")
+    scripted = ScriptedServer()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", scripted.answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROVIDER_KEY", "s3cret")
+        async with TestServer(application) as server:
+            path = home / "wissel.yaml"
+            path.write_text(yaml.safe_dump(document(f"127.0.0.1:{server.port}")))
+            async with running_app(path, data=home, grace=0.0) as app, running_envoy(plan(load(path)), home) as envoy:
+                yield Stage(envoy, app, scripted)
+
+
+def ask(model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "hello"}], **more}
+
+
+async def test_a_server_that_refuses_to_be_asked_for_usage_is_asked_once(stage: Stage):
+    statuses = [(await stage.send(CHAT, ask("strict", stream=True)))[0] for _ in range(5)]
+
+    assert statuses == [422, 200, 200, 200, 200]
+    assert 'wissel_stream_usage_refusals_total{model="strict"} 1.0' in stage.app.telemetry.exposition().decode()
+
+
+async def test_a_model_that_is_never_to_be_asked_is_never_asked(stage: Stage):
+    await stage.send(CHAT, ask("silent", stream=True))
+    ((_, _, body),) = stage.server.seen
+
+    assert "stream_options" not in body
+
+
+async def test_the_others_are_asked(stage: Stage):
+    await stage.send(CHAT, ask("groq", stream=True))
+    ((_, _, body),) = stage.server.seen
+
+    assert body["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "asked"),
+    [
+        (CHAT, ask("groq"), "/openai/v1/chat/completions"),
+        ("/V1//chat/completions/?api-version=1", ask("groq"), "/openai/v1/chat/completions?api-version=1"),
+        ("/v1/files/F-1/content?a=B", None, "/openai/v1/files/F-1/content?a=B"),
+        (CHAT, ask("open"), CHAT),
+    ],
+)
+async def test_a_server_is_asked_below_its_own_path(stage: Stage, path: str, body: object, asked: str):
+    status, _ = await stage.send(path, body, method="POST" if body else "GET")
+    ((found, _, _),) = stage.server.seen
+
+    assert (status, found) == (200, asked)
+
+
+SHOWN = ("authorization", "x-api-key", "api-key")
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "shown"),
+    [
+        (CHAT, "vllm", {"authorization": "Bearer s3cret"}),
+        (MESSAGES, "vllm", {"authorization": "Bearer s3cret"}),
+        (MESSAGES, "claude", {"x-api-key": "s3cret"}),
+        (CHAT, "azure", {"api-key": "s3cret"}),
+        (CHAT, "own", {"authorization": f"Bearer {KEY}", "api-key": "mine"}),
+        ("/v1/files", None, {"authorization": "Bearer s3cret"}),
+        ("/v1/uploads", None, {}),
+    ],
+)
+async def test_each_server_is_shown_what_the_file_says_and_nothing_else(stage: Stage, path: str, model, shown):
+    await stage.send(path, ask(model) if model else {}, api_key="mine")
+    ((_, headers, _),) = stage.server.seen
+
+    assert {name: headers[name] for name in SHOWN if name in headers} == shown
+
+
+FOREIGN = {"openai_organization": "o", "openai_project": "p", "cookie": "c=d", "proxy_authorization": "Basic a"}
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [("groq", set()), ("open", {"openai-organization"}), ("own", {"openai-organization", "openai-project"})],
+)
+async def test_a_caller_chooses_no_account_that_is_not_its_own(stage: Stage, model: str, kept: set[str]):
+    await stage.send(CHAT, ask(model), **FOREIGN)
+    ((_, headers, _),) = stage.server.seen
+
+    assert {name for name in (each.replace("_", "-") for each in FOREIGN) if name in headers} == kept
+
+
+async def test_anthropics_servers_are_told_a_version_where_the_caller_tells_none(stage: Stage):
+    await stage.send(MESSAGES, ask("claude", max_tokens=9))
+    ((_, headers, _),) = stage.server.seen
+
+    assert headers["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize(("alias", "upstream"), [("claude-sonnet-5", "claude"), ("claude-opus-9", "vllm")])
+async def test_tokens_are_counted_by_the_server_of_what_an_alias_means(stage: Stage, alias: str, upstream: str):
+    status, told = await stage.send(f"{COUNT}?beta=true", ask(alias), **SPEAKS_MESSAGES)
+    ((path, _, body),) = stage.server.seen
+
+    assert (status, told) == (200, {"input_tokens": 42})
+    assert (path, body["model"]) == (f"{COUNT}?beta=true", upstream)
+
+
+async def test_models_are_listed_as_the_caller_reads_them(stage: Stage):
+    _, anthropics = await stage.send("/v1/models?limit=2", method="GET", **SPEAKS_MESSAGES)
+    _, openais = await stage.send("/v1/models", method="GET")
+
+    assert [each["id"] for each in anthropics["data"]] == [each["id"] for each in openais["data"]]
+    assert (anthropics["data"][0]["type"], anthropics["has_more"], openais["object"]) == ("model", False, "list")
+
+
+async def test_one_model_is_told_as_the_caller_reads_it(stage: Stage):
+    _, anthropics = await stage.send("/v1/models/claude-sonnet-5", method="GET", **SPEAKS_MESSAGES)
+    _, openais = await stage.send("/v1/models/claude-sonnet-5", method="GET")
+
+    assert (anthropics["display_name"], openais["object"]) == ("claude-sonnet-5", "model")
+
+
+REFUSED = [
+    ("POST", COUNT, ask("nobody"), 404, "not_found_error", KEY),
+    ("POST", COUNT, ask("open"), 400, "invalid_request_error", KEY),
+    ("POST", MESSAGES, ask("gone"), 503, "api_error", KEY),
+    ("POST", f"{MESSAGES}/batches", {}, 404, "not_found_error", KEY),
+    ("GET", "/v1/models", None, 401, "authentication_error", "nobody's"),
+    ("GET", "/v1/models/nobody", None, 404, "not_found_error", KEY),
+    ("GET", "/v1/skills", None, 404, "not_found_error", KEY),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "kind", "key"), REFUSED)
+async def test_who_speaks_messages_is_refused_in_its_own_words(stage: Stage, method, path, body, status, kind, key):
+    found, told = await stage.send(path, body, method=method, key=key, **SPEAKS_MESSAGES)
+
+    assert (found, told["type"], told["error"]["type"]) == (status, "error", kind)
+
+
+async def test_who_speaks_chat_is_refused_in_openais(stage: Stage):
+    status, told = await stage.send(CHAT, ask("gone"))
+
+    assert (status, list(told), told["error"]["type"]) == (503, ["error"], "server_error")
