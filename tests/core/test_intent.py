@@ -1,4 +1,6 @@
-from wissel.core.intent import OTHER, Intent, NoScores, Pinned, Scores, choose_route
+from dataclasses import replace
+
+from wissel.core.intent import OTHER, UNKNOWN, Intent, NoScores, Pinned, Scores, choose_route
 
 
 def test_of_equals_the_first_by_name_is_chosen_as_the_ranking_has_it():
@@ -40,3 +42,12 @@ def test_the_intent_that_means_none_is_never_a_match():
 def test_a_pinned_session_names_its_header_and_no_scores_say_why():
     assert choose_route(Pinned("a", "x-session-id"), fallback="c") == Intent("a", "pinned", detail="by x-session-id")
     assert choose_route(NoScores("late", "after 150 ms"), fallback="c") == Intent("c", "late", detail="after 150 ms")
+
+
+def test_what_was_not_understood_is_told_with_all_that_is_known_of_it():
+    scores = Scores({"a": 0.9}, 0.5, "embedding", 0.9, understood=False, script="Thai")
+
+    assert choose_route(scores, fallback="c") == Intent(
+        "c", "not_understood", None, {"a": 0.9}, 0.5, "embedding", UNKNOWN, script="Thai"
+    )
+    assert choose_route(replace(scores, detail="noise"), fallback="c").detail == "noise"

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rollout_factories import an_analysis, an_arm, evidence, sample
-from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look
+from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look, unlooked
 from wissel.core.rollouts.evidence import Evidence, Missing
 from wissel.core.rollouts.metrics import BUILT_IN, AnalysisSpec, Comparison, FixedLimit, Guard
 
@@ -290,3 +290,14 @@ def test_a_tenth_refused_of_the_canary_alone_is_worse():
     )
 
     assert after(spec, alone).reason == "refused_rate allowed_increase 0: canary 0.1 against 0, worse than is allowed"
+
+
+def test_before_the_first_look_every_metric_waits_and_says_for_what():
+    spec = AnalysisSpec((*BUILT_IN[:1], replace(BUILT_IN[1], dry_run=True)))
+    verdict = unlooked(spec)
+    note = "the first look at this weight is still to come"
+
+    assert (verdict.judgement, verdict.reason) == ("waiting", note)
+    assert [(each.metric, each.judgement, each.dry_run, each.note) for each in verdict.readings] == [
+        (metric.label, "waiting", metric.dry_run, note) for metric in spec.metrics
+    ]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wissel.core.rollouts.callers import FEWEST, SHARE, Callers
+from wissel.core.rollouts import callers as module
+from wissel.core.rollouts.callers import FEWEST, MOST_CALLERS, SHARE, Callers
 
 
 def played(
@@ -97,3 +98,22 @@ def test_nobody_is_ever_more_than_its_share_and_what_chance_adds(order: list[int
 
     fair = share * counted.total()
     assert max(counted.values()) <= fair + math.sqrt(fair) + 1
+
+
+def test_what_was_long_ago_counts_half(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MEMORY", 1000)
+    callers = Callers()
+    played(callers, {f"old-{n}": 1.0 for n in range(8)}, 999)
+    before = callers.count
+    played(callers, {f"new-{n}": 1.0 for n in range(8)}, 5000)
+
+    assert (before, callers.count) == (8, 8)
+
+
+def test_no_more_callers_are_kept_than_fit_and_the_rest_are_met_all_the_same():
+    callers = Callers()
+    for number in range(MOST_CALLERS + 5):
+        callers.met(f"team-{number}")
+    callers.met("team-0")
+
+    assert callers.count <= MOST_CALLERS

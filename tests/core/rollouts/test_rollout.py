@@ -605,5 +605,15 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert rollout.is_over or rollout.verdict == self.latest
 
 
+@pytest.mark.parametrize("state", ["promoted", "aborted"])
+def test_what_was_over_is_restored_as_it_was_and_that_is_told(state: str):
+    known = replace(begun(a_spec()), is_promoted=state == "promoted", reason="before")
+    move = restore(known, 99.0)
+
+    assert (move.rollout.at, move.rollout.is_promoted) == (99.0, known.is_promoted)
+    assert move.rollout.reason == f"the rollout's record was gone: it stays {state}, as it was known to be"
+    assert [(each.kind, each.reason) for each in move.events] == [("restored", move.rollout.reason)]
+
+
 AnyInterleaving.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 test_any_interleaving_leads_to_no_illegal_state = pytest.mark.slow(AnyInterleaving.TestCase)
