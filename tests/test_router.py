@@ -1,13 +1,15 @@
 """The router with limits: what is drawn when, and what goes back."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from factories import model, permit, request, snapshot
 from real import until
 from wissel.core.access import Principal
-from wissel.core.decision import Denied, Passed, Routed
+from wissel.core.affinity import MadeId, Origin, Unreachable, owner_of
+from wissel.core.decision import Decision, Denied, Kept, Passed, Routed
 from wissel.core.intent import Scores
 from wissel.core.limits import Charge, Drawn, Used
 from wissel.core.outcome import Outcome, Usage
@@ -63,14 +65,14 @@ def router(*limits: Limit, **fields) -> Router:
     return Router(snapshot(**fields), Advisers(classifier=Slow(), deadline=1.0), SharedParts(limiter=Watched()))
 
 
-async def ask(router: Router, subject) -> Routed | Passed | Denied:
+async def ask(router: Router, subject) -> Routed | Passed | Kept | Denied:
     head = subject if isinstance(subject, Head) else Head("llm", "POST", subject.path, subject.headers)
     entered = router.enter(head, ada)
     drawn = entered if isinstance(entered, tuple) else await entered
     if isinstance(drawn, Denied):
         return drawn
     answer = router.decide(subject, ada, "wr-1", drawn)
-    decision = answer if isinstance(answer, Routed | Passed | Denied) else await answer
+    decision = answer if isinstance(answer, Decision) else await answer
     if isinstance(decision, Denied):
         router.settle(decision, None, drawn)
     return decision
@@ -196,3 +198,91 @@ async def test_a_call_without_text_stays_on_the_route_of_its_session():
     again = await ask(one, request("auto", "", headers=IN_SESSION))
 
     assert (again.route, again.intent.reason) == ("code", "pinned")
+
+
+# What goes on from an answer, or asks about one.
+
+MADE = MadeId("responses", "resp_1")
+GOING_ON = request("large", api="chat", previous=MADE, goes_on_by="previous_response_id")
+ASKING = Head("kept", "GET", "/v1/responses/resp_1", {}, "responses", about=MADE, call_path="/v1/responses")
+
+
+class Remembering:
+    """Knows some origins itself, and finds others after a while."""
+
+    def __init__(self, here: Origin | None = None, there: Origin | Unreachable | None = None) -> None:
+        self.here = here
+        self.there = there
+        self.kept: dict[MadeId, Origin] = {}
+
+    def recall(self, made: MadeId) -> Origin | None:
+        return self.here
+
+    async def find(self, made: MadeId) -> Origin | Unreachable | None:
+        await asyncio.sleep(0)
+        return self.there
+
+    def keep(self, made: MadeId, origin: Origin) -> None:
+        self.kept[made] = origin
+
+
+def remembering(affinity: Remembering, *limits: Limit) -> Router:
+    one = router(*limits)
+    return replace(one, shared=replace(one.shared, affinity=affinity))
+
+
+MADE_BY_SMALL = Origin("small", "small-cluster", "", owner_of(ada), "t", 0.0, 1e12)
+
+
+@pytest.mark.parametrize("affinity", [Remembering(here=MADE_BY_SMALL), Remembering(there=MADE_BY_SMALL)])
+@pytest.mark.parametrize("subject", [GOING_ON, ASKING])
+async def test_the_model_that_made_an_answer_is_found_here_or_there(affinity, subject):
+    decision = await ask(remembering(affinity), subject)
+
+    assert decision.model.name == "small"
+
+
+@pytest.mark.parametrize(("subject", "param"), [(GOING_ON, "previous_response_id"), (ASKING, None)])
+async def test_where_nobody_can_say_the_caller_is_to_try_again(subject, param):
+    denied = await ask(remembering(Remembering(there=Unreachable())), subject)
+
+    assert (denied.status, denied.code, denied.param) == (503, "origin_unavailable", param)
+    assert denied.headers["retry-after"] == "1"
+
+
+async def test_an_id_that_nobody_knows_is_left_to_the_route():
+    decision = await ask(remembering(Remembering()), GOING_ON)
+
+    assert (decision.model.name, decision.lead, decision.reason) == ("large", "unknown", "static")
+
+
+async def test_going_on_counts_against_the_limits_of_the_model_that_serves():
+    one = remembering(Remembering(here=MADE_BY_SMALL), Limit("each", "model", requests=ONE))
+    await ask(one, GOING_ON)
+    denied = await ask(one, GOING_ON)
+
+    assert (denied.status, denied.limit_id) == (429, "each")
+
+
+async def test_to_ask_about_an_answer_counts_as_a_request_without_tokens():
+    limits = Limit("key", "principal", requests=ONE), Limit("words", "principal", tokens=Rate(1, 86_400))
+    one = remembering(Remembering(here=MADE_BY_SMALL), *limits)
+    await ask(one, ASKING)
+    denied = await ask(one, ASKING)
+
+    assert (denied.status, denied.limit_id) == (429, "key")
+
+
+async def test_what_is_made_is_remembered_with_whose_it_is():
+    one = remembering(affinity := Remembering())
+    decision = await ask(one, request("small", keeps=True, labels={"thread_id": "t"}))
+    one.made(MADE, decision)
+    origin = affinity.kept[MADE]
+
+    assert replace(origin, at=0.0, until=1e12) == MADE_BY_SMALL
+
+
+async def test_a_dry_run_goes_where_a_call_would():
+    decision = await ask(remembering(Remembering(here=MADE_BY_SMALL)).uncounted(), GOING_ON)
+
+    assert decision.model.name == "small"

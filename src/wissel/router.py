@@ -9,17 +9,18 @@ that it was made.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter, time
-from types import TracebackType
 from typing import Protocol
 
 import structlog
 
 from wissel.classifiers.base import Classifier
 from wissel.core.access import ANONYMOUS, Principal
-from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.affinity import MadeId, Origin, Unreachable, owner_of
+from wissel.core.decision import Decision, Denied, Kept, ListedAnswers, Passed, Routed
 from wissel.core.harness import spoken_only
 from wissel.core.identity import TokenCheck, identify
 from wissel.core.intent import NoScores, Pinned, Scores
@@ -27,43 +28,54 @@ from wissel.core.limits import (
     Charge,
     Drawn,
     Estimate,
-    Exceeded,
     Reservation,
-    Unchecked,
-    Used,
     entry_charges,
     estimate,
     target_charges,
     token_charges,
 )
+from wissel.core.origin import go_on, list_answers, revisit
 from wissel.core.outcome import Outcome
 from wissel.core.pin import Pin, Pins
 from wissel.core.policy import ByIntent, Chosen, Named, admit, choose, decide, list_models, pass_through
-from wissel.core.refusals import exceeded, uncounted
+from wissel.core.refusals import origin_unavailable
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
-from wissel.core.snapshot import OnStoreFailure, Snapshot
+from wissel.core.snapshot import Snapshot
 from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
 from wissel.runtime.asking import asking_for
+from wissel.store.holding import Holding, LimitKeeper
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.tracing import Tracing, step, tell_draw, tell_rate, tell_scores
+from wissel.telemetry.tracing import Tracing, step, tell_rate, tell_scores
 from wissel.tiers.grading import LiveGrader
 
 log = structlog.get_logger(__name__)
 
+_Answer = Decision | Awaitable[Decision]
 
-class LimitKeeper(Protocol):
-    """Keeps count over all replicas."""
 
-    async def draw(
-        self, charges: tuple[Charge, ...], *, otherwise: OnStoreFailure
-    ) -> Drawn | Exceeded | Unchecked | None:
-        """Draw all charges or none; None where nothing was drawn and the request may go on all the same."""
+class OriginKeeper(Protocol):
+    """Remembers where answers were made, over all replicas."""
+
+    def recall(self, made: MadeId) -> Origin | None:
+        """What this process knows itself."""
         ...
 
-    def settle(self, drawn: Drawn, used: Used | None) -> None:
-        """Put right what was estimated; `used` is None for a request that never went on."""
+    async def find(self, made: MadeId) -> Origin | Unreachable | None:
+        """What any replica knows; None where none does."""
+        ...
+
+    def keep(self, made: MadeId, origin: Origin) -> None:
+        """Remember it."""
+        ...
+
+    def drop(self, made: MadeId, owner: str) -> None:
+        """Forget it."""
+        ...
+
+    async def made_for(self, kind: str, owner: str) -> Mapping[MadeId, Origin] | Unreachable:
+        """What is remembered of one caller's."""
         ...
 
 
@@ -101,6 +113,8 @@ class SharedParts:
     """Of sessions: their routes."""
     limiter: LimitKeeper | None = None
     """None where nothing is to be counted."""
+    affinity: OriginKeeper | None = None
+    """None where nothing is remembered."""
     denials: RefusalTeller | None = None
     """None where nobody is told."""
 
@@ -128,7 +142,7 @@ class Router:
     ) -> tuple[Drawn, ...] | Denied | Awaitable[tuple[Drawn, ...] | Denied]:
         """Draw what the request costs whatever its body says; what was drawn goes to `decide` and to `settle`."""
         limiter = self.shared.limiter
-        if limiter is None or head.kind not in {"llm", "other"}:
+        if limiter is None or head.kind not in {"llm", "kept", "other"}:
             return ()
         charges = entry_charges(self.snapshot.limits, caller, head.headers)
         return self._enter(limiter, caller, charges) if charges else ()
@@ -140,10 +154,13 @@ class Router:
         match subject:
             case Head(kind="models"):
                 return list_models(self.snapshot, subject, caller, now=time())
+            case Head(kind="kept", about=None):
+                return self._list(subject, caller)
+            case Head(about=MadeId() as about):
+                return self._follow(about, None, caller, partial(self._revisit, subject, caller, drawn))
             case Head():
                 passed = pass_through(self.snapshot, subject, caller, now=time())
-                kept = Reservation(drawn, Estimate()) if drawn else None
-                return passed if isinstance(passed, Denied) else replace(passed, reserved=kept)
+                return passed if isinstance(passed, Denied) else replace(passed, reserved=_reserved(drawn))
             case Request():
                 return self._decide_call(subject, caller, request_id, drawn)
 
@@ -156,6 +173,19 @@ class Router:
         if decision.pin is not None:
             self.shared.pins.keep(decision.pin, decision.route, self.snapshot.routes, time())
 
+    def made(self, made: MadeId, decision: Decision | None) -> None:
+        """The answer to a routed request is called so, and its caller has it kept."""
+        if self.shared.affinity is None or not isinstance(decision, Routed):
+            return
+        model, now = decision.model, time()
+        owner, thread, until = owner_of(decision.principal), decision.thread or "", now + self.snapshot.keep_origins
+        self.shared.affinity.keep(made, Origin(model.name, model.cluster, decision.route, owner, thread, now, until))
+
+    def unmade(self, made: MadeId, decision: Decision | None) -> None:
+        """The server that kept it has deleted it for its caller."""
+        if self.shared.affinity is not None and isinstance(decision, Kept):
+            self.shared.affinity.drop(made, owner_of(decision.principal))
+
     def refused(self, decision: Denied, request_id: str) -> None:
         """A refusal was sent."""
         if self.shared.denials is not None:
@@ -167,7 +197,7 @@ class Router:
         if limiter is None:
             return
         came_to = None
-        if isinstance(decision, Routed | Passed) and decision.reserved is not None:
+        if isinstance(decision, Routed | Passed | Kept) and decision.reserved is not None:
             drawn, came_to = decision.reserved.drawn, used(decision.reserved, outcome)
         for each in drawn:
             limiter.settle(each, came_to)
@@ -175,7 +205,7 @@ class Router:
     async def _enter(
         self, limiter: LimitKeeper, caller: Principal, charges: tuple[Charge, ...]
     ) -> tuple[Drawn, ...] | Denied:
-        holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
+        holding = Holding(limiter, self.snapshot, caller, self.shared.telemetry)
         with holding:
             return await holding.draw(charges) or holding.keep()
 
@@ -187,14 +217,87 @@ class Router:
             admitted = admit(self.snapshot, request, caller, now=now)
         if isinstance(admitted, Denied):
             return admitted
+        if request.previous is None:
+            return self._decide_limited(request, caller, admitted, request_id, now, drawn)
+        then = partial(self._go_on, request, caller, admitted, request_id, now, drawn)
+        return self._follow(request.previous, request.goes_on_by, caller, then)
+
+    def _go_on(
+        self,
+        request: Request,
+        caller: Principal,
+        admitted: Named | ByIntent,
+        request_id: str,
+        now: float,
+        drawn: tuple[Drawn, ...],
+        origin: Origin | None,
+    ) -> Decision | Awaitable[Decision]:
+        with step("authorize"):
+            led = go_on(self.snapshot, request, caller, admitted, origin, request_id=request_id, now=now)
+        match led:
+            case Request():
+                return self._decide_limited(led, caller, admitted, request_id, now, drawn)
+            case Routed():
+                return self._decide_limited(request, caller, led, request_id, now, drawn)
+            case Denied():
+                return led
+
+    def _revisit(self, head: Head, caller: Principal, drawn: tuple[Drawn, ...], origin: Origin | None) -> Kept | Denied:
+        found = revisit(self.snapshot, head, caller, origin, now=time())
+        return found if isinstance(found, Denied) else replace(found, reserved=_reserved(drawn))
+
+    async def _list(self, head: Head, caller: Principal) -> ListedAnswers | Denied:
+        affinity, kind = self.shared.affinity, head.api or ""
+        with step("affinity"):
+            found = await affinity.made_for(kind, owner_of(caller)) if affinity is not None else dict[MadeId, Origin]()
+        if isinstance(found, Unreachable):
+            return origin_unavailable(None, caller, self.snapshot.revision)
+        return list_answers(self.snapshot, head, caller, found, now=time())
+
+    def _follow(
+        self, made: MadeId, param: str | None, caller: Principal, then: Callable[[Origin | None], _Answer]
+    ) -> _Answer:
+        """Decide by where something was made; `param` is the member that names it."""
+        affinity = self.shared.affinity
+        known = affinity.recall(made) if affinity is not None else None
+        if affinity is None or known is not None:
+            return then(known)
+        return self._find(affinity, made, param, caller, then)
+
+    async def _find(
+        self,
+        affinity: OriginKeeper,
+        made: MadeId,
+        param: str | None,
+        caller: Principal,
+        then: Callable[[Origin | None], _Answer],
+    ) -> Decision:
+        with step("affinity"):
+            origin = await affinity.find(made)
+        if isinstance(origin, Unreachable):
+            return origin_unavailable(param, caller, self.snapshot.revision)
+        decision = then(origin)
+        return decision if isinstance(decision, Decision) else await decision
+
+    def _decide_limited(
+        self,
+        request: Request,
+        caller: Principal,
+        admitted: Named | ByIntent | Routed,
+        request_id: str,
+        now: float,
+        drawn: tuple[Drawn, ...],
+    ) -> Decision | Awaitable[Decision]:
         limiter = self.shared.limiter
         if limiter is None or not self.snapshot.limits:
             return self._decide_admitted(request, caller, admitted, request_id, now)
         return self._decide_within_limits(limiter, request, caller, admitted, request_id, now, drawn)
 
     def _decide_admitted(
-        self, request: Request, caller: Principal, admitted: Named | ByIntent, request_id: str, now: float
+        self, request: Request, caller: Principal, admitted: Named | ByIntent | Routed, request_id: str, now: float
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
+        if isinstance(admitted, Routed):
+            return admitted
         said = spoken_only(request.conversation) if self._reads(admitted) else request.conversation
         aim = self._aim(admitted, said, now)
         tier = self.snapshot.tiers.get(aim.target) if aim is not None else None
@@ -210,13 +313,13 @@ class Router:
         limiter: LimitKeeper,
         request: Request,
         caller: Principal,
-        admitted: Named | ByIntent,
+        admitted: Named | ByIntent | Routed,
         request_id: str,
         now: float,
         entered: tuple[Drawn, ...],
     ) -> Decision:
         use = estimate(request, self.snapshot.default_output_tokens)
-        holding = _Holding(limiter, self.snapshot, caller, self.shared.telemetry)
+        holding = Holding(limiter, self.snapshot, caller, self.shared.telemetry)
         with holding:
             charges = token_charges(self.snapshot.limits, caller, request.headers, use)
             if denied := await holding.draw(charges):
@@ -341,44 +444,6 @@ class Router:
             return NoScores("failed")
 
 
-class _Holding:
-    """What one request has drawn so far; at the end of the block it goes back, unless it is kept."""
-
-    def __init__(self, limiter: LimitKeeper, snapshot: Snapshot, caller: Principal, telemetry: Telemetry) -> None:
-        self._limiter = limiter
-        self._telemetry = telemetry
-        self._snapshot = snapshot
-        self._caller = caller
-        self._drawn: list[Drawn] = []
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for drawn in self._drawn:
-            self._limiter.settle(drawn, None)
-
-    async def draw(self, charges: tuple[Charge, ...]) -> Denied | None:
-        """Draw all charges, or say why not."""
-        if not charges:
-            return None
-        began = perf_counter()
-        with step("limit") as span:
-            found = await self._limiter.draw(charges, otherwise=self._snapshot.on_store_failure)
-            tell_draw(span, charges, found)
-        self._telemetry.drew(found, perf_counter() - began)
-        match found:
-            case Drawn():
-                self._drawn.append(found)
-            case Exceeded():
-                return exceeded(found, self._caller, self._snapshot.revision)
-            case Unchecked():
-                return uncounted(self._caller, self._snapshot.revision)
-            case None:
-                pass
-        return None
-
-    def keep(self) -> tuple[Drawn, ...]:
-        """Everything drawn is the decision's now."""
-        kept, self._drawn = tuple(self._drawn), []
-        return kept
+def _reserved(drawn: tuple[Drawn, ...]) -> Reservation | None:
+    """Of a request that is no call: it uses no tokens."""
+    return Reservation(drawn, Estimate()) if drawn else None

@@ -13,9 +13,10 @@ from wissel.apis.answers import Reader, reader_for
 from wissel.apis.api import Api
 from wissel.apis.paths import normalise_path
 from wissel.apis.simulated import Answer
-from wissel.apis.table import APIS, PATHS
+from wissel.apis.table import APIS, PATHS, kept_at
 from wissel.config.model import json_schema
 from wissel.config.model.models import Model as ModelSection
+from wissel.core.affinity import MadeId
 from wissel.core.decision import Denied
 from wissel.core.limits import Estimate, estimate
 from wissel.core.outcome import Usage
@@ -49,6 +50,12 @@ LIMITS = {
 STREAMING = sorted(APIS.keys() - {"embeddings"})
 TOLD_ON_ASK = {"chat", "completions"}
 
+ASKS = {
+    "chat": {("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "messages")},
+    "responses": {("GET", ""), ("DELETE", ""), ("POST", "cancel"), ("GET", "input_items")},
+}
+
+every_kept = pytest.mark.parametrize("name", ASKS)
 every_api = pytest.mark.parametrize("name", APIS)
 every_stream = pytest.mark.parametrize("name", STREAMING)
 
@@ -162,6 +169,41 @@ def test_a_caller_who_asked_for_no_usage_gets_the_stream_that_it_would_have_had(
     silent, plain = (each.replace(b', "usage": null', b"") for each in (on, streamed(name, asked(name, stream=True))))
     assert silent == plain
     assert reader.found.usage is not None
+
+
+@every_kept
+def test_an_answer_that_is_kept_is_found_by_what_it_tells_of_itself(name: str):
+    answer = simulated(name, asked(name, store=True))
+    whole = APIS[name].simulation.whole(answer)
+    read_whole, _ = read(name, json.dumps(whole).encode(), "application/json")
+    read_stream, _ = read(name, streamed(name, asked(name, store=True, stream=True)), "text/event-stream")
+    path = f"{APIS[name].paths[0]}/{whole['id']}"
+
+    assert [read_whole.found.id, read_stream.found.id] == [whole["id"]] * 2
+    assert kept_at("GET", path) == (APIS[name], MadeId(name, whole["id"]))
+
+
+@every_api
+def test_what_may_be_asked_of_its_answers_is_what_its_reference_has(name: str):
+    words = ("", "cancel", "input_items", "messages", "compact")
+    base = APIS[name].paths[0]
+    asks = {(method, word) for method in ("GET", "POST", "PUT", "DELETE", "HEAD") for word in words
+            if kept_at(method, f"{base}/id_1/{word}".rstrip("/"))}  # fmt: skip
+
+    assert asks == ASKS.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "store", "keeps"),
+    [("responses", None, True), ("responses", False, False), ("chat", None, False), ("chat", True, True),
+     ("completions", True, False), ("messages", True, False)],
+)  # fmt: skip
+def test_an_answer_is_kept_where_its_caller_says_so_or_its_servers_do_anyway(
+    name: str, store: bool | None, keeps: bool
+):
+    more = {} if store is None else {"store": store}
+
+    assert understand(APIS[name], "/", {}, read_body(asked(name, **more))).keeps == keeps
 
 
 @every_api

@@ -53,6 +53,8 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.unknown_path("GET", written),
         refusals.unknown_model(written, caller, snapshot()),
         refusals.unlisted_model(written, Listed((), caller, "r1")),
+        refusals.answer_not_found(written, caller, "r1"),
+        refusals.origin_unavailable("previous_response_id", caller, "r1"),
         refusals.forbidden(Forbid(("no-code",)), request(written), caller, None, "r1"),
         refusals.forbidden_path(Forbid(), written, written, caller, "r1"),
         refusals.no_able_model(written, (Unable("small", "does not accept image"),), caller, None, "r1"),

@@ -264,7 +264,7 @@ def test_an_answer_to_a_request_that_was_never_asked_about_is_refused(attributes
 def test_a_call_with_another_method_is_no_llm_call(method):
     step = Like(Identify, head=Like(Head, kind="other"))
 
-    assert Playbook() >> asks(method=method, end_of_stream=True) << step
+    assert Playbook() >> asks("/v1/completions", method=method, end_of_stream=True) << step
 
 
 @pytest.mark.parametrize("path", ["/v1/files//x", "/v1/files/%2e%2e/chat/completions", "/v1/files%2fx"])

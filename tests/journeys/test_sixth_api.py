@@ -76,6 +76,7 @@ TALK = Api(
     output=output,
     error=error,
     models=OPENAI_MODELS,
+    kept=None,
     simulation=Simulation(lambda body: str(body["say"]), whole, events),
 )
 

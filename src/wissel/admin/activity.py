@@ -10,7 +10,7 @@ from time import time
 from typing import Final
 
 from wissel.admin.views import View, decision_view
-from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.tier import Budget, Thresholds, Tier
 from wissel.telemetry.counting import Decided, Telemetry
 
@@ -71,7 +71,9 @@ def _kind(decision: Decision) -> str:
             return "routed"
         case Passed():
             return "passed"
-        case Listed():
+        case Kept():
+            return "kept"
+        case Listed() | ListedAnswers():
             return "listed"
         case Denied():
             return "denied"

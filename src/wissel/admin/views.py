@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from wissel.core.decision import Decision, Denied, Listed, Passed, Routed, Unable
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed, Unable
 from wissel.core.intent import Intent
 from wissel.core.pin import Pin
 from wissel.core.tier import Graded
@@ -25,6 +25,7 @@ def decision_view(decision: Decision) -> View:
                 "upstream_model": decision.model.upstream_model,
                 "variant": decision.variant,
                 "reason": decision.reason,
+                "lead": decision.lead or None,
                 **_intent_view(decision.intent),
                 "pin": _pin_view(decision.pin),
                 "rules": list(decision.rule_ids),
@@ -34,6 +35,17 @@ def decision_view(decision: Decision) -> View:
                 "bucket": decision.bucket,
                 "unable": _unable_view(decision.unable),
                 "tier": _tier_view(decision.tier),
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Kept():
+            return {
+                "status": 200,
+                "route": decision.route or None,
+                "model": decision.model.name,
+                "cluster": decision.model.cluster,
+                "rules": list(decision.rule_ids),
+                "shadow_rules": list(decision.shadow_ids),
                 "principal": decision.principal.id,
                 "revision": decision.revision,
             }
@@ -49,6 +61,13 @@ def decision_view(decision: Decision) -> View:
             return {
                 "status": 200,
                 "models": list(decision.names),
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case ListedAnswers():
+            return {
+                "status": 200,
+                "answers": [each.id for each in decision.answers],
                 "principal": decision.principal.id,
                 "revision": decision.revision,
             }

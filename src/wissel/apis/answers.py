@@ -115,7 +115,7 @@ class StreamReader:
                 self._learn(said, self._api.output(said) + _words_dropped(self._api, long.skeleton), now)
 
     def _learn(self, said: Json, words: int, now: float) -> None:
-        self._api.learn(self.found, said)
+        _learn(self._api, self.found, said)
         if words:
             self.found.tick(now, words)
 
@@ -161,7 +161,7 @@ class JsonReader:
             if said is None:
                 self.found.unread = "malformed"
             else:
-                self._api.learn(self.found, said)
+                _learn(self._api, self.found, said)
                 dropped = _words_dropped(self._api, skeleton) if skeleton else 0
                 self.found.seen_bytes += self._api.output(said) + dropped
                 self.found.ended = True
@@ -240,6 +240,12 @@ def reader_for(api: Api, headers: Mapping[str, str], *, strip: bool) -> Reader |
     else:
         return None
     return reader if plain else Inflating(reader)
+
+
+def _learn(api: Api, found: Findings, said: Json) -> None:
+    api.learn(found, said)
+    if api.kept is not None and not found.id:
+        found.name(api.kept.id_in(said))
 
 
 def _parse(data: bytes) -> Json | None:

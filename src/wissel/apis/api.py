@@ -17,7 +17,7 @@ from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json
 from wissel.apis.simulated import Answer
 from wissel.apis.windows import Slices
-from wissel.core.decision import Denied
+from wissel.core.decision import Denied, ListedAnswer
 
 Operation = Literal["chat", "text_completion", "embeddings", "generate_content"]
 """The values of `gen_ai.operation.name` that the conventions know for a call of a model."""
@@ -33,6 +33,22 @@ class UsageOnAsk:
     """Whether an event is nothing but usage."""
     other: re.Pattern[bytes]
     """In the beginning of an event: it is no chunk of usage, whatever follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswers:
+    """How servers keep answers, and what may be asked of them later."""
+
+    asks_to_keep: Callable[[Json], bool]
+    """Whether a call with these members has its answer kept."""
+    id_in: Callable[[Json], object]
+    """Its id, as an answer or an event of one tells it; anything but a text where it does not."""
+    goes_on_by: str
+    """The member by which a call goes on from an answer; empty where none does."""
+    asks: frozenset[tuple[str, str]]
+    """Methods, with the word that follows the id in the path."""
+    listed: Callable[[ListedAnswer], dict[str, Any]] | None
+    """How a list shows one, by what is known without its server; None where there are no lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ class Api:
     name: str
     """As `models[].apis` has it."""
     paths: tuple[str, ...]
-    """Normalised."""
+    """Normalised; below the first one is what is kept."""
     counting_paths: tuple[str, ...]
     """Normalised: where a call with the same body is answered by how many tokens it is, and nothing is generated."""
     marker: str
@@ -74,4 +90,6 @@ class Api:
     """The body that tells a refusal to its clients."""
     models: ModelsShape
     """How its clients read the list of models."""
+    kept: KeptAnswers | None
+    """None where its servers keep nothing."""
     simulation: Simulation

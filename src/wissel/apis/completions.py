@@ -52,5 +52,6 @@ COMPLETIONS: Final = Api(
     output=_output,
     error=openai_error,
     models=OPENAI_MODELS,
+    kept=None,
     simulation=Simulation(_question, _whole, _events),
 )

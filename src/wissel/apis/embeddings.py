@@ -68,5 +68,6 @@ EMBEDDINGS: Final = Api(
     output=_output,
     error=openai_error,
     models=OPENAI_MODELS,
+    kept=None,
     simulation=Simulation(last_input, _whole, None),
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from wissel.apis.shapes import Json, object_of
 from wissel.apis.usage import CONVENTIONS, Convention, ToldUsage
+from wissel.core.affinity import is_id
 from wissel.core.outcome import Usage
 from wissel.core.request import BYTES_PER_TOKEN
 
@@ -25,6 +26,7 @@ class Findings:
         "ended",
         "error",
         "first_at",
+        "id",
         "last_at",
         "model",
         "pending_bytes",
@@ -36,6 +38,8 @@ class Findings:
         self._counts = ToldUsage()
         self._finished: dict[int, str] = {}
         self.model = ""
+        self.id = ""
+        """By which it can be asked for later."""
         self.error = ""
         self.ended = False
         """Whether the body said that nothing follows."""
@@ -74,6 +78,11 @@ class Findings:
         elif said.get("type") == "error":
             self._fail(said)
         self._counts.take(said, conventions)
+
+    def name(self, said_id: object) -> None:
+        """What it is called, if that can be followed; the first name stands."""
+        if not self.id and isinstance(said_id, str) and is_id(said_id):
+            self.id = said_id
 
     def finish(self, reason: object, index: int = 0) -> None:
         """A choice ended, if `reason` is one."""

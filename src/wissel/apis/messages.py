@@ -96,5 +96,6 @@ MESSAGES: Final = Api(
     output=_output,
     error=_error,
     models=ANTHROPIC_MODELS,
+    kept=None,
     simulation=Simulation(last_message, _whole, _events),
 )

@@ -10,6 +10,7 @@ from wissel.apis.labels import labels_in
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of
 from wissel.apis.windows import Slices
+from wissel.core.affinity import MadeId
 from wissel.core.bounds import Bounds
 from wissel.core.request import MAX_OUTPUT_TOKENS, Conversation, Request
 from wissel.errors import UnreadableError
@@ -29,6 +30,8 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         is_shown = isinstance(value, dict | list) or (isinstance(value, str) and len(value) > _LONGEST_SETTING)
         if is_shown and name not in prompt.heard and name not in UNBILLED:
             yield from prompt.weigh(cast("object", value))
+    kept = api.kept
+    previous = members.get(kept.goes_on_by) if kept is not None else None
     return Request(
         api=api.name,
         path=path,
@@ -43,6 +46,9 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         stream=streams,
         headers=headers,
         labels=labels_in(members),
+        keeps=kept is not None and kept.asks_to_keep(members),
+        previous=MadeId(api.name, previous) if isinstance(previous, str) and previous else None,
+        goes_on_by=kept.goes_on_by if kept is not None else "",
     )
 
 

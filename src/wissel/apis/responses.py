@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wissel.apis.api import Api, Simulation
+from wissel.apis.api import Api, KeptAnswers, Simulation
 from wissel.apis.errors import openai_error
 from wissel.apis.findings import Findings
 from wissel.apis.models import OPENAI_MODELS
@@ -48,6 +48,12 @@ def _learn(found: Findings, said: Json) -> None:
         found.finish(reason if isinstance(reason, str) else status)
     elif status in _FINAL_STATES:
         found.finish(status)
+
+
+def _id_in(said: Json) -> object:
+    response = object_of(said.get("response")) or said
+    # Events of items carry ids of their own, and no response.
+    return response.get("id") if response.get("object") == "response" else None
 
 
 def _output(said: Json) -> int:
@@ -113,7 +119,7 @@ def _part(text: str) -> dict[str, Any]:
 
 RESPONSES: Final = Api(
     name="responses",
-    paths=("/v1/responses",),
+    paths=("/v1/responses", "/v1/responses/compact"),
     counting_paths=("/v1/responses/input_tokens",),
     marker="",
     operation="chat",
@@ -124,5 +130,12 @@ RESPONSES: Final = Api(
     output=_output,
     error=openai_error,
     models=OPENAI_MODELS,
+    kept=KeptAnswers(
+        asks_to_keep=lambda members: members.get("store") is not False,
+        id_in=_id_in,
+        goes_on_by="previous_response_id",
+        asks=frozenset({("GET", ""), ("DELETE", ""), ("POST", "cancel"), ("GET", "input_items")}),
+        listed=None,
+    ),
     simulation=Simulation(last_input, _whole, _events),
 )

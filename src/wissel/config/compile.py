@@ -77,6 +77,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         fallback=config.intent.fallback or "",
         pin=PinPolicy(config.intent.pin.header, config.intent.pin.keep) if config.intent.pin else None,
         conversation=ConversationIds(config.conversation.headers, config.conversation.members),
+        keep_origins=config.affinity.keep,
         passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}
         if access

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wissel.core.access import Principal
+from wissel.core.affinity import Lead
 from wissel.core.intent import Intent
 from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
@@ -54,6 +55,10 @@ class Routed:
     """What a tier that learns may keep of it."""
     pin: Pin | None = None
     """The session that stays on this route; None where none does, as where the intent was not clear."""
+    lead: Lead = ""
+    """What became of the id of an earlier answer that it goes on from."""
+    thread: str | None = None
+    """The key of the conversation, where the caller has the answer kept; None where nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,49 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """The request is about an answer that its model keeps, and goes there."""
+
+    model: Model
+    principal: Principal
+    revision: str
+    route: str = ""
+    """That the answer was made on."""
+    rule_ids: tuple[str, ...] = ()
+    shadow_ids: tuple[str, ...] = ()
+    reserved: Reservation | None = None
+    """As in `Routed`."""
+
+    @property
+    def variant(self) -> str:
+        """Nothing is assigned: the answer is where it is."""
+        return self.model.name
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """The caller asked which models there are: the names it may use."""
 
     names: tuple[str, ...]
+    principal: Principal
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAnswer:
+    """One that its model keeps for the caller."""
+
+    id: str
+    model: str
+    created: int
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAnswers:
+    """The caller asked which of its answers are kept: oldest first."""
+
+    answers: tuple[ListedAnswer, ...]
     principal: Principal
     revision: str
 
@@ -105,4 +149,4 @@ class Denied:
     revision: str = ""
 
 
-Decision = Routed | Passed | Listed | Denied
+Decision = Routed | Passed | Kept | Listed | ListedAnswers | Denied

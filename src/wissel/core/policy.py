@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
+from wissel.core.conversation import conversation_key
 from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
 from wissel.core.harness import spoken_only
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
@@ -65,7 +66,7 @@ def admit(snapshot: Snapshot, request: Request, caller: Principal, *, now: float
     target = _target(snapshot, request.model)
     if target is None:
         return unknown_model(request.model, caller, snapshot)
-    match _permitted(snapshot, request, caller, target, route=None, now=now):
+    match permitted(snapshot, request, caller, target, route=None, now=now):
         case Forbid() as forbid:
             return forbidden(forbid, request, caller, None, snapshot.revision)
         case Permit() as permit:
@@ -94,7 +95,7 @@ def decide(
         case Named(_, permit):
             return _serve(snapshot, request, caller, aim, permit, grading, request_id)
         case Chosen(target, intent):
-            answer = _permitted(snapshot, request, caller, target, route=intent.route, now=now)
+            answer = permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return forbidden(answer, request, caller, intent, snapshot.revision)
             return _serve(snapshot, request, caller, aim, answer, grading, request_id)
@@ -145,6 +146,8 @@ def _serve(
         tier=graded,
         lesson=lesson_of(tier, graded, spoken_only(request.conversation).last_user) if tier and graded else None,
         pin=pin,
+        lead=request.lead,
+        thread=(conversation_key(request, snapshot.conversation) or "") if request.keeps else None,
     )
     # Where nothing is generated no arm shows what it is worth, no budget is used and nothing is learned.
     return replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed
@@ -255,9 +258,10 @@ def inability(model: Model, request: Request) -> str | None:
     return None
 
 
-def _permitted(
+def permitted(
     snapshot: Snapshot, request: Request, caller: Principal, target: str, *, route: str | None, now: float
 ) -> Permit | Forbid:
+    """Which of the models behind `target` the caller may use for this."""
     models = _models(snapshot, target)
     if snapshot.rules is None:
         return Permit(models, ())

@@ -31,10 +31,12 @@ from wissel.core.sentences import (
     NO_KEY,
     NO_UPGRADE,
     NOT_A_CALL,
+    ORIGIN_AWAY,
     OVERRUN,
     SCORED_TWICE,
     STORE_AWAY,
     TOO_LARGE,
+    UNKNOWN_ANSWER,
     UNKNOWN_MODEL,
     UNKNOWN_PATH,
     UNKNOWN_REQUEST,
@@ -155,6 +157,17 @@ def unlisted_model(name: str, listed: Listed) -> Denied:
     """A name that is not among those of the caller."""
     told = UNKNOWN_MODEL.told(model=quoted(name), hint="")
     return Denied(*told, principal=listed.principal, revision=listed.revision)
+
+
+def answer_not_found(answer_id: str, caller: Principal, revision: str) -> Denied:
+    """An id that leads nowhere for this caller; whether it does for another is not told."""
+    return Denied(*UNKNOWN_ANSWER.told(answer=quoted(answer_id)), principal=caller, revision=revision)
+
+
+def origin_unavailable(param: str | None, caller: Principal, revision: str) -> Denied:
+    """Nobody can say at the moment where an id leads; `param` is the member that names it."""
+    denied = Denied(*ORIGIN_AWAY.told(), headers={"retry-after": "1"}, principal=caller, revision=revision)
+    return replace(denied, param=param)
 
 
 def forbidden(forbid: Forbid, request: Request, caller: Principal, intent: Intent | None, revision: str) -> Denied:

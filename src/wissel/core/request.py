@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from wissel.core.affinity import Lead, MadeId
+
 Modality = Literal["text", "image", "audio", "file", "video"]
 """What a model `accepts`, and a request carries."""
 
@@ -58,8 +60,9 @@ class Conversation:
 class Head:
     """A request before its body: enough to know who calls and what for."""
 
-    kind: Literal["llm", "models", "feedback", "other"]
-    """An LLM call, the list of models, a score for an answer, or something that only a passthrough may let on."""
+    kind: Literal["llm", "models", "feedback", "kept", "other"]
+    """An LLM call, the list of models, a score for an answer, a request about an answer that is kept, or something that
+    only a passthrough may let on."""
     method: str
     path: str
     """Normalised: lower case, single slashes, no query, no trailing slash."""
@@ -75,6 +78,10 @@ class Head:
     """What Envoy's other filters have left, by namespace."""
     carries: bool = False
     """Whether there is a body, or more to come after an upgrade, and so more than the head to name a model in."""
+    about: MadeId | None = None
+    """The answer that is asked about; None where a list of them is, and of every other kind."""
+    call_path: str = ""
+    """The path of the call that made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,16 @@ class Request:
     """As in `Head`."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """Short texts of the body beside its messages, by place: `user`, `metadata.session_id`."""
+    keeps: bool = False
+    """Whether the caller has its answer kept."""
+    previous: MadeId | None = None
+    """The answer that it goes on from."""
+    goes_on_by: str = ""
+    """The member that names it."""
+    lead: Lead = ""
+    """What became of that id, once it was asked for."""
     thread: str = ""
-    """The key of the conversation that `previous_response_id` goes on with; empty where nobody knows."""
+    """The key of the conversation that `previous` belongs to; empty where nobody knows."""
 
 
 def question(text: str) -> str:

@@ -126,6 +126,14 @@ TABLE: Final = (
         "feedback, where nothing counts it",
         "request_id",
     ),
+    UNKNOWN_ANSWER := Refusal(
+        404,
+        "answer_not_found",
+        "no answer {answer} is kept here for you",
+        "an id that nobody knows, or not any more, or of another caller's answer; also where the model that made it is"
+        " configured no more, or on another cluster",
+        VARIES,
+    ),
     LATE := Refusal(
         408,
         "request_timeout",
@@ -192,6 +200,13 @@ TABLE: Final = (
         "limits_unavailable",
         "limits cannot be checked at the moment",
         "Redis is away, and `access.on_store_failure` is `forbid`",
+    ),
+    ORIGIN_AWAY := Refusal(
+        503,
+        "origin_unavailable",
+        "where answers were made cannot be looked up at the moment; try again",
+        "Redis is away: an id that this process has not seen itself, or a list of answers",
+        VARIES,
     ),
     STORE_AWAY := Refusal(
         503,

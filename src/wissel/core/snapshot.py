@@ -248,6 +248,8 @@ class Snapshot:
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
     pin: PinPolicy | None = None
     """None where sessions keep no route."""
+    keep_origins: float = 30 * 86_400.0
+    """Seconds for which it is remembered where an answer was made."""
     conversation: ConversationIds = field(default_factory=ConversationIds)
     """Where clients name the session that a request belongs to."""
 

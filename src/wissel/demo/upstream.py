@@ -14,7 +14,7 @@ import signal
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +22,11 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from wissel.apis.api import Api
 from wissel.apis.simulated import Answer
-from wissel.apis.table import PATHS
+from wissel.apis.table import PATHS, kept_at
+from wissel.core.affinity import MadeId
+from wissel.demo.kept import Shelf
 
 _MAX_BODY = 64 * 1024 * 1024
 
@@ -65,6 +68,8 @@ class Upstream:
     behaviour: Behaviour = field(default_factory=Behaviour)
     requests: deque[Recorded] = field(default_factory=lambda: deque(maxlen=1000))
     """The latest requests, oldest first."""
+    kept: Shelf = field(default_factory=Shelf)
+    """The answers that callers wanted kept."""
     dice: random.Random = field(default_factory=random.Random)
     """Decides which requests fail."""
     address: str = ""
@@ -103,6 +108,8 @@ class Upstream:
         raw = await request.read()
         self.requests.append(Recorded(request.method, request.path_qs, CIMultiDict(request.headers), raw))
         self.served += 1
+        if found := kept_at(request.method, request.path):
+            return await self._revisit(request, raw, *found)
         api = PATHS.get(request.path)
         if api is None or request.method != "POST":
             return self._error(404, f"no such path: {request.method} {request.path}", "invalid_request_error")
@@ -112,22 +119,50 @@ class Upstream:
             model = answer.model
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             return self._error(400, "the body cannot be read", "invalid_request_error")
-        if self.models and model not in self.models:
-            return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
+        if (missing := self._missing(api, body, model)) is not None:
+            return missing
         if request.path in api.counting_paths:
             return self._json({"input_tokens": answer.input_tokens})
-        await asyncio.sleep(self.behaviour.latency)
+        background = bool(body.get("background"))
+        if api.kept is not None and api.kept.asks_to_keep(body):
+            after = self.behaviour.latency if background else 0.0
+            self.kept.keep(api.name, answer, api.simulation.whole(answer), after=after)
+        await asyncio.sleep(0.0 if background else self.behaviour.latency)
         if self.dice.random() < self.behaviour.error_rate:
             status = int(self.behaviour.error_status)
             kind = "server_error" if status >= 500 else "invalid_request_error"
             return self._error(status, f"{self.name} fails as it was asked to", kind)
         if not body.get("stream") or api.simulation.events is None:
-            return self._json(api.simulation.whole(answer))
+            whole = api.simulation.whole(answer)
+            return self._json(self.kept.as_it_is(api.name, whole["id"]) if background else whole)
+        return await self._stream(request, api.simulation.events(answer))
+
+    def _missing(self, api: Api, body: dict[str, Any], model: str) -> web.Response | None:
+        """What is said to a call that needs what is not here."""
+        if self.models and model not in self.models:
+            return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
+        previous = body.get(api.kept.goes_on_by) if api.kept is not None else None
+        if previous is not None and not self.kept.has(api.name, previous):
+            message = f"Previous response with id '{previous}' not found."
+            return self._error(400, message, "invalid_request_error", "previous_response_not_found")
+        return None
+
+    async def _revisit(self, request: web.Request, raw: bytes, api: Api, made: MadeId) -> web.StreamResponse:
+        word = request.path.partition(made.id)[2].strip("/")
+        said = self.kept.asked(api.name, request.method, made.id, word, json.loads(raw or b"{}"))
+        if said is None:
+            return self._error(404, f"Response with id '{made.id}' not found.", "invalid_request_error")
+        if request.query.get("stream") == "true":
+            after = int(request.query.get("starting_after", -1))
+            return await self._stream(request, self.kept.events(made.id, after))
+        return self._json(said)
+
+    async def _stream(self, request: web.Request, events: Iterable[bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})
         await response.prepare(request)
         # Who hangs up in the middle has heard enough.
         with suppress(ConnectionResetError):
-            for event in api.simulation.events(answer):
+            for event in events:
                 await response.write(event)
                 await asyncio.sleep(self.behaviour.event_gap)
         return response

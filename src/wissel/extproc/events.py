@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from wissel.apis.windows import Slices
 from wissel.core.access import Principal
+from wissel.core.affinity import MadeId
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model
@@ -107,6 +108,20 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Tell the router what the answer is called that the caller has kept."""
+
+    made: MadeId
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """Tell the router that an answer is deleted."""
+
+    made: MadeId
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer one message."""
 
@@ -147,4 +162,4 @@ class Heed:
     model: Model
 
 
-Step = Identify | Read | Decide | Score | Reply | Refuse | Fail | Heed
+Step = Identify | Read | Decide | Score | Made | Unmade | Reply | Refuse | Fail | Heed

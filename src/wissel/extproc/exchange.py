@@ -24,7 +24,7 @@ from wissel.apis.packing import ACCEPTED, coding_of, unpacked
 from wissel.apis.requests import understand
 from wissel.apis.windows import Slices
 from wissel.core.access import Principal
-from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
@@ -32,11 +32,11 @@ from wissel.core.refusals import crowded, late, misconfigured, too_large, unread
 from wissel.core.request import Head
 from wissel.core.snapshot import Model, Terms
 from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
+from wissel.extproc.asides import deleted, heard
 from wissel.extproc.events import (
     Decide,
     Event,
     Fail,
-    Heed,
     Identify,
     Protocol,
     Read,
@@ -56,6 +56,7 @@ from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import (
     Mutation,
     for_denied,
+    for_kept,
     for_listed,
     for_passed,
     for_scored,
@@ -195,12 +196,12 @@ class Exchange:
         match decision:
             case Denied():
                 return self._refuse(decision)
-            case Listed():
+            case Listed() | ListedAnswers():
                 self._state = "refused"
                 path = self._known_head().headers[":path"]
                 answer = for_listed(decision, path=path, request_id=self._request_id, api=self._api)
                 return [Refuse(answer, metadata_of(decision))]
-            case Passed():
+            case Passed() | Kept():
                 return self._forward_untouched(decision)
             case Routed():
                 return self._forward(decision)
@@ -285,7 +286,7 @@ class Exchange:
     def _on_whole_body(self) -> list[Step]:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         # A passthrough's goes on as it came; of an Envoy that has it all, nothing has to be handed back.
-        self._chunks = [data] if self._is_duplex and self._known_head().kind == "other" else []
+        self._chunks = [data] if self._is_duplex and self._known_head().kind in {"other", "kept"} else []
         self._state = "understanding"
         assert self._caller is not None
         return [Read(self._understand(data), self._caller, len(data))]
@@ -300,7 +301,7 @@ class Exchange:
                 case "feedback":
                     assert self._caller is not None
                     steps: list[Step] = [Score(read_feedback(data), self._caller)]
-                case "other":
+                case "other" | "kept":
                     steps = yield from self._read_form(head, data)
                 case _:
                     steps = yield from self._read_call(head, data, unpacked=bool(coding))
@@ -329,6 +330,8 @@ class Exchange:
     def _read_form(self, head: Head, data: bytes | bytearray) -> Slices[list[Step]]:
         assert self._caller is not None
         named = yield from models_in(data, head.headers.get("content-type", ""), self._terms.bounds)
+        if named and head.kind == "kept":
+            raise UnreadableError("the body names a model; an answer is where it was made", param="model")
         self._head = replace(head, models=(*head.models, *named))
         self._ended = not self._trailers
         return [Decide(self._head, self._caller)]
@@ -373,9 +376,14 @@ class Exchange:
         # With a duplex body Envoy ignores each override.
         return "never" if self._is_duplex else "on request"
 
-    def _forward_untouched(self, decision: Passed) -> list[Step]:
+    def _forward_untouched(self, decision: Passed | Kept) -> list[Step]:
         self._state = "forwarded"
-        mutation = for_passed(decision, headers=self._known_head().headers, allow=self._terms.allow_headers)
+        head, allow = self._known_head(), self._terms.allow_headers
+        if isinstance(decision, Passed):
+            mutation = for_passed(decision, headers=head.headers, allow=allow)
+        else:
+            assert self._api is not None
+            mutation = for_kept(decision, head, self._api, allow=allow)
         if self._reads and not self._is_duplex:
             return [Reply("request_body", mutation, metadata_of(decision))]
         steps: list[Step] = [Reply("request_headers", mutation, metadata_of(decision), skip_body=True)]
@@ -399,9 +407,11 @@ class Exchange:
             # Envoy answered by itself, and there is nothing to decide any more; the answer's body may follow.
             self._state = "refused"
         ours = {REQUEST_ID_HEADER: self._request_id}
-        if self._response is None or not isinstance(self.decision, Routed):
-            return [Reply("response_headers", Mutation(set_headers=ours), stay=self._holds_a_place)]
-        ours[MODEL_HEADER] = self.decision.model.name
+        if isinstance(self.decision, Routed | Kept):
+            ours[MODEL_HEADER] = self.decision.model.name
+        if self._response is None:
+            reply = Reply("response_headers", Mutation(set_headers=ours), stay=self._holds_a_place)
+            return [*deleted(self._head, event.headers.get(":status", "")), reply]
         details = event.attributes.get("response.code_details", "")
         opening = self._response.begin(event.headers, details, end_of_stream=event.end_of_stream, now=now)
         shrinks = opening.may_shrink and "content-length" in event.headers
@@ -410,8 +420,8 @@ class Exchange:
 
     @property
     def _holds_a_place(self) -> bool:
-        """Whether a passthrough counts among those that are open at the same time, until its answer is over."""
-        reserved = self.decision.reserved if isinstance(self.decision, Passed) else None
+        """Whether what is no call counts among those that are open at the same time, until its answer is over."""
+        reserved = self.decision.reserved if isinstance(self.decision, Passed | Kept) else None
         charges = [charge for drawn in reserved.drawn for charge in drawn.charges] if reserved else []
         return any(charge.kind == "concurrent" for charge in charges)
 
@@ -421,18 +431,13 @@ class Exchange:
         on = self._response.feed(data, end_of_stream=end_of_stream, now=now)
         changed = None if on == data else Mutation(body=on)
         reply = Reply("response_body", changed, self._response.metadata() if end_of_stream else None)
-        return [*self._heeded(), reply]
+        return [*heard(self._response, self.decision), reply]
 
     def _on_response_trailers(self, now: float) -> list[Step]:
         if self._response is None:
             return [Reply("response_trailers")]
         self._response.end_with_trailers(now=now)
-        return [*self._heeded(), Reply("response_trailers", metadata=self._response.metadata())]
-
-    def _heeded(self) -> list[Step]:
-        """Before the refusal goes on, so that the caller's next request does not meet it."""
-        objects = self._response is not None and self._response.objects_to_us
-        return [Heed(self.decision.model)] if objects and isinstance(self.decision, Routed) else []
+        return [*heard(self._response, self.decision), Reply("response_trailers", metadata=self._response.metadata())]
 
     def _known_head(self) -> Head:
         assert self._head is not None, "answered before it was asked"

@@ -5,14 +5,16 @@ told by method and path alone; whatever could be read in two ways is refused.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wissel.apis.api import Api
+from wissel.apis.listing import page_asked
 from wissel.apis.models import MODELS_PATH
-from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path
+from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path, spelled_path
 from wissel.apis.places import named_in_path
-from wissel.apis.table import PATHS, spoken
+from wissel.apis.table import PATHS, kept_at, listed_at, spoken
+from wissel.core.affinity import MadeId
 from wissel.core.decision import Denied
 from wissel.core.feedback import FEEDBACK_PATH
 from wissel.core.policy import lies_below, passthrough_for
@@ -45,7 +47,7 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
 
     speaks = PATHS.get(path) or spoken(path, headers)
 
-    def head(kind: Literal["llm", "models", "feedback", "other"], models: tuple[str, ...] = ()) -> Head:
+    def head(kind: Literal["llm", "feedback", "other"], models: tuple[str, ...] = ()) -> Head:
         name = None if api is None else api.name
         carries = upgrade or not is_empty
         return Head(kind, method, path, headers, name, models, event.attributes, event.metadata, carries)
@@ -63,12 +65,37 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
         named = (*named_in_path(raw_path), *named_in_query(raw_path, terms.bounds))
     except UnreadableError as unclear:
         return Asked(unreadable(unclear), speaks)
+    return _beside_calls(head("other", named), speaks, raw_path, terms)
+
+
+def _beside_calls(head: Head, speaks: Api | None, raw_path: str, terms: Terms) -> Asked:
+    """What is asked of something that is no call of a model."""
+    method, path = head.method, head.path
     if method in {"GET", "HEAD"} and (path == MODELS_PATH or path.startswith(MODELS_PATH + "/")):
-        return Asked(head("models"), speaks)
+        return Asked(replace(head, kind="models", models=()), speaks)
     if not is_plain(raw_path):
         return Asked(unknown_path(method, path), speaks)
-    entry = None if upgrade or is_empty else passthrough_for(terms.passthrough, path)
-    return Asked(head("other", named), speaks, reads=entry is not None and entry.reads_models)
+    upgrade = "upgrade" in head.headers or method == "CONNECT"
+    if not upgrade and (about := kept_at(method, spelled_path(raw_path))):
+        return _about_kept(replace(head, kind="kept"), *about)
+    if not upgrade and (listing := listed_at(method, path)):
+        return _about_list(replace(head, kind="kept", api=listing.name, call_path=path), listing, raw_path)
+    entry = passthrough_for(terms.passthrough, path) if head.carries and not upgrade else None
+    return Asked(head, speaks, reads=entry is not None and entry.reads_models)
+
+
+def _about_kept(head: Head, api: Api, made: MadeId) -> Asked:
+    if head.models:
+        return Asked(unreadable(UnreadableError("the query names a model; an answer is where it was made")), api)
+    return Asked(replace(head, api=api.name, about=made, call_path=api.paths[0]), api, reads=head.carries)
+
+
+def _about_list(head: Head, api: Api, raw_path: str) -> Asked:
+    try:
+        page_asked(raw_path)
+    except UnreadableError as unclear:
+        return Asked(unreadable(unclear), api)
+    return Asked(head, api)
 
 
 def _with_body(head: Head) -> Head:
@@ -81,7 +108,8 @@ def _unserved(protocol: Protocol, method: str, path: str, headers: Mapping[str, 
     """Why nothing of the kind can be served here, whoever asks."""
     if complaint := _complaint(protocol):
         return misconfigured(complaint)
-    if method == "OPTIONS" and "access-control-request-method" in headers and (path in PATHS or path == MODELS_PATH):
+    asked = headers.get("access-control-request-method") if method == "OPTIONS" else None
+    if asked is not None and (path in PATHS or path == MODELS_PATH or kept_at(asked, path)):
         return no_cors(headers.get("origin", ""))
     return None
 

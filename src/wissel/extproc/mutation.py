@@ -12,9 +12,10 @@ from typing import Any
 from wissel.apis.api import Api
 from wissel.apis.body import Written
 from wissel.apis.errors import openai_error
+from wissel.apis.listing import page, page_asked
 from wissel.apis.models import MODELS_PATH, OPENAI_MODELS
 from wissel.apis.paths import spelled_path
-from wissel.core.decision import Denied, Listed, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.names import (
     CLUSTER_HEADER,
     MODEL_HEADER,
@@ -25,6 +26,7 @@ from wissel.core.names import (
     VARIANT_HEADER,
 )
 from wissel.core.refusals import unlisted_model
+from wissel.core.request import Head
 from wissel.core.tier import Graded
 from wissel.extproc.upstream import headers_for, path_for
 
@@ -56,7 +58,7 @@ class ImmediateResponse:
 
 
 def for_routed(
-    decision: Routed,
+    decision: Routed | Kept,
     *,
     api: Api,
     headers: Mapping[str, str],
@@ -78,6 +80,18 @@ def for_routed(
     ours |= theirs
     removed = _left_out([*without, *withheld], headers=headers, allow=allow, ours=ours)
     return Mutation(set_headers=ours, remove_headers=removed, body=body, reroute=True)
+
+
+def for_kept(decision: Kept, head: Head, api: Api, *, allow: frozenset[str]) -> Mutation:
+    """A request about an answer, on its way to the model that made it; the id alone keeps its letters as written."""
+    assert head.about is not None
+    written = head.headers.get(":path", "")
+    _, mark, query = written.partition("?")
+    end = len(head.call_path) + 1 + len(head.about.id)
+    path = path_for(decision.model, f"{head.call_path}/{head.about.id}{head.path[end:]}{mark}{query}")
+    return for_routed(
+        decision, api=api, headers=head.headers, allow=allow, also={} if path == written else {":path": path}
+    )
 
 
 def for_passed(decision: Passed, *, headers: Mapping[str, str], allow: frozenset[str]) -> Mutation:
@@ -106,7 +120,7 @@ def foreign_headers(headers: Mapping[str, str], *, allow: frozenset[str], ours: 
     return [name for name in headers if name.startswith(PREFIX) and name not in kept]
 
 
-def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
+def metadata_of(decision: Decision) -> Metadata:
     """What access logs and other filters read of a decision."""
     match decision:
         case Routed():
@@ -121,9 +135,17 @@ def metadata_of(decision: Routed | Passed | Listed | Denied) -> Metadata:
                 "reason": decision.reason,
                 "principal": decision.principal.id,
                 "revision": decision.revision,
+                **({"lead": decision.lead} if decision.lead else {}),
                 **_tier_metadata(decision.tier),
             }
-        case Passed() | Listed():
+        case Kept():
+            return {
+                "route": decision.route,
+                "model": decision.model.name,
+                "principal": decision.principal.id,
+                "revision": decision.revision,
+            }
+        case Passed() | Listed() | ListedAnswers():
             return {"principal": decision.principal.id, "revision": decision.revision}
         case Denied():
             named = {
@@ -153,8 +175,21 @@ def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> 
     )
 
 
-def for_listed(decision: Listed, *, path: str, request_id: str, api: Api | None = None) -> ImmediateResponse:
-    """The models that the caller may use; or the one that `path` names, in other letters where only one is meant.
+def for_listed(
+    decision: Listed | ListedAnswers, *, path: str, request_id: str, api: Api | None = None
+) -> ImmediateResponse:
+    """The models that the caller may use, or the page that `path` asks for of its answers that are kept."""
+    if isinstance(decision, Listed):
+        return _for_models(decision, path, request_id, api)
+    assert api is not None
+    assert api.kept is not None
+    assert api.kept.listed is not None
+    body = page(decision.answers, page_asked(path), api.kept.listed)
+    return ImmediateResponse(200, body, _json_headers(request_id), "wissel_answers")
+
+
+def _for_models(decision: Listed, path: str, request_id: str, api: Api | None) -> ImmediateResponse:
+    """All of them; or the one that `path` names, in other letters where only one is meant.
 
     Both have the shape of the API that the caller speaks.
     """

@@ -13,6 +13,7 @@ from typing import Literal
 from wissel.apis.answers import GuessingReader, Reader, StreamReader, reader_for
 from wissel.apis.api import Api
 from wissel.apis.findings import Findings
+from wissel.core.affinity import MadeId
 from wissel.core.outcome import Outcome, cost
 from wissel.core.snapshot import Model
 from wissel.extproc.inquiry import Inquiry
@@ -41,6 +42,7 @@ class Response:
         "_details",
         "_headers_at",
         "_inquiry",
+        "_is_named",
         "_model",
         "_objection",
         "_reader",
@@ -71,6 +73,7 @@ class Response:
         self._details = ""
         self._headers_at: float | None = None
         self._arrived = False
+        self._is_named = False
         self._reader: Reader | None = None
         self.outcome: Outcome | None = None
 
@@ -113,6 +116,14 @@ class Response:
         if self._reader is not None:
             self._reader.finish()
         self._end(now, complete=True)
+
+    def name(self) -> MadeId | None:
+        """What the answer is called, told once, as soon as it is known."""
+        found = self._reader.found.id if self._reader is not None and 200 <= self._status < 300 else ""
+        if not found or self._is_named:
+            return None
+        self._is_named = True
+        return MadeId(self._api.name, found)
 
     @property
     def got_what_it_asked_for(self) -> bool:

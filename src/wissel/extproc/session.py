@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import structlog
 
 from wissel.core.access import Principal
-from wissel.core.decision import Decision, Denied, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Passed, Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.limits import Drawn
 from wissel.core.names import SERVICE
@@ -27,7 +27,7 @@ from wissel.core.request import Head
 from wissel.core.snapshot import Model
 from wissel.extproc import wire
 from wissel.extproc.desk import BodyReading, Desk
-from wissel.extproc.events import Decide, Fail, Heed, Identify, Read, Refuse, Reply, Score, Step
+from wissel.extproc.events import Decide, Fail, Heed, Identify, Made, Read, Refuse, Reply, Score, Step, Unmade
 from wissel.extproc.exchange import Exchange
 from wissel.grpc.server import Call, Method, Receiver, Status
 from wissel.router import Router
@@ -207,6 +207,10 @@ class Session:
                     self._task = asyncio.get_running_loop().create_task(self._score(feedback, caller))
                 case Heed(model):
                     self._heed(model)
+                case Made(made):
+                    self._router.made(made, self._exchange.decision)
+                case Unmade(made):
+                    self._router.unmade(made, self._exchange.decision)
                 case Fail(why):
                     self._fail("protocol", why)
 
@@ -330,7 +334,7 @@ class Session:
         steps = self._exchange.decided(decision)
         if isinstance(decision, Routed) and self._ledger is not None:
             self._ended = self._ledger.began(decision, self._request_id)
-        if isinstance(decision, Routed | Passed):
+        if isinstance(decision, Routed | Passed | Kept):
             self._router.served(decision)
             # Envoy waits for the answer, and nobody for the numbers: they are told once it is written.
             self._untold = perf_counter() - self._asked_at

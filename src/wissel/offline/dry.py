@@ -22,8 +22,9 @@ async def dry_router(path: Path) -> AsyncGenerator[Router]:
         classifiers = Classifiers()
         stack.push_async_callback(classifiers.close)
         config = load(path)
-        gate = await stack.enter_async_context(running_gate(None, config.namespace, lambda _: None))
-        yield await build_router(config, Parts(classifiers, gate, SharedParts()))
+        shared = SharedParts()
+        gate = await stack.enter_async_context(running_gate(None, config.namespace, lambda _: None, shared.telemetry))
+        yield await build_router(config, Parts(classifiers, gate, shared))
 
 
 async def explain(path: Path, *, headers: Mapping[str, str], body: bytes, caller: str | None, call: str) -> Decision:

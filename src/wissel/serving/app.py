@@ -180,11 +180,13 @@ async def running_app(
             embedded = config.redis == "embedded"
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         keys = LatestKeys()
-        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish))
+        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish, telemetry))
         tracing = await stack.enter_async_context(
             exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
         )
-        shared = SharedParts(telemetry=telemetry, tracing=tracing, limiter=gate.limiter, denials=gate.denials)
+        shared = SharedParts(
+            telemetry=telemetry, tracing=tracing, limiter=gate.limiter, affinity=gate.affinity, denials=gate.denials
+        )
         parts = Parts(classifiers, gate, shared)
         app = App(await build_router(config, parts), telemetry, keys)
         show_config(telemetry.meter, app.revision)

@@ -1,4 +1,4 @@
-"""What stands before every decision and is not in the file: limits, managed keys, issuers' keys, word of refusals.
+"""What stands before every decision and is not in the file: limits, keys, origins of answers, word of refusals.
 
 Replicas share it through Redis. Without one, limits count in this process
 alone, refusals are told in the log, and there are no managed keys.
@@ -15,6 +15,7 @@ from wissel.core.snapshot import ManagedKey
 from wissel.errors import StoreError
 from wissel.identity.tokens import KeySets
 from wissel.runtime.background import beside
+from wissel.store.affinity import LookupCounter, Origins, running_affinity
 from wissel.store.audit import Audit
 from wissel.store.base import AuditEntry
 from wissel.store.connection import RedisConnection
@@ -32,6 +33,7 @@ class Gate:
 
     key_sets: KeySets
     limiter: Limiter
+    affinity: Origins
     denials: Denials
     audit: Audit | None
     """None without a store."""
@@ -48,12 +50,13 @@ class Gate:
 
 @asynccontextmanager
 async def running_gate(
-    url: str | None, namespace: str, publish: Callable[[Mapping[str, ManagedKey]], None]
+    url: str | None, namespace: str, publish: Callable[[Mapping[str, ManagedKey]], None], counter: LookupCounter
 ) -> AsyncGenerator[Gate]:
     """Everything runs while the block does; `publish` is called with the managed keys whenever they change."""
     names = Keys(namespace)
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(running_limiter(url, names, secrets.token_hex(8)))
+        affinity = await stack.enter_async_context(running_affinity(url, names, counter))
         key_sets = KeySets()
         stack.push_async_callback(key_sets.close)
         audit = None
@@ -64,4 +67,4 @@ async def running_gate(
             await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish)))
         denials = Denials(audit)
         await stack.enter_async_context(beside(denials.run()))
-        yield Gate(key_sets, limiter, denials, audit)
+        yield Gate(key_sets, limiter, affinity, denials, audit)

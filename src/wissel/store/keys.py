@@ -21,6 +21,8 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | `wissel:{NS}:lessons:TIER`            | stream | what a tier learns from, scores beside it    | `learn.keep`|
 | `wissel:{NS/request/ID}:served`       | string | what feedback on a request is for, JSON      | 24 hours    |
 | `wissel:{NS/request/ID}:score`        | string | the feedback on it                           | 24 hours    |
+| `wissel:{NS/origin/KIND/ID}`          | string | where an answer was made and for whom, JSON  | `affinity.keep`|
+| `wissel:{NS/answers/KIND/OWNER}`      | zset   | id of an answer → when it was made; 1,000    | `affinity.keep`|
 | `wissel:{NS}:api-keys`                | hash   | public id → managed key, JSON                | for ever    |
 | `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
 | `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
@@ -41,6 +43,7 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
+from wissel.core.affinity import MadeId
 from wissel.store.base import Scope
 
 COUNTERS_TTL: Final = 7 * 24 * 3600
@@ -128,6 +131,12 @@ class Keys:
     def scope(self, scope: Scope) -> ScopeKeys:
         tag = f"{{{self._namespace}/{quote(scope.split, safe='')}}}"
         return ScopeKeys(f"wissel:{tag}:{quote(scope.revision, safe='')}:{scope.attempt}:{scope.step}")
+
+    def origin(self, made: MadeId) -> str:
+        return f"wissel:{{{self._namespace}/origin/{_quoted(made.kind)}/{_quoted(made.id)}}}"
+
+    def answers(self, kind: str, owner: str) -> str:
+        return f"wissel:{{{self._namespace}/answers/{_quoted(kind)}/{owner}}}"
 
     def served(self, request_id: str) -> str:
         return f"{self._request(request_id)}:served"

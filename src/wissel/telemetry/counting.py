@@ -14,12 +14,12 @@ from typing import Final, NamedTuple, get_args
 from prometheus_client import CollectorRegistry, generate_latest
 
 from wissel.apis.table import APIS
-from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
 from wissel.core.tier import NoWinRate, WinRate
-from wissel.telemetry.instruments import DrawResult, Instruments
+from wissel.telemetry.instruments import DrawResult, Instruments, Lookup
 from wissel.telemetry.meters import Meter, Value
 
 PROMETHEUS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -120,14 +120,12 @@ class Telemetry:
                         self._count.scripts.add(1, {"script": intent.script, "reason": intent.reason})
                     if intent.score is not None:
                         self._count.confidence.record(intent.score, {"route": intent.route, "result": intent.reason})
-            case Passed():
-                self._count.decisions.add(1, {"kind": "passed", "cluster": decision.cluster})
-            case Listed():
-                self._count.decisions.add(1, {"kind": "listed"})
+            case Passed() | Kept() | Listed() | ListedAnswers():
+                self._count.decisions.add(1, _beside_calls(decision))
             case Denied():
                 limit = {"limit": decision.limit_id} if decision.limit_id else {}
                 self._count.denials.add(1, {"code": decision.code, "route": decision.route, **limit})
-        if isinstance(decision, Routed | Denied):
+        if isinstance(decision, Routed | Kept | Denied):
             for rule_id in decision.shadow_ids:
                 self._count.shadows.add(1, {"rule": rule_id})
 
@@ -168,6 +166,11 @@ class Telemetry:
             self._count.output_chunks.record(outcome.time_per_output_chunk, operation)
         if outcome.time_per_output_token is not None:
             self._count.output_tokens.record(outcome.time_per_output_token, operation)
+
+    def looked_up(self, result: Lookup, seconds: float) -> None:
+        """Where something was made was asked for."""
+        self._count.lookup_seconds.record(seconds)
+        self._count.lookups.add(1, {"result": result})
 
     def exchange_failed(self, reason: str) -> None:
         self._count.failures.add(1, {"reason": reason})
@@ -233,6 +236,16 @@ def draw_result(found: Drawn | Exceeded | Unchecked | None) -> DrawResult:
 
 
 _DRAWS: Final = {result: {"result": result} for result in get_args(DrawResult)}
+
+
+def _beside_calls(decision: Passed | Kept | Listed | ListedAnswers) -> dict[str, str]:
+    match decision:
+        case Passed(cluster=cluster):
+            return {"kind": "passed", "cluster": cluster}
+        case Kept(model=model, route=route):
+            return {"kind": "kept", "route": route, "model": model.name}
+        case Listed() | ListedAnswers():
+            return {"kind": "listed"}
 
 
 def _where(decision: Routed) -> dict[str, str]:

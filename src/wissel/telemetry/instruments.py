@@ -30,6 +30,11 @@ DrawResult = Literal["drawn", "local", "exceeded", "unchecked", "uncounted"]
 through although nobody could. Each is counted from 0 as well."""
 
 
+Lookup = Literal["here", "found", "unknown", "unavailable"]
+"""Of the id of an answer: this process remembers its origin, or Redis does; nobody knows it; Redis is away. Each is
+counted from 0."""
+
+
 class Instruments:
     """All of them, made on one meter."""
 
@@ -77,6 +82,17 @@ class Instruments:
             "wissel.limit.duration",
             unit="s",
             description="for which a request waited for its limits, each time",
+            borders=_DECISION_SECONDS,
+        )
+        self.lookups: Final = meter.counter(
+            "wissel.affinity.lookups", description="times that an answer's origin was asked for, by what came of it"
+        )
+        for result in get_args(Lookup):
+            self.lookups.add(0, {"result": result})
+        self.lookup_seconds: Final = meter.histogram(
+            "wissel.affinity.duration",
+            unit="s",
+            description="for which a request waited to know where an answer was made",
             borders=_DECISION_SECONDS,
         )
         self.tier_requests: Final = meter.counter(

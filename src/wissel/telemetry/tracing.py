@@ -42,7 +42,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from wissel.apis.table import APIS
-from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import Charge, Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
@@ -124,9 +124,11 @@ class Trace:
         match decision:
             case Routed():
                 self._routed(decision)
+            case Kept(model=model):
+                route.set_attributes({"gen_ai.provider.name": model.cluster, "gen_ai.request.model": model.name})
             case Passed(cluster=cluster):
                 route.set_attribute("gen_ai.provider.name", cluster)
-            case Listed():
+            case Listed() | ListedAnswers():
                 pass
             case Denied():
                 route.set_attributes({"error.type": decision.code, "http.response.status_code": decision.status})
@@ -169,7 +171,7 @@ _active: ContextVar[Trace | None] = ContextVar("active_trace", default=None)
 _UNTRACED: Final = nullcontext(INVALID_SPAN)
 
 
-def step(name: Literal["classify", "authorize", "limit", "grade"]) -> AbstractContextManager[Span]:
+def step(name: Literal["classify", "authorize", "limit", "grade", "affinity"]) -> AbstractContextManager[Span]:
     """The span of a part of deciding; one that records nothing where the request is not traced."""
     trace = _active.get()
     if trace is None:

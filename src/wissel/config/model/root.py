@@ -13,7 +13,7 @@ from wissel.config.model.intent import Intent, Route
 from wissel.config.model.models import Model, Passthrough
 from wissel.config.model.rollouts import Rollout
 from wissel.config.model.section import WORD_OR_MAPPING, SecretRef, Section
-from wissel.config.model.serving import Admin, Listen, Redis
+from wissel.config.model.serving import Admin, Affinity, Listen, Redis
 from wissel.config.model.splits import ConversationIds, Split
 from wissel.config.model.telemetry import Exports
 from wissel.config.model.tiers import Tier
@@ -46,6 +46,8 @@ class Config(Section):
     """The intents, and what serves each."""
     conversation: ConversationIds = Field(default_factory=ConversationIds)
     """How the requests of one conversation are known by the key `conversation`."""
+    affinity: Affinity = Field(default_factory=Affinity)
+    """How requests about an answer that is kept, and calls that go on from one, find the model that made it."""
     splits: tuple[Split, ...] = ()
     """Experiments: names behind which several models share the traffic."""
     splits_salt: SecretRef | None = None

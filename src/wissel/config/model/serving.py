@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from wissel.config.model.forms import Address, ProcessorAddress, Text
+from wissel.config.model.forms import Address, Duration, ProcessorAddress, Text
 from wissel.config.model.section import SecretRef, Section
 
 LOOPBACK_ADMIN = "127.0.0.1:8081"
@@ -85,6 +85,14 @@ class AdminTls(ServerTls):
         if (self.client_ca is None) != (not self.operators and not self.viewers):
             raise ValueError("client_ca and the operators and viewers whose certificates it signs come together")
         return self
+
+
+class Affinity(Section):
+    """How what is asked about an answer that its model keeps finds the model."""
+
+    keep: Annotated[Duration, Field(ge=60, le=365 * 86_400)] = 30 * 86_400.0
+    """How long it is remembered, in Redis, where an answer was made: as long as the models' servers keep answers. An
+    answer takes about 400 bytes."""
 
 
 class Admin(Section):
