@@ -97,6 +97,7 @@ async def test_a_decision_shows_its_whole_reasoning(client):
         "upstream_model": "large",
         "variant": "large",
         "reason": "static",
+        "lead": None,
         "intent": {
             "reason": "match",
             "score": 0.9,
