@@ -159,6 +159,7 @@ class Instruments:
             "wissel.stream_usage.refusals",
             description="models whose servers refused to be asked for the usage of a stream, and are asked no more",
         )
+        self.usage_refusals.add(0, {})
         # The process itself.
         self.failures: Final = meter.counter(
             "wissel.exchange.failures", description="streams that were failed closed, by reason"
