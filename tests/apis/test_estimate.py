@@ -190,6 +190,12 @@ def test_a_stream_is_asked_for_with_true_or_false(api, stream):
         read(api, stream=stream)
 
 
+@pytest.mark.parametrize("name", ["Stream", "STREAM", "sTream"])
+def test_a_stream_is_asked_for_in_small_letters(name):
+    with pytest.raises(UnreadableError, match=f'asks for a stream as "{name}"; write "stream"'):
+        read("chat", messages=[HI], **{name: True})
+
+
 @pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (None, False)])
 def test_what_asks_for_a_stream_is_one(stream, streams):
     assert read("chat", messages=[HI], stream=stream).stream is streams

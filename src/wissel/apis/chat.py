@@ -29,7 +29,7 @@ def _listed(answer: ListedAnswer) -> dict[str, Any]:
 
 
 def _output(said: Json) -> int:
-    return sum(words_in(each.get("delta")) + words_in(each.get("message")) for each in objects_of(said.get("choices")))
+    return sum(words_in(each.get("delta") or each.get("message")) for each in objects_of(said.get("choices")))
 
 
 def _whole(answer: Answer) -> dict[str, Any]:

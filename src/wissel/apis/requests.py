@@ -12,6 +12,7 @@ from wissel.apis.shapes import Json, object_of
 from wissel.apis.windows import Slices
 from wissel.core.affinity import MadeId
 from wissel.core.bounds import Bounds
+from wissel.core.quoting import quoted
 from wissel.core.request import MAX_OUTPUT_TOKENS, Conversation, Request
 from wissel.errors import UnreadableError
 
@@ -53,6 +54,9 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
 
 
 def _streams(members: Json) -> bool:
+    if odd := next((name for name in members if name != "stream" and name.lower() == "stream"), None):
+        # Some servers do not mind letter case.
+        raise UnreadableError(f'the body asks for a stream as {quoted(odd)}; write "stream"', param=odd)
     stream = members.get("stream")
     if stream is not None and not isinstance(stream, bool):
         # Some servers take "true" and 1 for true, some take "false" for it, and others refuse.

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from wissel.apis.api import Api, KeptAnswers, Simulation
 from wissel.apis.errors import openai_error
+from wissel.apis.estimate import MEDIA
 from wissel.apis.findings import Findings
 from wissel.apis.models import OPENAI_MODELS
-from wissel.apis.parts import MODALITIES
+from wissel.apis.parts import modalities_of
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
 from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event, last_input
@@ -28,9 +29,9 @@ def _read(prompt: Prompt, members: Json) -> Slices[None]:
         kind = str(item.get("type"))
         if kind.endswith("_call_output"):
             yield from prompt.say_message("tool", item, "output")
-        elif "role" in item:
+        elif "role" in item or ("content" in item and kind in {"message", "None"}):
             yield from prompt.say_message(role_of(item), item)
-        elif kind in MODALITIES:
+        elif modalities_of(item) & MEDIA.keys():
             yield from prompt.show(item)
         else:
             yield from prompt.weigh(item)

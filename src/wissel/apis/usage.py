@@ -11,9 +11,9 @@ cached is some of the input or stands beside it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-from wissel.apis.shapes import Json, object_of, objects_of
+from wissel.apis.shapes import Json, object_of
 from wissel.core.outcome import Usage
 
 Way = tuple[str, ...]
@@ -140,9 +140,11 @@ def _usages(said: Json) -> Iterator[Json]:
     """Where an answer, or an event of one, has its usage."""
     if (usage := object_of(said.get("usage"))) or (usage := object_of(object_of(said.get("x_groq")).get("usage"))):
         yield usage
-    else:
-        # Moonshot's streams.
-        yield from (usage for choice in objects_of(said.get("choices")) if (usage := object_of(choice.get("usage"))))
+    elif isinstance(choices := said.get("choices"), list):
+        for choice in cast("list[object]", choices):
+            # Moonshot's streams.
+            if isinstance(choice, dict) and "usage" in choice:
+                yield object_of(cast("Json", choice)["usage"])
 
 
 def _at(usage: Json, way: Way) -> object:
