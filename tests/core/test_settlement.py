@@ -17,6 +17,10 @@ def outcome(status: int = 200, **fields) -> Outcome:
     ("came", "tokens"),
     [
         (outcome(usage=Usage(20, 7), complete=True), (20, 7)),
+        (outcome(usage=Usage(20, 0), complete=True), (20, 0)),
+        (outcome(usage=Usage(20, 0), complete=True, chunks=9), (20, 9)),
+        (outcome(usage=Usage(0, 7), complete=True), (30, 7)),
+        (outcome(200, error="truncated", complete=True, chunks=40, usage=Usage(25, 1)), (25, 40)),
         (outcome(complete=True), (30, 500)),
         (outcome(complete=True, chunks=900), (30, 900)),
         (outcome(complete=True, chunks=3, seen_tokens=800), (30, 800)),

@@ -22,14 +22,18 @@ def _usage(reserved: Reservation, outcome: Outcome | None) -> Usage:
     if outcome is None:
         return held
     told = outcome.usage
-    if told is not None and not outcome.hung_up:
-        return told
     seen = Usage(0, max(outcome.chunks, outcome.seen_tokens))
-    if not outcome.hung_up and (outcome.is_error or outcome.status >= 400):
+    if outcome.hung_up:
+        # Some streams count as they go.
+        return _larger(held, _larger(seen, told or Usage()))
+    if outcome.is_error or outcome.status >= 400:
         # What it wrote before it failed was paid for, and so was the question.
-        return _larger(seen, Usage(held.input_tokens)) if seen.output_tokens else Usage()
-    # Some streams count as they go.
-    return _larger(held, _larger(seen, told or Usage()))
+        return _larger(seen, told or Usage(held.input_tokens if seen.output_tokens else 0))
+    if told is None:
+        return _larger(held, seen)
+    # A count of nothing is no count.
+    output_tokens = told.output_tokens or seen.output_tokens
+    return Usage(told.input_tokens or held.input_tokens, output_tokens, told.cached_tokens)
 
 
 def _larger(one: Usage, other: Usage) -> Usage:
