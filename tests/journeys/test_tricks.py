@@ -205,8 +205,8 @@ class Scene:
         await asyncio.gather(asking, return_exceptions=True)
 
     async def charged(self, who: str) -> int:
-        """Tokens, once nothing of this caller's is on its way."""
-        places = self.keys.meter(("purse", "concurrent", "1000/0", who))
+        """Tokens, once nothing is on its way: places and money are settled in one."""
+        places = self.keys.meter(("places", "concurrent", "1000/0", "m"))
         for _ in range(200):
             if not await self.redis.run("ZCARD", places):
                 break
@@ -233,7 +233,10 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             "access": {
                 "keys": [{"id": name, "sha256": sha256(name.encode()).hexdigest()} for name in [*TRICKS, *OTHERS]],
                 "rules": [{"id": "all", "effect": "permit"}],
-                "limits": [{"id": "purse", "per": "principal", "usd": "1000/d", "concurrent": 1000}],
+                "limits": [
+                    {"id": "purse", "per": "principal", "usd": "1000/d"},
+                    {"id": "places", "per": "model", "concurrent": 1000},
+                ],
             },
             "envoy": {
                 "listen": f"127.0.0.1:{free_port()}",
