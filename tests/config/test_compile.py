@@ -14,6 +14,7 @@ from wissel.config import (
     load,
     parse,
     passthrough_notes,
+    price_notes,
     redis_url,
     revision,
 )
@@ -207,6 +208,16 @@ def test_a_passthrough_with_a_credential_is_as_it_was_meant():
     text = f"{models}passthrough: [{{path_prefix: /p, cluster: c, credential: {{env: K}}}}]"
 
     assert passthrough_notes(parse(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "named"), [("usd: 5/d", ['"b"']), ("requests: 5/m", []), ("requests: 5/m, usd: 1/d", ['"b"'])]
+)
+def test_what_costs_nobody_knows_what_is_told_where_dollars_are_limited(limit: str, named: list[str]):
+    models = "models: [{name: a, cluster: c, price: {input: 0}}, {name: b, cluster: c}]\n"
+    notes = price_notes(parse(f"{models}access: {{limits: [{{id: l, per: principal, {limit}}}]}}"))
+
+    assert [note.partition("models ")[2].partition(",")[0] for note in notes] == named
 
 
 def test_forward_needs_no_secret():

@@ -1,5 +1,7 @@
 """What limits say, as laws and examples of the meters that a process keeps by itself."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,6 +207,24 @@ def test_what_serves_is_charged_once_it_is_known_and_so_is_money():
 @pytest.mark.parametrize("per", ["model", "route"])
 def test_what_only_the_decision_tells_is_not_charged_before(per):
     assert token_charges((Limit("cap", per, tokens=Rate(10, 1)),), ada, {}, Estimate(3, 4)) == ()
+
+
+@pytest.mark.parametrize(
+    ("price", "kinds"),
+    [
+        (None, []),
+        (Price(), []),
+        (Price(0, 0, 0), []),
+        (Price(1), ["usd"]),
+        (Price(0, 1), ["usd"]),
+        (Price(0, 0, 1), ["usd"]),
+    ],
+)
+def test_a_model_that_costs_nothing_is_no_matter_of_a_budget(price: Price | None, kinds: list[str]):
+    budget = Limit("b", "principal", usd=Rate(10, 60))
+    charges = target_charges((budget,), ada, {}, Estimate(0, 0), model=replace(PRICED, price=price), route="")
+
+    assert [each.kind for each in charges] == kinds
 
 
 def test_a_request_that_names_its_model_is_on_no_route():

@@ -28,11 +28,11 @@ def check(
             raise typer.Exit(2) from None
         with honest_exits():
             raise
-    from wissel.config import caller_notes, passthrough_notes
+    from wissel.config import caller_notes, passthrough_notes, price_notes
     from wissel.offline.store import rollout_notes
     from wissel.offline.uncovered import uncovered
 
-    notes = [*uncovered(loaded, snapshot), *caller_notes(loaded), *passthrough_notes(loaded)]
+    notes = [*uncovered(loaded, snapshot), *caller_notes(loaded), *passthrough_notes(loaded), *price_notes(loaded)]
     notes += [] if offline else asyncio.run(rollout_notes(loaded))
     if as_json:
         print_json({"ok": True, "revision": snapshot.revision, "notes": notes})

@@ -20,7 +20,7 @@ from wissel.config.compile_rollouts import compile_rollouts
 from wissel.config.files import named_files
 from wissel.config.load import load, parse
 from wissel.config.model import Config, host_and_port, json_schema, worker_address
-from wissel.config.notes import caller_notes, passthrough_notes
+from wissel.config.notes import caller_notes, passthrough_notes, price_notes
 
 __all__ = [
     "Config",
@@ -35,6 +35,7 @@ __all__ = [
     "named_files",
     "parse",
     "passthrough_notes",
+    "price_notes",
     "redis_url",
     "revision",
     "viewer_token",

@@ -29,6 +29,16 @@ def caller_notes(config: Config) -> list[str]:
     ]
 
 
+def price_notes(config: Config) -> list[str]:
+    """That dollars are limited, and what some models cost is not said."""
+    limits = config.access.limits if config.access else ()
+    unpriced = [model.name for model in config.models if model.price is None]
+    if not unpriced or not any(limit.usd is not None for limit in limits):
+        return []
+    named = ", ".join(f'"{name}"' for name in unpriced)
+    return [f"limits in usd count nothing of models {named}, which have no `price`: a spent budget does not stop them"]
+
+
 def passthrough_notes(config: Config) -> list[str]:
     """One sentence for each passthrough that does not do what whoever wrote it may expect."""
     shown = {model.cluster for model in config.models if isinstance(model.credential, Credential)}

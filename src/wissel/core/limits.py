@@ -168,9 +168,13 @@ def target_charges(
     model: Model,
     route: str,
 ) -> tuple[Charge, ...]:
-    """What can be charged once it is known who serves: models, routes and money. `route` is "" without one."""
+    """What can be charged once it is known who serves: models, routes and money. `route` is "" without one.
+
+    A model that costs nothing is no matter of a budget, so that a spent one leaves its callers something.
+    """
     tokens = use.input_tokens + use.output_tokens
     spend = nano_usd(model, use.input_tokens, use.output_tokens)
+    costs = model.price is not None and not model.price.is_free
     found: list[Charge] = []
     for limit in limits:
         match limit.per:
@@ -185,7 +189,7 @@ def target_charges(
                 found += _charges(limit, subject)
                 if limit.tokens is not None:
                     found.append(_charge(limit, "tokens", subject, limit.tokens, tokens))
-            if limit.usd is not None:
+            if limit.usd is not None and costs:
                 found.append(_charge(limit, "usd", subject, limit.usd, spend))
     return tuple(found)
 

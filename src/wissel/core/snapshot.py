@@ -28,6 +28,11 @@ class Price:
     cached_input: float | None = None
     """Of input that the provider read from its cache; None: as other input."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no use at all costs anything."""
+        return not (self.input or self.output or self.cached_input)
+
     def of(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
         """Millionths of a USD; `cached_tokens` are some of the input's."""
         cached = self.input if self.cached_input is None else self.cached_input
