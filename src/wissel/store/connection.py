@@ -1,32 +1,23 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Commands go to Redis, replies or StoreError come back.
 
-The one place that knows redis-py. Every call has a deadline and fails at once
-while Redis is away; the pool connects anew for the next call. Nothing is sent
-twice behind the caller's back: whether a command may be repeated only its
-caller knows.
+Every call has a deadline and fails at once while Redis is away. What is wrong with Redis is told by `store.health`,
+where it is by `store.nodes`. Nothing is sent twice behind the caller's back but what was certainly not done: a script
+that Redis has forgotten is sent again with its text, which needs no right but to run scripts.
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-
 from wissel.errors import StoreError
-
-Word = str | bytes | int | float
-"""One argument of a command."""
+from wissel.runtime.redis_url import parse
+from wissel.store.health import Health, UnwellError
+from wissel.store.nodes import Command, Reply, Word, nodes
 
 DEADLINE: Final = 2.0
 """Seconds that a call may take."""
-
-_MOST_CONNECTIONS: Final = 32
 
 
 class Script:
@@ -40,63 +31,74 @@ class Script:
 
 
 class RedisConnection:
-    """A pool of connections to one Redis. Nothing is connected before the first call.
+    """Connections to the Redis of one URL. Nothing is connected before the first call.
 
-    Raises StoreError for a URL that cannot be one.
+    `health` hears what is wrong. Raises StoreError for a URL that cannot be one.
     """
 
-    def __init__(self, url: str, *, deadline: float = DEADLINE) -> None:
+    def __init__(self, url: str, *, deadline: float = DEADLINE, health: Health | None = None) -> None:
         self._deadline = deadline
+        self._health = health
         try:
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=_MOST_CONNECTIONS,
-                timeout=None,  # who waits for a connection waits until the call's own deadline
-                decode_responses=True,
-                protocol=2,
-                retry=Retry(NoBackoff(), 0),
-                # Its own timeout is `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation.
-                socket_timeout=None,
-            )
+            self._nodes = nodes(parse(url))
         except ValueError as error:
-            raise StoreError(f"redis: {error}") from error
-        self._redis: Redis = Redis.from_pool(pool)
+            raise StoreError(f"redis: the URL {error}") from error
 
     async def run(self, *command: Word, patience: float = 0.0) -> Any:
         """One command; `patience` are seconds that Redis itself was told to wait before it answers."""
-        with _translated(command[0]):
-            async with asyncio.timeout(self._deadline + patience):
-                return await self._redis.execute_command(*command)
+        return _values(await self._ask([command], patience=patience))[0]
 
-    async def run_all(self, commands: Sequence[Sequence[Word]], *, atomic: bool = False) -> list[Any]:
+    async def run_all(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """Several commands in one round trip; `atomic` ones with nothing in between, and their keys in one slot."""
-        if not commands:
-            return []
-        with _translated(commands[0][0]):
-            async with asyncio.timeout(self._deadline), self._redis.pipeline(transaction=atomic) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return await pipeline.execute()
+        return _values(await self._ask(commands, atomic=atomic)) if commands else []
 
     async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         """Run a script; all `keys` must lie in one slot."""
-        words = (len(keys), *keys, *arguments)
-        with _translated("EVALSHA"):
-            async with asyncio.timeout(self._deadline):
-                try:
-                    return await self._redis.execute_command("EVALSHA", script.digest, *words)
-                except NoScriptError:
-                    return await self._redis.execute_command("EVAL", script.text, *words)
+        return _values(await self.call_all(script, [(keys, arguments)]))[0]
+
+    async def call_all(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]
+    ) -> list[Any | UnwellError]:
+        """Run a script for each (keys, arguments), in one round trip; each has its own answer, or what kept it.
+
+        Raises UnwellError where it is known of none whether it was made.
+        """
+        words = [(len(keys), *keys, *arguments) for keys, arguments in calls]
+        return await self._ask([("EVALSHA", script.digest, *each) for each in words], text=script.text)
+
+    async def _ask(
+        self, commands: Sequence[Command], *, atomic: bool = False, patience: float = 0.0, text: str = ""
+    ) -> list[Reply]:
+        """Replies, the problems among them as UnwellError; `text` is of the script that all of them run."""
+        name = str(commands[0][0])
+        try:
+            async with asyncio.timeout(self._deadline + patience):
+                replies = await self._nodes.ask(commands, atomic=atomic)
+                lost = [at for at, reply in enumerate(replies) if text and _is_forgotten(reply)]
+                if lost:
+                    again = [("EVAL", text, *commands[at][2:]) for at in lost]
+                    for at, reply in zip(lost, await self._nodes.ask(again, atomic=False), strict=True):
+                        replies[at] = reply
+        except TimeoutError as error:
+            if self._health is not None and self._deadline >= DEADLINE:
+                self._health.late()
+            raise UnwellError(name, "away", "it was not answered in time") from error
+        for reply in replies:
+            if isinstance(reply, UnwellError) and self._health is not None:
+                self._health.failed(reply.state)
+        return replies
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._nodes.close()
 
 
-@contextmanager
-def _translated(command: Word) -> Generator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise StoreError(f"redis: {command} was not answered in time") from error
-    except (RedisError, OSError) as error:
-        raise StoreError(f"redis: {command}: {error}") from error
+def _is_forgotten(reply: Reply) -> bool:
+    return isinstance(reply, UnwellError) and reply.state == "noscript"
+
+
+def _values(replies: list[Reply]) -> list[Any]:
+    """What Redis answered; raises the first problem among it."""
+    for reply in replies:
+        if isinstance(reply, UnwellError):
+            raise reply
+    return replies

@@ -41,6 +41,7 @@ from wissel.core.snapshot import OnStoreFailure
 from wissel.errors import StoreError
 from wissel.store.batch import Batch
 from wissel.store.connection import RedisConnection, Script
+from wissel.store.health import Health, UnwellError
 from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,10 @@ _BATCH: Final = 64
 #       of a draw the replica (or -), of a settlement when it was drawn,
 #       and for each charge: kind, amount, microseconds of its period, cost.
 # A bucket's units are period microseconds of debt that melt by `amount` a microsecond: whole numbers, as in core.
+# A Redis that is full, read-only or lacks a right refuses a script's first write that could need room, and none after
+# one that was made. So a draw reads everything first, and its first write is one that can be refused: all or nothing.
+# A settlement begins with a write that frees, which a full Redis takes, and the rest with it. The census alone is tried
+# without caring: it keeps no draw from being refused or made.
 SCRIPT: Final = Script(
     """
 local words = {}
@@ -85,12 +90,12 @@ local count = #KEYS - 1
 local answer = {now, 0}
 if drawing then
   if words[4] ~= '-' then
-    redis.call('ZADD', KEYS[#KEYS], now, words[4])
-    redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
-    redis.call('PEXPIRE', KEYS[#KEYS], 60000)
+    redis.pcall('ZADD', KEYS[#KEYS], now, words[4])
+    redis.pcall('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
+    redis.pcall('PEXPIRE', KEYS[#KEYS], 60000)
     answer[2] = redis.call('ZCARD', KEYS[#KEYS])
   end
-elseif not redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', 60000) then
+elseif redis.call('EXISTS', KEYS[#KEYS]) == 1 then
   return answer
 end
 local fits, after = true, {}
@@ -100,8 +105,7 @@ for i = 1, count do
   local period, cost = tonumber(words[at + 2]), tonumber(words[at + 3])
   local free, reset, retry = 0, 0, 0
   if kind == 'concurrent' then
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-    free = amount - redis.call('ZCARD', key)
+    free = amount - redis.call('ZCOUNT', key, '(' .. string.format('%.0f', now), '+inf')
     if free < cost then retry = RETRY_CONCURRENT end
   else
     local value, since = 0, now
@@ -134,6 +138,13 @@ for i = 1, count do
   answer[i * 3], answer[i * 3 + 1], answer[i * 3 + 2] = math.max(0, free), reset, retry
 end
 if drawing and not fits then return answer end
+if not drawing then
+  for i = 1, count do
+    if words[i * 4 + 1] == 'concurrent' then redis.call('ZREM', KEYS[i], id) end
+  end
+  redis.call('DEL', KEYS[#KEYS])
+  redis.call('SET', KEYS[#KEYS], '1', 'PX', 60000)
+end
 for i = 1, count do
   if words[i * 4 + 1] ~= 'concurrent' then
     local to = after[i]
@@ -142,9 +153,8 @@ for i = 1, count do
     end
   elseif drawing then
     redis.call('ZADD', KEYS[i], now + lease, id)
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
     redis.call('PEXPIRE', KEYS[i], math.ceil(lease / 1000) + 1000)
-  else
-    redis.call('ZREM', KEYS[i], id)
   end
 end
 return answer
@@ -262,13 +272,17 @@ class Limiter:
         self._woken.clear()
         while self._unsettled and self._batch is not None and self._settling is not None:
             batch = [self._unsettled.popleft() for _ in range(min(_BATCH, len(self._unsettled)))]
-            try:
-                # What nobody knows to be drawn goes the way of the draws: it must not overtake its own.
-                ways = [self._settling if drawn.at_us else self._batch for drawn, _ in batch]
-                await asyncio.gather(*(self._settle_there(way, *each) for way, each in zip(ways, batch, strict=True)))
-            except StoreError:
-                # A settlement that did arrive left its mark, so all of them may be sent again.
-                self._unsettled.extendleft(reversed(batch))
+            # What nobody knows to be drawn goes the way of the draws: it must not overtake its own.
+            ways = [self._settling if drawn.at_us else self._batch for drawn, _ in batch]
+            settling = (self._settle_there(way, *each) for way, each in zip(ways, batch, strict=True))
+            failed = [
+                each
+                for each, problem in zip(batch, await asyncio.gather(*settling), strict=True)
+                if problem is not None and not self._is_in_vain(problem)
+            ]
+            if failed:
+                # One that did arrive left its mark, so each may be sent again.
+                self._unsettled.extendleft(reversed(failed))
                 self._woken.set()
                 return False
         return True
@@ -283,27 +297,42 @@ class Limiter:
         )
         try:
             answer: list[int] = await batch.call(names, [asked])
-        except (StoreError, asyncio.CancelledError):
-            # Also where the caller left meanwhile: what may have been drawn for it goes back.
-            self._free_places(charges, drawn_id)
+        except (UnwellError, asyncio.CancelledError) as error:
+            # Also where the caller left meanwhile: what may have been drawn for it, all or a part, goes back.
+            if not isinstance(error, UnwellError) or error.state in {"away", "noperm"}:
+                self._free_places(charges, drawn_id)
             raise
-        if self.is_lost:
-            log.info("limits_with_store_again")
-        self.is_lost, self._failures = False, 0
         if is_counted:
             self.replicas = max(1, answer[1])
             self._census_at = now + CENSUS_SECONDS
         readings = tuple(MeterReading(*answer[at : at + 3]) for at in range(2, len(answer), 3))
         if not any(reading.retry_us for reading in readings):
+            # Only a draw that was made shows that Redis takes changes.
+            if self.is_lost:
+                log.info("limits_with_store_again")
+            self.is_lost, self._failures = False, 0
             return Drawn(charges, drawn_id, answer[0])
         exceeded = Exceeded(charges, readings)
         self._remember(exceeded)
         return exceeded
 
-    async def _settle_there(self, batch: Batch, drawn: Drawn, used: Used | None) -> None:
+    async def _settle_there(self, batch: Batch, drawn: Drawn, used: Used | None) -> UnwellError | None:
+        """What kept it from being settled."""
         names = [*(self._keys.meter(charge.key) for charge in drawn.charges), self._keys.settled(drawn.id)]
         owed = [settlement(charge, used) for charge in drawn.charges]
-        await batch.call(names, [spelled("settle", drawn.id, str(drawn.at_us), drawn.charges, owed)])
+        try:
+            await batch.call(names, [spelled("settle", drawn.id, str(drawn.at_us), drawn.charges, owed)])
+        except UnwellError as error:
+            return error
+        return None
+
+    @staticmethod
+    def _is_in_vain(problem: UnwellError) -> bool:
+        """Whether it will be refused however often it is tried, and must keep no other waiting."""
+        if problem.state == "refused":
+            log.warning("limits_not_settled", error=str(problem))
+            return True
+        return False
 
     def _free_places(self, charges: tuple[Charge, ...], drawn_id: str) -> None:
         """Nobody knows whether a draw without an answer was made; a place can be freed without knowing."""
@@ -362,12 +391,14 @@ class Limiter:
 
 
 @asynccontextmanager
-async def running_limiter(url: str | None, keys: Keys, replica: str) -> AsyncGenerator[Limiter]:
+async def running_limiter(
+    url: str | None, keys: Keys, replica: str, health: Health | None = None
+) -> AsyncGenerator[Limiter]:
     """A limiter with its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:
         connection = None
         if url is not None:
-            connection = RedisConnection(url, deadline=DEADLINE)
+            connection = RedisConnection(url, deadline=DEADLINE, health=health)
             stack.push_async_callback(connection.close)
         limiter = Limiter(connection, keys, replica)
         stack.push_async_callback(limiter.close)
