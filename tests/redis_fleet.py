@@ -1,9 +1,9 @@
 """Several redis-servers that belong together, each of which a test can kill, freeze and change: real ones, on loopback.
 
-    Node       one server, by TCP
-    Alone      one of them, as `redis://`
-    Watched    a primary, its replica, and three Sentinels that watch over them
-    Clustered  three primaries of a cluster
+Node       one server, by TCP
+Alone      one of them, as `redis://`
+Watched    a primary, its replica, and three Sentinels that watch over them
+Clustered  three primaries of a cluster
 """
 
 import contextlib
@@ -176,7 +176,17 @@ class Watched(Fleet):
             f"sentinel down-after-milliseconds {self.NAME} 800\nsentinel failover-timeout {self.NAME} 3000\n"
         )
         node = Node(self.binary, home)
-        words = [self.binary, str(config), "--port", str(node.port), "--bind", "127.0.0.1", "--dir", str(home), "--sentinel"]
+        words = [
+            self.binary,
+            str(config),
+            "--port",
+            str(node.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(home),
+            "--sentinel",
+        ]
         with (home / "log").open("ab") as log:
             node.process = subprocess.Popen(words, stdout=log, stderr=log, cwd=home)
         wait_for(lambda: node.ask("PING"), "a Sentinel does not answer")
@@ -226,17 +236,25 @@ class Clustered(Fleet):
     def _is_whole(node: Node) -> bool:
         state = node.ask("CLUSTER", "INFO")
         told = state if isinstance(state, dict) else dict(line.split(":") for line in state.split())
-        return told["cluster_state"] == "ok" and told["cluster_slots_ok"] == str(SLOTS) and told["cluster_known_nodes"] == "3"
+        return (
+            told["cluster_state"] == "ok"
+            and told["cluster_slots_ok"] == str(SLOTS)
+            and told["cluster_known_nodes"] == "3"
+        )
 
     def owner(self, key: str) -> Node:
         """The node that has the key's slot."""
         slot = key_slot(key.encode())
         for node in self.nodes:
             slots = node.ask("CLUSTER", "NODES")
-            text = slots if isinstance(slots, str) else "\n".join(
-                f"{at} {'myself' if 'myself' in each['flags'] else ''} "
-                + " ".join("-".join(map(str, ends)) for ends in each["slots"])
-                for at, each in slots.items()
+            text = (
+                slots
+                if isinstance(slots, str)
+                else "\n".join(
+                    f"{at} {'myself' if 'myself' in each['flags'] else ''} "
+                    + " ".join("-".join(map(str, ends)) for ends in each["slots"])
+                    for at, each in slots.items()
+                )
             )
             mine = next(line for line in text.splitlines() if "myself" in line)
             for word in mine.split()[1:]:
@@ -263,5 +281,3 @@ class Clustered(Fleet):
 
 
 KINDS: dict[str, type[Fleet]] = {"alone": Alone, "sentinel": Watched, "cluster": Clustered}
-
-

@@ -115,6 +115,7 @@ class _Front:
             "revision": revisions.pop() if len(revisions) == 1 else None,
             "config_problem": _first(told, "config_problem"),
             "restart_needed": _first(told, "restart_needed"),
+            "store_problem": _first(told, "store_problem"),
             "workers": shown,
         }
         return web.json_response(body, status=200 if is_ready else 503)

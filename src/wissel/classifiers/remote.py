@@ -224,6 +224,7 @@ class RemoteRouterModel:
                         raise UpstreamError(f"{endpoint.url}: an answer of more than {MAX_ANSWER_BYTES} bytes")
                 return response.status, bytes(text)
         except (aiohttp.ClientError, OSError) as error:
+            # BaseUrl keeps secrets out of the URL, and so out of these words.
             raise UpstreamError(f"{endpoint.url}: {error or type(error).__name__}") from error
 
     def _read(self, answer: "_Answer") -> Scores:

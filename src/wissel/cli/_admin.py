@@ -71,9 +71,15 @@ class AdminClient:
                 return json.load(response)
         except HTTPError as error:
             return _refusal(url, error)
-        except (URLError, OSError, HTTPException, ValueError) as error:
+        except OSError as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise WorldError(f'no wissel answers at "{self._url}": {reason}; give --admin') from error
+        except (HTTPException, ValueError):
+            # Their words repeat what could not be sent, and that may be the token.
+            raise WorldError(
+                f'no wissel can be asked at "{self._url}": the address or WISSEL_ADMIN_TOKEN holds what cannot be sent, '
+                "or no HTTP came back"
+            ) from None
 
 
 def _tls_context() -> ssl.SSLContext:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def check(
     config: ConfigOption,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask redis where rollouts stand.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask redis what it is and where rollouts stand.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say everything that is wrong with a configuration; exit 0 if nothing is, else 2."""
@@ -29,11 +31,11 @@ def check(
         with honest_exits():
             raise
     from wissel.config import caller_notes, passthrough_notes, price_notes
-    from wissel.offline.store import rollout_notes
+    from wissel.offline.store import store_notes
     from wissel.offline.uncovered import uncovered
 
     notes = [*uncovered(loaded, snapshot), *caller_notes(loaded), *passthrough_notes(loaded), *price_notes(loaded)]
-    notes += [] if offline else asyncio.run(rollout_notes(loaded))
+    notes += [] if offline else asyncio.run(store_notes(loaded))
     if as_json:
         print_json({"ok": True, "revision": snapshot.revision, "notes": notes})
         return

@@ -25,6 +25,7 @@ from wissel.core.pin import PinPolicy
 from wissel.core.snapshot import ApiKey, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
 from wissel.errors import ConfigError
+from wissel.runtime.redis_url import parse
 
 DECIDING = {
     "models",
@@ -54,7 +55,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
     secrets = Secrets(environ)
     secrets.find("admin.token", config.admin.token)
     secrets.find("admin.viewer_token", config.admin.viewer_token)
-    secrets.find("redis.url", config.redis.url if isinstance(config.redis, model.Redis) else None)
+    _find_redis(config, secrets)
     for place, secret in _classifier_secrets(config.intent):
         secrets.find(place, secret)
     salt = secrets.find("splits_salt", config.splits_salt) or ""
@@ -121,9 +122,23 @@ def viewer_token(config: model.Config, environ: Mapping[str, str] = os.environ) 
 
 def redis_url(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:
     """Where Redis is, or "embedded"; None if there is none. Raises ConfigError."""
-    if isinstance(config.redis, model.Redis):
-        return fetch("redis.url", config.redis.url, environ)
-    return config.redis
+    secrets = Secrets(environ)
+    found = _find_redis(config, secrets)
+    if secrets.problems:
+        raise ConfigError(secrets.problems)
+    return found
+
+
+def _find_redis(config: model.Config, secrets: Secrets) -> str | None:
+    if not isinstance(config.redis, model.Redis):
+        return config.redis
+    found = secrets.find("redis.url", config.redis.url)
+    try:
+        if found is not None:
+            parse(found)
+    except ValueError as error:
+        secrets.problems.append(f"redis.url: what is kept there {error}")
+    return found
 
 
 def classifier_keys(intent: model.Intent, environ: Mapping[str, str] = os.environ) -> dict[model.Secret, str]:

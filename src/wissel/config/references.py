@@ -21,6 +21,7 @@ from wissel.core.access import ANYTHING
 from wissel.core.intent import OTHER
 from wissel.core.names import OWNED, PREFIX
 from wissel.core.rollouts.measures import MEASURES
+from wissel.runtime.origin import origin
 
 
 @dataclass(frozen=True)
@@ -323,9 +324,9 @@ def _key_sources(root: Place) -> Iterator[Problem]:
     """Keys that come in plain text could be anyone's."""
     for issuer in root["access"]["jwt"].items():
         place = issuer["jwks"]
-        url = urlsplit(place.text or "")
-        if url.scheme == "http" and not _is_loopback(f"{url.hostname}:0"):
-            yield place.problem(f"{quote(place.text or '')} is not encrypted; use https, or a file")
+        shown = origin(place.text or "")
+        if shown.startswith("http://") and not _is_loopback(f"{urlsplit(shown).hostname}:0"):
+            yield place.problem(f"{quote(shown)} is not encrypted; use https, or a file")
 
 
 def _removed(header: str) -> str:

@@ -19,6 +19,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from wissel.errors import UpstreamError
+from wissel.runtime.origin import without_user
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class KeySet:
         hurry: float = HURRY_SECONDS,
     ) -> None:
         self._source = source
+        self._shown = source if self.is_file else without_user(source)
         self._clock = clock
         self._deadline = deadline
         self._hurry = hurry
@@ -91,7 +93,7 @@ class KeySet:
         try:
             await self.refresh()
         except UpstreamError as error:
-            log.warning("jwks_not_read", source=self._source, error=str(error), kept=len(self._keys))
+            log.warning("jwks_not_read", source=self._shown, error=str(error), kept=len(self._keys))
 
     async def run(self) -> None:
         """Keep the keys fresh, for ever."""
@@ -113,7 +115,7 @@ class KeySet:
         """Read the keys now. Raises UpstreamError, and then those that were known stay."""
         self._asked_at = self._clock()
         raw = await (self._read() if self.is_file else self._fetch())
-        self._keys = keys_of(raw, self._source)
+        self._keys = keys_of(raw, self._shown)
 
     async def _fetch(self) -> bytes:
         limit = aiohttp.ClientTimeout(total=self._deadline)
@@ -123,16 +125,17 @@ class KeySet:
                 session.get(self._source, allow_redirects=False) as response,
             ):
                 if response.status != 200:
-                    raise UpstreamError(f'"{self._source}" answered {response.status}')
+                    raise UpstreamError(f'"{self._shown}" answered {response.status}')
                 raw = await response.content.read(_MOST_BYTES + 1)
                 while len(raw) <= _MOST_BYTES and (more := await response.content.read(_MOST_BYTES)):
                     raw += more
         except TimeoutError as error:
-            raise UpstreamError(f'"{self._source}" did not answer within {self._deadline:g} seconds') from error
+            raise UpstreamError(f'"{self._shown}" did not answer within {self._deadline:g} seconds') from error
         except aiohttp.ClientError as error:
-            raise UpstreamError(f'"{self._source}": {error}') from error
+            # Its own words may hold the URL, and that a password.
+            raise UpstreamError(f'"{self._shown}" cannot be reached: {type(error).__name__}') from error
         if len(raw) > _MOST_BYTES:
-            raise UpstreamError(f'"{self._source}" is larger than {_MOST_BYTES} bytes')
+            raise UpstreamError(f'"{self._shown}" is larger than {_MOST_BYTES} bytes')
         return raw
 
     async def _read(self) -> bytes:

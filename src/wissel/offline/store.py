@@ -15,6 +15,7 @@ from wissel.store.audit import Audit
 from wissel.store.base import Record
 from wissel.store.connection import RedisConnection
 from wissel.store.embedded import joined_redis
+from wissel.store.health import Health
 from wissel.store.keys import Keys
 from wissel.store.lessons import LessonStore
 from wissel.store.managed_keys import ManagedKeys
@@ -56,16 +57,18 @@ async def _connected(url: str, namespace: str) -> AsyncGenerator[Store]:
         await connection.close()
 
 
-async def rollout_notes(config: Config) -> list[str]:
-    """What is right and should be done all the same, as far as redis says so."""
-    deliveries = compile_rollouts(config)
-    if not deliveries or config.redis == "embedded" or (url := redis_url(config)) is None:
+async def store_notes(config: Config) -> list[str]:
+    """What is right and should be done all the same, as far as redis says so; and what redis is, if it is not well."""
+    if config.redis == "embedded" or (url := redis_url(config)) is None:
         return []
     notes: list[str] = []
-    connection = RedisConnection(url, deadline=_REDIS_SECONDS)
+    health = Health()
+    connection = RedisConnection(url, deadline=_REDIS_SECONDS, health=health)
     try:
-        records = Records(connection, Keys(config.namespace))
-        for spec in (delivery.spec for delivery in deliveries):
+        names = Keys(config.namespace)
+        await connection.run_all([("EXISTS", key) for key in names.touched])
+        records = Records(connection, names)
+        for spec in (delivery.spec for delivery in compile_rollouts(config)):
             match await records.get(spec.name):
                 case Record(rollout) if rollout.is_promoted and rollout.revision == spec.revision:
                     notes.append(
@@ -75,7 +78,7 @@ async def rollout_notes(config: Config) -> list[str]:
                 case _:
                     pass
     except StoreError as error:
-        notes.append(f"where rollouts stand is not known: {error}")
+        notes.append(f"redis was asked, and what is kept there is not known: {health.problem or error}")
     finally:
         await connection.close()
     return notes

@@ -45,6 +45,7 @@ from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Ser
 from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
 from wissel.store.feedback import FeedbackStore
+from wissel.store.health import Health
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.lessons import LessonStore
@@ -306,13 +307,14 @@ async def running_fleet(
     *,
     data: Path,
     intervals: Intervals = DEFAULT_INTERVALS,
+    health: Health | None = None,
 ) -> AsyncGenerator[Fleet]:
     """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL.
 
-    In the folder `data` it notes what it must still know should Redis come back empty.
+    `health` is told what Redis is. In the folder `data` it notes what it must still know should Redis come back empty.
     """
     async with AsyncExitStack() as stack:
-        connection = RedisConnection(url)
+        connection = RedisConnection(url, health=health)
         stack.push_async_callback(connection.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
         fleet = Fleet(connection, namespace, session, data, intervals)

@@ -14,6 +14,7 @@ import structlog
 
 from wissel.core.rollouts.rollout import Event, Move, Rollout
 from wissel.core.rollouts.spec import Delivery
+from wissel.runtime.origin import origin
 
 log = structlog.get_logger(__name__)
 
@@ -63,14 +64,15 @@ class Webhooks:
             if await self._post(url, body):
                 return
             await asyncio.sleep(2.0**attempt)
-        log.warning("webhook_undelivered", url=url, tries=TRIES)
+        log.warning("webhook_undelivered", to=origin(url), tries=TRIES)
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
         try:
             async with asyncio.timeout(SECONDS), self._session.post(url, json=body) as response:
                 return 200 <= response.status < 300
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("webhook_failed", url=url, problem=repr(error))
+            # Its own words may hold the URL, and that a token.
+            log.warning("webhook_failed", to=origin(url), problem=type(error).__name__)
             return False
 
 

@@ -46,8 +46,9 @@ from wissel.serving.desk import AdminDesk
 from wissel.serving.files import Files, follow
 from wissel.serving.gate import Gate, running_gate
 from wissel.store.embedded import embedded_redis
+from wissel.store.health import STATES, Health
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, show_config, show_rollouts, show_store
+from wissel.telemetry.gauges import Revision, show_config, show_rollouts, show_store, show_store_state
 from wissel.telemetry.otlp import exporting
 from wissel.tiers.grading import Graders
 
@@ -108,7 +109,7 @@ _AT_START: Final[Mapping[str, Callable[[Config], object]]] = {
 class App:
     """One serving process, as the admin API sees it."""
 
-    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys) -> None:
+    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys, store: Health) -> None:
         self._keys = keys
         self.router = router
         self._compiled = router
@@ -125,6 +126,8 @@ class App:
         """Why the configuration file as it is now, or one that it names, is not in use."""
         self.restart_needed: str | None = None
         """The settings that have changed and are read at the start only, with commas between."""
+        self._store = store
+        """What Redis is; without one it is well."""
         self.draining = False
 
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
@@ -151,11 +154,12 @@ class App:
         return Revision(self.router.snapshot.revision, self._loaded_at, is_refused=self.problem is not None)
 
     def readiness(self) -> Readiness:
-        """Ready unless draining; a bad file on reload is told and changes nothing else."""
+        """Ready unless draining; a bad file on reload, or a Redis that is unwell, is told and changes nothing else."""
         detail = {
             "revision": self.router.snapshot.revision,
             "config_problem": self.problem,
             "restart_needed": self.restart_needed,
+            "store_problem": self._store.problem,
         }
         return Readiness(ready=not self.draining, detail=detail)
 
@@ -180,7 +184,8 @@ async def running_app(
             embedded = config.redis == "embedded"
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         keys = LatestKeys()
-        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish, telemetry))
+        store = Health()
+        gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish, telemetry, store))
         tracing = await stack.enter_async_context(
             exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
         )
@@ -188,13 +193,15 @@ async def running_app(
             telemetry=telemetry, tracing=tracing, limiter=gate.limiter, affinity=gate.affinity, denials=gate.denials
         )
         parts = Parts(classifiers, gate, shared)
-        app = App(await build_router(config, parts), telemetry, keys)
+        app = App(await build_router(config, parts), telemetry, keys, store)
         show_config(telemetry.meter, app.revision)
         keys.on_change = app.move
         if url is not None:
-            app.fleet = await stack.enter_async_context(running_fleet(url, config.namespace, app.move, data=data))
+            fleet = running_fleet(url, config.namespace, app.move, data=data, health=store)
+            app.fleet = await stack.enter_async_context(fleet)
             show_rollouts(telemetry.meter, app.fleet.progress)
             show_store(telemetry.meter, app.fleet.store_health)
+            show_store_state(telemetry.meter, STATES, lambda: store.state)
         app.use(app.router, compile_rollouts(config))
         desk = AdminDesk(config)
         if worker is not None:

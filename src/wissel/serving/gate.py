@@ -20,9 +20,11 @@ from wissel.store.audit import Audit
 from wissel.store.base import AuditEntry
 from wissel.store.connection import RedisConnection
 from wissel.store.denials import Denials
+from wissel.store.health import Health
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter, running_limiter
 from wissel.store.managed_keys import ManagedKeys
+from wissel.store.probe import Probe
 
 log = structlog.get_logger(__name__)
 
@@ -50,21 +52,30 @@ class Gate:
 
 @asynccontextmanager
 async def running_gate(
-    url: str | None, namespace: str, publish: Callable[[Mapping[str, ManagedKey]], None], counter: LookupCounter
+    url: str | None,
+    namespace: str,
+    publish: Callable[[Mapping[str, ManagedKey]], None],
+    counter: LookupCounter,
+    health: Health | None = None,
 ) -> AsyncGenerator[Gate]:
-    """Everything runs while the block does; `publish` is called with the managed keys whenever they change."""
+    """Everything runs while the block does; `publish` is called with the managed keys whenever they change.
+
+    `health` is told what Redis is.
+    """
     names = Keys(namespace)
+    health = health or Health()
     async with AsyncExitStack() as stack:
-        limiter = await stack.enter_async_context(running_limiter(url, names, secrets.token_hex(8)))
-        affinity = await stack.enter_async_context(running_affinity(url, names, counter))
+        limiter = await stack.enter_async_context(running_limiter(url, names, secrets.token_hex(8), health))
+        affinity = await stack.enter_async_context(running_affinity(url, names, counter, health))
         key_sets = KeySets()
         stack.push_async_callback(key_sets.close)
         audit = None
         if url is not None:
-            connection = RedisConnection(url)
+            connection = RedisConnection(url, health=health)
             stack.push_async_callback(connection.close)
             audit = Audit(connection, names)
-            await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish)))
+            probe = Probe(connection, names, health)
+            await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish), probe.run()))
         denials = Denials(audit)
         await stack.enter_async_context(beside(denials.run()))
         yield Gate(key_sets, limiter, affinity, denials, audit)

@@ -21,6 +21,7 @@ from wissel.errors import StoreError
 from wissel.runtime.background import beside
 from wissel.runtime.bounded import Bounded
 from wissel.store.connection import RedisConnection, Word
+from wissel.store.health import Health
 from wissel.store.keys import Keys
 from wissel.telemetry.instruments import Lookup
 
@@ -211,12 +212,14 @@ def _load(text: str) -> Origin | None:
 
 
 @asynccontextmanager
-async def running_affinity(url: str | None, keys: Keys, counter: LookupCounter) -> AsyncGenerator[Origins]:
+async def running_affinity(
+    url: str | None, keys: Keys, counter: LookupCounter, health: Health | None = None
+) -> AsyncGenerator[Origins]:
     """With its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:
         connection = None
         if url is not None:
-            connection = RedisConnection(url)
+            connection = RedisConnection(url, health=health)
             stack.push_async_callback(connection.close)
         affinity = Origins(connection, keys, counter)
         stack.push_async_callback(affinity.flush)

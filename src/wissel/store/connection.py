@@ -40,9 +40,12 @@ class RedisConnection:
         self._deadline = deadline
         self._health = health
         try:
-            self._nodes = nodes(parse(url))
+            read = parse(url)
         except ValueError as error:
             raise StoreError(f"redis: the URL {error}") from error
+        self._nodes = nodes(read)
+        self.is_one_server: Final = read.kind != "cluster"
+        """Whether what one call meets is what every call meets."""
 
     async def run(self, *command: Word, patience: float = 0.0) -> Any:
         """One command; `patience` are seconds that Redis itself was told to wait before it answers."""

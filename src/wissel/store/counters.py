@@ -1,111 +1,108 @@
-"""Every replica's cumulative counters in Redis, and their sum.
+"""What all replicas counted, as one sum in Redis that every write adds to.
 
-A source is one life of one replica. It writes absolute values under a growing
-sequence number, so a write that is repeated, late or out of order changes
-nothing, and the number that Redis has tells the source what Redis has lost.
+A source is one life of one replica. It numbers what it counts in pieces, and a
+write brings all pieces since the one that it knows Redis to have. The script
+takes them only if that is so, and answers with what Redis has: a write that is
+repeated or late changes nothing, and one that was lost, here or there, is seen
+and sent again. So a look reads one sum, however many replicas there are.
 
-A source that is gone is folded: its sums are added to the total in one script
-and its entry says so. Its own numbers stay where they are. Should it turn out
-to be alive after all, its next write first takes them out of the total again:
-so nothing is ever counted twice, nor missing in between.
+What a source knows and has not closed yet is kept beside the sum. A source that
+is gone is folded: that is added, in one script, and its entry says so. Should it
+turn out to be alive after all, its next write first takes it out again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from wissel.errors import StoreError
 from wissel.store.base import Scope, Tallied
 from wissel.store.connection import RedisConnection, Script, Word
 from wissel.store.keys import COUNTERS_TTL, Keys
-from wissel.store.sums import Vectors, arm_of, merge, vector_of
+from wissel.store.sums import Vector, Vectors, arm_of, merge, number_of
 from wissel.store.tally import CLOSED, KNOWN, MIXED, MOST_KEYS, NO_ARM
 
-Written = Literal["written", "behind", "forgotten"]
-"""`behind`: Redis lacks writes that it had confirmed, so everything must be sent again. `forgotten`: the source was
-folded so long ago that its own numbers are gone; it must go on as another one."""
+ABSENT: Final = -1
+"""The piece that Redis has of a source that it has never heard of."""
 
 GONE_AFTER: Final = 60.0
 """Seconds without a sign of life after which a source is folded."""
 
+FORGOTTEN_AFTER: Final = 24 * 3600
+"""Seconds after which the entry of a source that was folded is dropped."""
+
 FOLDED: Final = "folded"
 
-_AT_ONCE: Final = ("/begun", "/gone", "/served", "/failed")
-"""How the names end that are read of everything known, also where the rest is of closed windows."""
-
-_MIXED_FIELD: Final = f"{KNOWN}/{NO_ARM}/{MIXED}"
+_AT_ONCE: Final = ("begun", "gone", "served", "failed")
+"""The vectors that are read of everything known, also where the rest is of closed windows."""
 
 _KEYS_AT_ONCE: Final = 2_000
-_ATTEMPTS: Final = 5
+_FIELDS_AT_ONCE: Final = 1_000
+"""Between two chances for requests that wait."""
 
-# Vectors are `index:number index:number`. %.17g gives back every double, and integers.
-_ADD: Final = """
-local function add(total, source, sign)
-  local flat = redis.call('HGETALL', source)
-  for i = 1, #flat, 2 do
-    local kind, name = string.match(flat[i], '^(k)/(.*)$')
-    if kind then
-      local sums, order = {}, {}
-      local function take(text, sign)
-        for index, number in string.gmatch(text, '(%d+):(%S+)') do
-          if not sums[index] then
-            sums[index] = 0
-            order[#order + 1] = index
-          end
-          sums[index] = sums[index] + sign * tonumber(number)
-        end
-      end
-      take(redis.call('HGET', total, name) or '', 1)
-      take(flat[i + 1], sign)
-      local parts = {}
-      for _, index in ipairs(order) do
-        if sums[index] ~= 0 then
-          parts[#parts + 1] = index .. ':' .. string.format('%.17g', sums[index])
-        end
-      end
-      redis.call('HSET', total, name, table.concat(parts, ' '))
-    end
+# Redis adds integers itself. %.17g gives back every double.
+_CHANGE: Final = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local function change(field, amount)
+  if string.find(field, '%.[tq]/%d+$') then
+    local sum = tonumber(redis.call('HGET', KEYS[2], field) or '0') + tonumber(amount)
+    redis.call('HSET', KEYS[2], field, string.format('%.17g', sum))
+  else
+    redis.call('HINCRBY', KEYS[2], field, amount)
   end
 end
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+local function open(text, sign)
+  for field, amount in string.gmatch(text or '', '(%S+) (%S+)') do
+    if sign < 0 then amount = string.sub(amount, 1, 1) == '-' and string.sub(amount, 2) or '-' .. amount end
+    change('c/' .. field, amount)
+  end
 end
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local known, heard, folded = string.match(held or '', '^(%S+) (%S+) ?(%S*)$')
+known, folded = tonumber(known or '-1'), folded == 'folded'
 """
 
-# KEYS: sources, total, source. ARGV: name, sequence, the confirmed sequence or -1 if this is everything, TTL, fields.
+# KEYS: sources, counts, open. ARGV: source, the piece that Redis has, the last one of these, TTL, what is open, then
+# field and amount in turns. Where one of sources and counts was evicted, what the other says is worth nothing.
 _WRITE: Final = Script(
-    _ADD
+    _CHANGE
     + """
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-local stored = redis.call('HGET', KEYS[3], 'sequence')
-if known == 'folded' then
-  if not stored then return 'forgotten' end
-  add(KEYS[2], KEYS[3], -1)
+if redis.call('EXISTS', KEYS[1]) ~= redis.call('EXISTS', KEYS[2]) then
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+  known, folded = -1, false
 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.6f', now()))
-local answer = 'written'
-stored = tonumber(stored or '-1')
-if stored < tonumber(ARGV[3]) then
-  answer = 'behind'
-elseif stored < tonumber(ARGV[2]) then
-  redis.call('HSET', KEYS[3], 'sequence', ARGV[2])
-  for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+if known ~= tonumber(ARGV[2]) then return known end
+if folded then open(redis.call('HGET', KEYS[3], ARGV[1]), -1) end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3] .. string.format(' %.3f', now))
+redis.call('HSET', KEYS[2], 'heard', string.format('%.3f', now))
+if ARGV[5] == '' then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+else
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[5])
 end
+for i = 6, #ARGV, 2 do change(ARGV[i], ARGV[i + 1]) end
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
-return answer
+return tonumber(ARGV[3])
 """
 )
 
-# KEYS: sources, total, source. ARGV: name, seconds, TTL.
+# KEYS: sources, counts, open. ARGV: source, seconds until it is folded, seconds until it is forgotten.
 _FOLD: Final = Script(
-    _ADD
+    _CHANGE
     + """
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-if not known or known == 'folded' or now() - tonumber(known) < tonumber(ARGV[2]) then return 0 end
-add(KEYS[2], KEYS[3], 1)
-redis.call('HSET', KEYS[1], ARGV[1], 'folded')
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+if not held then return 0 end
+local silent = now - tonumber(heard)
+if folded then
+  if silent > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], ARGV[1])
+    redis.call('HDEL', KEYS[3], ARGV[1])
+  end
+  return 0
+end
+if silent < tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], held .. ' folded')
+open(redis.call('HGET', KEYS[3], ARGV[1]), 1)
 return 1
 """
 )
@@ -130,17 +127,19 @@ class Counters:
         self._gone_after = gone_after
 
     async def write(
-        self, scope: Scope, source: str, sequence: int, fields: Mapping[str, str], *, confirmed: int | None
-    ) -> Written:
-        """Write fields, which change what is there since the `confirmed` write; None if they are all there are.
+        self, scope: Scope, source: str, pieces: Vectors, *, since: int, upto: int, still_open: Vectors | None = None
+    ) -> int:
+        """Add the pieces after `since` up to `upto`, summed: the last piece that Redis has of the source then.
 
-        With the sequence confirmed already this is a sign of life, and asks whether Redis still has everything.
+        `upto` if they were added, now or before; anything else says that Redis does not have `since`, and nothing was
+        added. Without pieces this is a sign of life, and asks whether Redis still has everything. `still_open` is what
+        the source knows beyond what it has closed, by `ARM/VECTOR`.
         """
         keys = self._keys.scope(scope)
-        pairs: list[Word] = [word for pair in fields.items() for word in pair]
-        since = -1 if confirmed is None else confirmed
-        arguments: list[Word] = [source, sequence, since, COUNTERS_TTL, *pairs]
-        return await self._connection.call(_WRITE, [keys.sources, keys.total, keys.source(source)], arguments)
+        words = " ".join(f"{field} {amount}" for field, amount in _fields(still_open or {}))
+        arguments: list[Word] = [source, since, upto, COUNTERS_TTL, words]
+        arguments += [word for pair in _fields(pieces) for word in pair]
+        return await self._connection.call(_WRITE, [keys.sources, keys.counts, keys.open], arguments)
 
     async def meet(self, scope: Scope, met: Sequence[tuple[str, bytes]]) -> None:
         """Count distinct keys, by (arm, hash); each once, however often and by whomever it is sent."""
@@ -149,68 +148,58 @@ class Counters:
             pairs = [word for pair in met[at : at + _KEYS_AT_ONCE] for word in pair]
             await self._connection.call(_MEET, [keys.keys, keys.met], [MOST_KEYS, COUNTERS_TTL, *pairs])
 
-    async def fold(self, scope: Scope) -> int:
-        """Add the sources that are gone to the total; how many were."""
+    async def fold(self, scope: Scope, *, every: float = 0.0) -> int:
+        """Take what sources that are gone had not closed for evidence; of how many. At most one replica `every` s."""
         keys = self._keys.scope(scope)
-        sources = _alive(await self._connection.run("HGETALL", keys.sources))
-        folded = 0
-        for source in sources:
-            names = [keys.sources, keys.total, keys.source(source)]
-            folded += await self._connection.call(_FOLD, names, [source, self._gone_after, COUNTERS_TTL])
-        return folded
+        if every and not await self._connection.run("SET", keys.folding, "1", "NX", "PX", round(every * 1000)):
+            return 0
+        sources: Mapping[str, str] = await self._connection.run("HGETALL", keys.sources)
+        seconds, micros = await self._connection.run("TIME")
+        now = int(seconds) + int(micros) / 1e6
+        silent = [name for name, held in sources.items() if _is_due(held, now, self._gone_after)]
+        names = [keys.sources, keys.counts, keys.open]
+        return sum(
+            [await self._connection.call(_FOLD, names, [each, self._gone_after, FORGOTTEN_AFTER]) for each in silent]
+        )
 
     async def read(self, scope: Scope, *, closed: bool = True) -> Tallied:
         """The sums over all replicas: of closed windows, which is evidence, or of all that is known so far."""
         keys = self._keys.scope(scope)
-        asked = _alive(await self._connection.run("HGETALL", keys.sources))
-        for _ in range(_ATTEMPTS):
-            commands = [("HGETALL", name) for name in (keys.sources, keys.total, keys.met)]
-            commands += [("HGETALL", keys.source(source)) for source in asked]
-            sources, total, met, *replies = await self._connection.run_all(commands, atomic=True)
-            counted = dict(zip(asked, replies, strict=True))
-            asked = _alive(sources)
-            # Those that were folded in between are in the total; one that came must be asked too.
-            if counted.keys() >= set(asked):
-                return await _tallied(total, met, [counted[source] for source in asked], CLOSED if closed else KNOWN)
-        raise StoreError(f'redis: the sources of "{scope.split}" come faster than they can be read')
+        counts, met = await self._connection.run_all([("HGETALL", keys.counts), ("HGETALL", keys.met)], atomic=True)
+        return await _tallied(counts, met, CLOSED if closed else KNOWN)
 
 
-def _alive(sources: Mapping[str, str]) -> list[str]:
-    return sorted(source for source, heard in sources.items() if heard != FOLDED)
+def _is_due(held: str, now: float, gone_after: float) -> bool:
+    """Whether a look at the source by the script may change anything."""
+    _, heard, *folded = held.split(" ")
+    return now - float(heard) >= (FORGOTTEN_AFTER if folded else gone_after)
 
 
-async def _tallied(
-    total: Mapping[str, str], met: Mapping[str, str], sources: Iterable[Mapping[str, str]], kind: str
-) -> Tallied:
-    sums: Vectors = {}
-    known: Vectors = {}
+def _fields(vectors: Vectors) -> list[tuple[str, str]]:
+    return [(f"{name}/{index}", repr(number)) for name, vector in vectors.items() for index, number in vector.items()]
 
-    def add(name: str, text: str, *, is_asked: bool, is_known: bool) -> None:
-        for vectors, wanted in ((sums, is_asked), (known, is_known and name.endswith(_AT_ONCE))):
-            if wanted:
-                merge(vectors.setdefault(name, {}), vector_of(text))
 
+async def _tallied(counts: Mapping[str, str], met: Mapping[str, str], kind: str) -> Tallied:
+    sums: dict[str, Vectors] = {}
+    at_once: dict[str, Vectors] = {}
+    mixed = 0
     try:
-        for name, text in total.items():
-            add(name, text, is_asked=True, is_known=True)
-        for source in sources:
-            for field, text in source.items():
-                its_kind, _, name = field.partition("/")
-                add(name, text, is_asked=its_kind == kind or field == _MIXED_FIELD, is_known=its_kind == KNOWN)
-            await asyncio.sleep(0)  # a busy source takes over a millisecond, and requests wait
+        for at, (field, text) in enumerate(counts.items()):
+            if at % _FIELDS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            its_kind, slash, rest = field.partition("/")
+            if not slash:
+                continue
+            rest, _, index = rest.rpartition("/")
+            arm, _, what = rest.rpartition("/")
+            if what == MIXED and arm == NO_ARM:
+                mixed = int(text)
+                continue
+            for arms, is_wanted in ((sums, its_kind == kind), (at_once, its_kind == KNOWN and what in _AT_ONCE)):
+                if is_wanted:
+                    vector: Vector = arms.setdefault(arm, {}).setdefault(what, {})
+                    merge(vector, {int(index): number_of(text)})
     except ValueError as error:
         raise StoreError(f"redis: counters cannot be read: {error}") from error
-    arms, at_once = _by_arm(sums), _by_arm(known)
-    mixed = arms.pop(NO_ARM, {}).get(MIXED, {}).get(0, 0)
-    names = {**arms, **at_once, **met}
-    return Tallied(
-        {arm: arm_of(arms.get(arm, {}), int(met.get(arm, 0)), at_once.get(arm)) for arm in names}, int(mixed)
-    )
-
-
-def _by_arm(sums: Vectors) -> dict[str, Vectors]:
-    arms: dict[str, Vectors] = {}
-    for name, vector in sums.items():
-        arm, _, what = name.rpartition("/")
-        arms.setdefault(arm, {})[what] = vector
-    return arms
+    names = {**sums, **at_once, **met}
+    return Tallied({arm: arm_of(sums.get(arm, {}), int(met.get(arm, 0)), at_once.get(arm)) for arm in names}, mixed)

@@ -45,6 +45,8 @@ State = Literal[
 ]
 """What Redis is to who asks it. Where it is several at once, the first of these is the one to say."""
 
+STATES: Final[tuple[State, ...]] = get_args(State)
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -232,7 +234,7 @@ class Health:
     @property
     def state(self) -> State:
         now = self._clock()
-        return next((state for state in get_args(State) if self._until.get(state, now) > now), "ok")
+        return next((state for state in STATES if self._until.get(state, now) > now), "ok")
 
     @property
     def problem(self) -> str | None:

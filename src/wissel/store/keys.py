@@ -13,9 +13,10 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
 | `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
 | `wissel:{NS}:looks:SPLIT`             | string | what a split's tests have seen, JSON         | 7 days      |
-| `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → when it was last heard, or `folded` | 7 days      |
-| `wissel:{NS/SPLIT}:SCOPE:from:SOURCE` | hash   | what one source counted, cumulative          | 7 days      |
-| `wissel:{NS/SPLIT}:SCOPE:total`       | hash   | what folded sources counted                  | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → its last piece and when; `folded`   | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:counts`      | hash   | what all sources counted, summed             | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:open`        | hash   | source → what it knows beyond what it closed | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:folding`     | string | that somebody has just looked for the gone   | 30 seconds  |
 | `wissel:{NS/SPLIT}:SCOPE:keys`        | set    | hashes of targeting keys that were met       | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:met`         | hash   | arm → how many of them                       | 7 days      |
 | `wissel:{NS}:lessons:TIER`            | stream | what a tier learns from, scores beside it    | `learn.keep`|
@@ -29,6 +30,7 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
 | `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 1 minute    |
 | `wissel:{NS/limits}:replicas`         | zset   | replica → when it last asked                 | 1 minute    |
+| `…:touched`, of both                  | string | that changes are taken                       | 1 minute    |
 
 NS is the configuration's namespace. SCOPE is `REVISION:ATTEMPT:STEP`. SOURCE is
 `REPLICA.BOOT.N`: one life of one replica, and the N-th time that it took up
@@ -70,8 +72,16 @@ class ScopeKeys:
         return f"{self.prefix}:sources"
 
     @property
-    def total(self) -> str:
-        return f"{self.prefix}:total"
+    def counts(self) -> str:
+        return f"{self.prefix}:counts"
+
+    @property
+    def open(self) -> str:
+        return f"{self.prefix}:open"
+
+    @property
+    def folding(self) -> str:
+        return f"{self.prefix}:folding"
 
     @property
     def keys(self) -> str:
@@ -80,9 +90,6 @@ class ScopeKeys:
     @property
     def met(self) -> str:
         return f"{self.prefix}:met"
-
-    def source(self, source: str) -> str:
-        return f"{self.prefix}:from:{source}"
 
 
 @lru_cache(maxsize=4096)
@@ -112,6 +119,7 @@ class Keys:
 
         self._limits = f"wissel:{{{self._namespace}/limits}}"
         self.replicas: Final = f"{self._limits}:replicas"
+        self.touched: Final = (f"{control}:touched", f"{self._limits}:touched")
 
     def meter(self, name: Sequence[str]) -> str:
         return ":".join([self._limits, *map(_quoted, name)])

@@ -1,15 +1,16 @@
 """What requests came to is counted in memory, and brought to Redis beside the request path.
 
 A request costs a few microseconds and never waits: tallies count, and one task
-writes them every `flush_interval`. While Redis is away they go on counting,
-and later write the same cumulative numbers; if Redis came back without some of
-what it had confirmed, everything is sent again. SIGKILL of this process loses
-what came since the last flush, no more.
+writes what changed every `flush_interval`. While Redis is away they go on
+counting, and write it later; what Redis had confirmed and lost all the same is
+sent again. SIGKILL of this process loses what came since the last flush, no more.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from itertools import count
+from math import inf
 from time import perf_counter
 from typing import Final
 
@@ -20,9 +21,10 @@ from wissel.core.rollouts.measures import Observed
 from wissel.errors import StoreError
 from wissel.runtime.bounded import Bounded
 from wissel.store.base import Answered, Scope, Served
-from wissel.store.counters import Counters
+from wissel.store.counters import ABSENT, FORGOTTEN_AFTER, Counters
 from wissel.store.feedback import FeedbackStore
-from wissel.store.tally import PATIENCE, Part, Tally, Ticket
+from wissel.store.sums import Vectors, difference, merged
+from wissel.store.tally import CLOSED, KNOWN, MIXED, PATIENCE, Tally, Ticket
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,15 @@ IDLE_AFTER: Final = 600.0
 
 MOST_SERVED: Final = 100_000
 """Requests that wait to be remembered; beyond that the oldest cannot be given feedback."""
+
+SIGN_OF_LIFE: Final = 5.0
+"""Seconds after which a scope without news asks whether Redis still has what it had."""
+
+KEPT_SECONDS: Final = 120.0
+"""For which changes are kept that Redis has confirmed: a disk or a replica that takes over may be so far behind."""
+
+_ATTEMPTS: Final = 4
+"""To agree with Redis on what it has; two are enough unless it loses more meanwhile."""
 
 _SERVED_AT_ONCE: Final = 1_000
 
@@ -142,7 +153,7 @@ class Recorder:
         if self._clock() - self._folded_at >= FOLD_INTERVAL:
             self._folded_at = self._clock()
             for scope in list(self._deliveries):
-                await self._counters.fold(scope)
+                await self._counters.fold(scope, every=FOLD_INTERVAL)
 
     async def close(self, *, within: float = 3.0) -> None:
         """The last flush, after the last request; what Redis does not take within so many seconds is lost, and said."""
@@ -158,7 +169,7 @@ class Recorder:
         delivery = self._deliveries.get(scope)
         if delivery is None:
             tally = Tally(scope, self._clock, patience=self._patience, callers=self.callers)
-            delivery = self._deliveries[scope] = _Delivery(tally, f"{self._source}.{next(self._numbers)}")
+            delivery = self._deliveries[scope] = _Delivery(tally, f"{self._source}.{next(self._numbers)}", self._clock)
         return delivery
 
     async def _write_served(self) -> None:
@@ -174,59 +185,102 @@ class Recorder:
 class _Delivery:
     """How far one tally has come on its way to Redis."""
 
-    def __init__(self, tally: Tally, source: str) -> None:
+    def __init__(self, tally: Tally, source: str, clock: Callable[[], float]) -> None:
         self.tally: Final = tally
         self._source = source
-        self._sequence = 0
-        """Of the latest write that was tried."""
-        self._confirmed: int | None = None
-        """Of the latest that Redis has; None if it is not known to have any."""
-        self._parts: set[Part] = set()
-        """What changed since that."""
+        self._clock = clock
+        self._pieces: deque[tuple[int, float, Vectors]] = deque()
+        """The latest changes: number, when, and what. Those that Redis has too are kept a while: it may lose them."""
+        self._upto = 0
+        """The number of the latest."""
+        self._confirmed = ABSENT
+        """Of the latest that Redis has."""
+        self._heard_at = -inf
+        """When Redis last said so."""
+        self._counted: Vectors = {}
+        """All that is in pieces so far."""
+        self._elsewhere: Vectors = {}
+        """Of that, what this source owes no more: it was counted under another name, or lost for good."""
         self._keys: list[bytes] = []
 
     @property
     def is_done(self) -> bool:
-        return not self._parts and not self._keys
+        return (self._confirmed == self._upto or not self._upto) and not self._keys
 
     async def deliver(self, counters: Counters) -> None:
-        """Write what changed; without a change, ask whether what was written is still there."""
-        await self._write(counters)
+        """Write what changed; without a change, ask now and then whether what was written is still there."""
+        self._take()
+        is_silent = self._clock() - self._heard_at >= SIGN_OF_LIFE
+        if self._upto and (self._confirmed != self._upto or is_silent):
+            await self._write(counters)
         self._keys += self.tally.fresh_keys()
         if self._keys:
             keys = self._keys[:]
-            await counters.meet(self.tally.scope, self._arms_of(keys))
+            await counters.meet(self.tally.scope, [(self.tally.met[key], key) for key in keys])
             del self._keys[: len(keys)]
 
-    async def _write(self, counters: Counters) -> None:
-        tally = self.tally
-        self._parts |= tally.changed()
-        if not self._parts and self._confirmed is None:
-            return
-        sending = self._parts
-        if sending:
-            self._sequence += 1
-        self._parts = set()
-        try:
-            fields = tally.fields(sending)
-            answer = await counters.write(tally.scope, self._source, self._sequence, fields, confirmed=self._confirmed)
-        except BaseException:
-            self._parts |= sending
-            raise
-        match answer:
-            case "written":
-                self._confirmed = self._sequence
-            case "behind":
-                log.warning("redis_lost_writes", split=tally.scope.split, source=self._source)
-                self._confirmed = None
-                self._parts = tally.everything()
-                self._keys = list(tally.met)
-                await self._write(counters)
-            case "forgotten":
-                log.warning("counters_forgotten", split=tally.scope.split, source=self._source)
-                tally.restart()
-                self._source += "'"
-                self._sequence, self._confirmed = 0, None
+    def _take(self) -> None:
+        """Make a piece of what the tally counted since the last one."""
+        now = self.tally.vectors(self.tally.changed())
+        piece = difference(now, self._counted)
+        if piece:
+            self._upto += 1
+            self._pieces.append((self._upto, self._clock(), piece))
+            self._counted |= now
 
-    def _arms_of(self, keys: Sequence[bytes]) -> list[tuple[str, bytes]]:
-        return [(self.tally.met[key], key) for key in keys]
+    async def _write(self, counters: Counters) -> None:
+        if self._confirmed != ABSENT and self._clock() - self._heard_at > FORGOTTEN_AFTER / 2:
+            # Redis may have dropped the entry, and must not take that for a loss.
+            self._go_on_as_another(self._confirmed)
+        for _ in range(_ATTEMPTS):
+            known = await counters.write(
+                self.tally.scope,
+                self._source,
+                self._since(self._confirmed),
+                since=self._confirmed,
+                upto=self._upto,
+                still_open=_open(self._counted),
+            )
+            if known == self._upto:
+                self._confirmed, self._heard_at = known, self._clock()
+                while self._pieces and self._pieces[0][1] < self._heard_at - KEPT_SECONDS:
+                    self._pieces.popleft()
+                return
+            self._agree(known)
+
+    def _agree(self, known: int) -> None:
+        """Go on from the piece that Redis has."""
+        oldest = self._pieces[0][0] - 1 if self._pieces else self._upto
+        if known > self._confirmed:
+            # Only the answer was lost.
+            self._confirmed = known
+            return
+        log.warning("redis_lost_writes", split=self.tally.scope.split, source=self._source, known=known)
+        # What Redis has lost of the numbers it has lost of the keys too.
+        self._keys = list(self.tally.met)
+        if known != ABSENT and known < oldest:
+            # It has come back as it was long ago: what lies between is not kept by anybody.
+            log.error("counters_lost", split=self.tally.scope.split, source=self._source, pieces=oldest - known)
+            self._go_on_as_another(oldest)
+        else:
+            self._confirmed = known
+
+    def _go_on_as_another(self, after: int) -> None:
+        """Under a new name, with the pieces after this one."""
+        self._elsewhere = difference(self._counted, merged(what for number, _, what in self._pieces if number > after))
+        self._source += "'"
+        self._confirmed = ABSENT
+
+    def _since(self, confirmed: int) -> Vectors:
+        if confirmed == ABSENT:
+            return difference(self._counted, self._elsewhere)
+        return merged(what for number, _, what in self._pieces if number > confirmed)
+
+
+def _open(counted: Vectors) -> Vectors:
+    """What is known beyond what is closed, by `ARM/VECTOR`."""
+    known = {name.partition("/")[2]: vector for name, vector in counted.items() if name.startswith(f"{KNOWN}/")}
+    closed = {name.partition("/")[2]: vector for name, vector in counted.items() if name.startswith(f"{CLOSED}/")}
+    # These are read of what is known anyway, or belong to no arm.
+    never_closed = ("/begun", "/gone", f"/{MIXED}")
+    return {name: rest for name, rest in difference(known, closed).items() if not name.endswith(never_closed)}

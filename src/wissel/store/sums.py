@@ -12,7 +12,7 @@ need not know what a number means, in Python and in Redis alike.
     WHAT.h              [bucket]       durations only
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wissel.core.rollouts.evidence import SUB_BUCKETS, Arm, Sample
 from wissel.core.rollouts.histogram import Histogram, bucket_of
@@ -126,15 +126,28 @@ def arm_of(vectors: Mapping[str, Vector], keys: int, known: Mapping[str, Vector]
     )
 
 
-def text_of(vector: Mapping[int, float]) -> str:
-    """`3:17 5:0.25`; every digit is kept."""
-    return " ".join([f"{index}:{number!r}" for index, number in vector.items()])
+def difference(now: Vectors, before: Vectors) -> Vectors:
+    """What `now` has beyond `before`, by name; what has not changed is left out."""
+    found: Vectors = {}
+    for name, vector in now.items():
+        old = before.get(name, {})
+        if vector != old and (changed := {at: n - old.get(at, 0) for at, n in vector.items() if n != old.get(at, 0)}):
+            found[name] = changed
+    return found
 
 
-def vector_of(text: str) -> Vector:
-    """Raises ValueError for what is no vector."""
-    pairs = (pair.partition(":") for pair in text.split())
-    return {int(index): int(number) if number.isdecimal() else float(number) for index, _, number in pairs}
+def merged(parts: Iterable[Vectors]) -> Vectors:
+    """The sum of all of them."""
+    sums: Vectors = {}
+    for vectors in parts:
+        for name, vector in vectors.items():
+            merge(sums.setdefault(name, {}), vector)
+    return sums
+
+
+def number_of(text: str) -> float:
+    """As it was written, an integer as one. Raises ValueError for what is no number."""
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 def _sparse(numbers: Sequence[float]) -> Vector:

@@ -23,7 +23,7 @@ from wissel.core.rollouts.callers import SHARE, Callers
 from wissel.core.rollouts.evidence import COUNTED_PER_KEY, sub_bucket
 from wissel.core.rollouts.measures import ERROR, LATENCY, Observed
 from wissel.store.base import Scope, Served
-from wissel.store.sums import Counts, measured, text_of
+from wissel.store.sums import Counts, Vectors, measured
 
 WINDOW: Final = 1.0
 """Seconds of start time that are closed together."""
@@ -200,13 +200,6 @@ class Tally:
             due += 1
         del self._windows[:due]
 
-    def restart(self) -> None:
-        """Forget what was counted; only what comes from now on will be."""
-        self._closed.clear()
-        self._known.clear()
-        self._changed.clear()
-        self._mixed = 0
-
     def fresh_keys(self) -> list[bytes]:
         """Hashes of the keys that were met since this was asked last."""
         fresh, self._fresh = self._fresh, []
@@ -217,21 +210,16 @@ class Tally:
         changed, self._changed = self._changed, set()
         return changed
 
-    def everything(self) -> set[Part]:
-        """All there is."""
-        parts = {(CLOSED, arm) for arm in self._closed} | {(KNOWN, arm) for arm in self._known}
-        return parts | {(KNOWN, NO_ARM)} if self._mixed else parts
-
-    def fields(self, parts: Collection[Part]) -> dict[str, str]:
-        """The cumulative numbers, as they are written."""
-        fields: dict[str, str] = {}
+    def vectors(self, parts: Collection[Part]) -> Vectors:
+        """The cumulative numbers, by `KIND/ARM/VECTOR`."""
+        found: Vectors = {}
         for kind, arm in parts:
             if arm == NO_ARM:
-                fields[f"{kind}/{NO_ARM}/{MIXED}"] = text_of({0: self._mixed})
+                found[f"{kind}/{NO_ARM}/{MIXED}"] = {0: self._mixed}
                 continue
-            vectors = (self._closed if kind == CLOSED else self._known)[arm].vectors()
-            fields |= {f"{kind}/{arm}/{name}": text_of(vector) for name, vector in vectors.items()}
-        return fields
+            counts = (self._closed if kind == CLOSED else self._known)[arm]
+            found |= {f"{kind}/{arm}/{name}": dict(vector) for name, vector in counts.vectors().items()}
+        return found
 
     def _window(self, now: float) -> TallyWindow:
         if not self._windows or self._windows[-1].ends <= now:

@@ -3,7 +3,7 @@
 Each is asked for only when the numbers are shown, so nothing is spent on it by a request.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -65,6 +65,15 @@ def show_store(meter: Meter, read: Callable[[], StoreHealth]) -> None:
         "writes of counters that Redis did not take",
         lambda: [({}, read().failures)],
         is_monotonic=True,
+    )
+
+
+def show_store_state(meter: Meter, states: Sequence[str], read: Callable[[], str]) -> None:
+    """From now on tell which of `states` `read` says that Redis is in."""
+    meter.observed(
+        "wissel.store.state",
+        "1 for what Redis is to this process, else 0: ok, or what is wrong with it",
+        lambda: [({"state": state}, float(state == now)) for now in [read()] for state in states],
     )
 
 

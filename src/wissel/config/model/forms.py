@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from wissel.apis.providers import PROVIDERS
 from wissel.apis.table import APIS
 from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.runtime.redis_url import parse
 
 T = TypeVar("T")
 
@@ -149,15 +150,26 @@ def _timestamp(text: str) -> str:
     return text
 
 
+_NO_PASSWORD = "a password is never written here: give {url: {env: NAME}} or {url: {file: PATH}}"
+
+
 def _no_password(url: str) -> str:
-    if url == "embedded":
-        return url
     try:
         password = urlsplit(url).password
-    except ValueError as error:
-        raise ValueError(f"should be a URL, and cannot be read as one: {error}") from error
+    except ValueError:
+        # Its own words repeat the part that it did not understand.
+        raise ValueError("should be a URL, and cannot be read as one") from None
     if password is not None or "password=" in url:
-        raise ValueError("a password is never written here: give {url: {env: NAME}} or {url: {file: PATH}}")
+        raise ValueError(_NO_PASSWORD)
+    return url
+
+
+def _redis_url(url: str) -> str:
+    if url == "embedded":
+        return url
+    read = parse(url)
+    if read.password is not None or read.sentinel_password is not None:
+        raise ValueError(_NO_PASSWORD)
     return url
 
 
@@ -211,7 +223,11 @@ ProcessorAddress = Annotated[
 ]
 BaseUrl = Annotated[
     str,
-    Form(r"https?://[^\s?#@]+", "a URL that begins with http:// or https://, such as http://127.0.0.1:8000/v1"),
+    Form(
+        r"https?://[^\s?#@]+",
+        "a URL that begins with http:// or https://, such as http://127.0.0.1:8000/v1, without a user or password",
+        hidden=True,
+    ),
 ]
 PathPattern = Annotated[
     str,
@@ -231,11 +247,11 @@ Sha256 = Annotated[
 RedisUrl = Annotated[
     str,
     Form(
-        r"embedded|(?:rediss?|unix)://\S+",
-        '"embedded" or a URL that begins with redis://, rediss:// or unix://',
+        r"embedded|(?:rediss?(?:\+(?:sentinel|cluster))?|unix)://\S+",
+        '"embedded" or a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://',
         hidden=True,
     ),
-    AfterValidator(_no_password),
+    AfterValidator(_redis_url),
 ]
 LimitedPer = Annotated[
     str,

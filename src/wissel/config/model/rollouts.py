@@ -117,7 +117,9 @@ class Analysis(Section):
     """Inconclusive looks that are put up with before the rollout pauses for a human."""
     consecutive_error_limit: Annotated[int, Field(ge=0)] = 4
     """Looks in a row that may fail to measure."""
-    prometheus: Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://")] | None = None
+    prometheus: (
+        Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://", hidden=True)] | None
+    ) = None
     """The Prometheus that answers `query`."""
 
 
@@ -141,7 +143,7 @@ class Webhook(Section):
 
     type: Literal["event", "confirm_promotion"]
     """event: told of every move; confirm_promotion: asked before the last move, 2xx lets it happen."""
-    url: Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://")]
+    url: Annotated[str, Form(r"https?://\S+", "a URL that begins with http:// or https://", hidden=True)]
     """Gets a POST with JSON."""
 
 
