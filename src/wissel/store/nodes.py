@@ -32,11 +32,12 @@ Reply = Any
 
 _MOST_CONNECTIONS: Final = 32
 _MOST_HOPS: Final = 5
-"""Between nodes of a cluster, for one command; more are a table that somebody is just changing."""
+"""MOVED for one command; more are a table that somebody is just changing."""
 _PAUSE: Final = 0.01
 """Seconds until a command is tried again whose keys are just moving."""
-_LOOK_AGAIN: Final = 5.0
-"""Seconds after which Sentinels are asked again, though nothing is wrong with the primary that they named."""
+_LOOK_AGAIN: Final = 1.0
+"""Seconds after which Sentinels are asked again, though nothing is wrong with the primary that they named: one that was
+replaced takes changes, which will be lost, until somebody tells it."""
 _MAP_LASTS: Final = 0.2
 """Seconds for which a cluster's table is not asked for again, whatever is wrong with it."""
 
@@ -287,7 +288,6 @@ class Cluster:
                     (reply,) = await self._server(to).ask([command])
                     await self._map()
                 case AskError():
-                    hops += 1
                     to = (reply.host, reply.port)
                     _, reply = await self._server(to).ask([("ASKING",), command])
                 case Exception() if state_of(reply) == "moving":
