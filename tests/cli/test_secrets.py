@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -51,7 +52,7 @@ WRITTEN = [
 ]
 """What should not be written into the file, and is all the same."""
 
-WRITTEN_FORMS = ["{}", "pa#{}", "pa/{}", "pa?{}", "{}[x", "pa%{}"]
+WRITTEN_FORMS = ["{}", "12/{}", "pa/{}", "pa?{}", "{}[x"]
 
 COMMANDS = [
     ["check", "-c", "FILE"],
@@ -101,12 +102,14 @@ class Case(TypedDict):
     commands: list[list[str]]
 
 
-def case(home: Path, name: str, text: str, environment: dict[str, str]) -> Case:
+def case(
+    home: Path, name: str, text: str, environment: dict[str, str], commands: Sequence[list[str]] = COMMANDS
+) -> Case:
     home.mkdir()
     path = home / "wissel.yaml"
     path.write_text(f"{text}\nlisten: {{ext_proc: 'unix:{home}/w.sock', admin: '127.0.0.1:0'}}\n")
     places = {"FILE": str(path), "DATA": str(home)}
-    return Case(name=name, environment=environment, commands=[[places.get(w, w) for w in each] for each in COMMANDS])
+    return Case(name=name, environment=environment, commands=[[places.get(w, w) for w in each] for each in commands])
 
 
 def said_by(cases: list[Case]) -> str:
@@ -155,7 +158,13 @@ def test_no_command_says_a_secret_that_is_kept_elsewhere(tmp_path: Path):
 @pytest.mark.timeout(300)
 def test_no_command_repeats_a_secret_that_is_written_where_none_belongs(tmp_path: Path):
     cases = [
-        case(tmp_path / f"{at}-{number}", f"{at}-{number}", f"models: [{{name: m, cluster: c}}]\n{text}", {})
+        case(
+            tmp_path / f"{at}-{number}",
+            f"{at}-{number}",
+            f"models: [{{name: m, cluster: c}}]\n{text}",
+            {},
+            COMMANDS[:5],
+        )
         for at, form in enumerate(WRITTEN_FORMS)
         for number, text in enumerate(each.format(form.format(SECRET)) for each in WRITTEN)
     ]

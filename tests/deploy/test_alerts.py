@@ -24,8 +24,9 @@ from wissel.core.decision import Reason, Routed
 from wissel.core.outcome import Fault, Outcome
 from wissel.core.rollouts.evidence import Missing
 from wissel.core.rollouts.rollout import Move, Progress, Rollout, abort, advance, begin, pause, promote
+from wissel.store.health import STATES
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store
+from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store, show_store_state
 
 HOUR = 60
 """In minutes: a story yields once a minute."""
@@ -40,10 +41,12 @@ class Replica:
         self.is_up = True
         self.revision = Revision("r1", 0.0, is_refused=False)
         self.store = StoreHealth(0.5, 0)
+        self.redis = "ok"
         self.rollout: Rollout | None = None
         self.telemetry = Telemetry()
         show_config(self.telemetry.meter, lambda: self.revision)
         show_store(self.telemetry.meter, lambda: self.store)
+        show_store_state(self.telemetry.meter, STATES, lambda: self.redis)
         show_rollouts(self.telemetry.meter, lambda: (Progress(SPEC, self.rollout),))
 
     def serve(self, count: int, *, status: int = 200, reason: Reason = "split", fault: Fault = "") -> None:
@@ -186,6 +189,7 @@ STORIES: dict[str, Story] = {
     "WisselModelRefuses": models_refuse(404),
     "WisselConfigRefused": for_long(3, revision=Revision("r1", 0.0, is_refused=True)),
     "WisselReplicasDisagree": for_long(12, revision=Revision("r2", 0.0, is_refused=False)),
+    "WisselRedisUnwell": for_long(3, redis="oom"),
     "WisselStoreLag": store_is_away,
     "WisselRolloutStuck": for_long(4 * HOUR + 5, rollout=begun(SPEC)),
     "WisselRolloutCannotMeasure": for_long(20, rollout=moved(advance(begun(SPEC), SPEC, Missing("no redis"), 30.0))),

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import pytest
@@ -276,3 +277,98 @@ async def test_meters_of_this_process_are_forgotten_once_they_are_full(monkeypat
         await limiter.draw((Charge("l", "requests", "header", str(at), 1, 5_000_000, 1),), otherwise="local")
 
     assert len(limiter._meters) <= 12
+
+
+@asynccontextmanager
+async def full(redis: RedisConnection) -> AsyncIterator[None]:
+    """No room, and nothing that could be evicted for it."""
+    await redis.run("CONFIG", "SET", "maxmemory", 1)
+    try:
+        yield
+    finally:
+        await redis.run("CONFIG", "SET", "maxmemory", 0)
+
+
+EVERYTHING = (PLACES, REQUESTS, tokens(10), usd(10))
+
+
+@pytest.mark.parametrize("charges", [EVERYTHING, EVERYTHING[::-1], (REQUESTS,), (PLACES,)])
+async def test_a_full_redis_draws_nothing(replicas, redis, charges):
+    await replicas[0].draw(charges, otherwise="forbid")
+    names = sorted(await redis.run("KEYS", "*limits*"))
+    places = [await redis.run("ZCARD", name) for name in names if "concurrent" in name]
+    async with full(redis):
+        found = [await replicas[at % 3].draw(charges, otherwise="forbid") for at in range(9)]
+    again = [await redis.run("ZCARD", name) for name in names if "concurrent" in name]
+
+    assert found == [Unchecked()] * 9
+    assert (sorted(await redis.run("KEYS", "*limits*")), again) == (names, places)
+
+
+async def test_what_a_full_redis_refuses_for_a_limit_is_refused_for_that(replicas, redis):
+    for limiter in replicas[:2]:
+        await limiter.draw((PLACES,), otherwise="forbid")
+    async with full(redis):
+        found = await replicas[2].draw((PLACES, REQUESTS), otherwise="permit")
+
+    assert isinstance(found, Exceeded)
+
+
+@pytest.mark.parametrize("charges", [EVERYTHING, EVERYTHING[::-1], (tokens(10),), (PLACES,)])
+async def test_a_full_redis_takes_every_settlement_once(replicas, redis, charges):
+    drawn = await replicas[0].draw(charges, otherwise="forbid")
+    async with full(redis):
+        for limiter in replicas:
+            limiter.settle(drawn, Used(500, 5))
+            assert await limiter.flush()
+    rooms = [await limiter.draw((tokens(500), PLACES), otherwise="forbid") for limiter in replicas]
+
+    is_counted = any(charge.kind == "tokens" for charge in charges)
+    assert [isinstance(each, Drawn) for each in rooms] == [True, not is_counted, False]
+
+
+async def test_places_drawn_and_settled_while_redis_is_full_now_and_then_never_leak(replicas, redis):
+    places = Charge("places", "concurrent", "principal", "ada", 4, 0, 1)
+    refused = 0
+    for at in range(60):
+        limiter = replicas[at % 3]
+        drawn = await limiter.draw((places, REQUESTS), otherwise="local")
+        refused += isinstance(drawn, Exceeded)
+        await redis.run("CONFIG", "SET", "maxmemory", at // 3 % 2)
+        if isinstance(drawn, Drawn):
+            limiter.settle(drawn, Used(1, 1))
+        await limiter.flush()
+    await redis.run("CONFIG", "SET", "maxmemory", 0)
+
+    assert refused == 0
+
+
+async def test_a_settlement_that_will_always_be_refused_keeps_no_other_waiting(replicas, redis, keys):
+    broken = await replicas[0].draw((tokens(10),), otherwise="forbid")
+    place = await replicas[0].draw((PLACES,), otherwise="forbid")
+    name = keys.meter(broken.charges[0].key)
+    await redis.run("DEL", name)
+    await redis.run("SADD", name, "what is not ours")
+    for drawn in (broken, place):
+        replicas[0].settle(drawn, Used(20, 0))
+
+    assert await replicas[0].flush()
+    assert await redis.run("ZCARD", keys.meter(PLACES.key)) == 0
+
+
+async def test_one_draw_that_redis_refuses_takes_no_other_with_it(replicas, redis, keys):
+    broken = tokens(10)
+    await redis.run("SADD", keys.meter(broken.key), "what is not ours")
+    draws = [replicas[0].draw(charges, otherwise="forbid") for charges in ((REQUESTS,), (broken,), (PLACES,))]
+    found = await asyncio.gather(*draws)
+
+    assert [type(each) for each in found] == [Drawn, Unchecked, Drawn]
+
+
+async def test_no_draw_fails_where_redis_forgets_its_scripts(replicas, redis):
+    charge = Charge("per-key", "requests", "principal", "ada", 1000, MINUTE, 1)
+    for at in range(30):
+        await redis.run("SCRIPT FLUSH")
+        found = await asyncio.gather(*(limiter.draw((charge,), otherwise="forbid") for limiter in replicas))
+
+        assert [type(each) for each in found] == [Drawn] * 3, at

@@ -7,7 +7,7 @@ from wissel.core.rollouts.analysis import Reading, Verdict
 from wissel.core.rollouts.metrics import Comparison, Guard
 from wissel.core.rollouts.rollout import Progress, begin
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store
+from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store, show_store_state
 
 
 def shown(*progress: Progress) -> list[str]:
@@ -81,6 +81,7 @@ def test_the_configuration_and_the_store_are_asked_when_they_are_shown():
     telemetry = Telemetry()
     show_config(telemetry.meter, lambda: Revision("r7", 5.0, is_refused=True))
     show_store(telemetry.meter, lambda: StoreHealth(2.5, 3))
+    show_store_state(telemetry.meter, ("ok", "oom"), lambda: "oom")
     page = telemetry.exposition().decode().splitlines()
 
     assert 'wissel_config_info{revision="r7"} 1.0' in page
@@ -88,3 +89,7 @@ def test_the_configuration_and_the_store_are_asked_when_they_are_shown():
     assert "wissel_config_refused 1.0" in page
     assert "wissel_store_lag_seconds 2.5" in page
     assert "wissel_store_failures_total 3.0" in page
+    assert [line for line in page if line.startswith("wissel_store_state{")] == [
+        'wissel_store_state{state="ok"} 0.0',
+        'wissel_store_state{state="oom"} 1.0',
+    ]

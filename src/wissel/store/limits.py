@@ -90,9 +90,10 @@ local count = #KEYS - 1
 local answer = {now, 0}
 if drawing then
   if words[4] ~= '-' then
-    redis.pcall('ZADD', KEYS[#KEYS], now, words[4])
-    redis.pcall('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
-    redis.pcall('PEXPIRE', KEYS[#KEYS], 60000)
+    if type(redis.pcall('ZADD', KEYS[#KEYS], now, words[4])) == 'number' then
+      redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now - 15000000)
+      redis.call('PEXPIRE', KEYS[#KEYS], 60000)
+    end
     answer[2] = redis.call('ZCARD', KEYS[#KEYS])
   end
 elseif redis.call('EXISTS', KEYS[#KEYS]) == 1 then
