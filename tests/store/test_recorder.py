@@ -125,7 +125,7 @@ async def test_a_replica_that_was_folded_while_it_was_cut_off_is_not_counted_twi
     assert await known(redis) == 15
 
 
-async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: RedisConnection, keys: Keys):
+async def test_a_replica_that_redis_may_have_forgotten_begins_anew(redis: RedisConnection, keys: Keys):
     now = [1000.0]
     replica = recorder(redis, clock=lambda: now[0])
     serve(replica, 10)
@@ -133,6 +133,7 @@ async def test_a_replica_that_redis_forgot_goes_on_as_another(redis: RedisConnec
     await Counters(redis, keys, gone_after=0.0).fold(SCOPE)
     for name in await redis.run("HKEYS", keys.scope(SCOPE).sources):
         await redis.run("HDEL", keys.scope(SCOPE).sources, name)
+        await redis.run("HDEL", keys.scope(SCOPE).open, name)
     await redis.run("HSET", keys.scope(SCOPE).sources, "somebody.else", "1 0")
     now[0] += FORGOTTEN_AFTER
     serve(replica, 5)
@@ -218,7 +219,7 @@ async def test_a_redis_that_comes_back_as_it_was_long_ago_gets_what_is_still_kep
     serve(replica, 10)
     await replica.flush()
     names = keys.scope(SCOPE)
-    before = {name: await redis.run("HGETALL", name) for name in (names.sources, names.counts)}
+    before = {name: await redis.run("HGETALL", name) for name in (names.sources, names.counts, names.open)}
     serve(replica, 5)
     await replica.flush()
     now[0] += KEPT_SECONDS + 1

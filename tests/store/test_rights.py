@@ -98,8 +98,8 @@ async def test_everything_can_be_done(fleet: Fleet):
     assert isinstance(await feedback.accept("wr-1", 1.0), Answered)
 
     lessons = LessonStore(connection, keys)
-    lessons.use({"tier": Learning(0.1, True, 60.0, 100)})  # noqa: FBT003  # its order is the configuration's
-    lessons.add(Taught("wr-1", Lesson("tier", ("a", "b"), "strong", 0.5, ""), True, "a", "r"))  # noqa: FBT003
+    lessons.use({"tier": Learning(0.1, True, 60.0, 100)})
+    lessons.add(Taught("wr-1", Lesson("tier", ("a", "b"), "strong", 0.5, ""), True, "a", "r"))
     await lessons.flush()
     await lessons.cut()
     assert len(await lessons.read("tier")) == 1

@@ -6,9 +6,15 @@ takes them only if that is so, and answers with what Redis has: a write that is
 repeated or late changes nothing, and one that was lost, here or there, is seen
 and sent again. So a look reads one sum, however many replicas there are.
 
-What a source knows and has not closed yet is kept beside the sum. A source that
-is gone is folded: that is added, in one script, and its entry says so. Should it
-turn out to be alive after all, its next write first takes it out again.
+What a source knows and has not closed yet is kept beside the sum, as one text:
+only how much was begun and served is summed of it too, which every look reads. A
+source that is gone is folded: its text is added, in one script, and its entry
+says so. Should it turn out to be alive after all, its next write first takes it
+out again.
+
+A write costs Redis a step for each number in it, so numbers that are equal are
+one: `c/ARM/error,latency.n/17` counts for both. Mostly all that is observed of
+requests was observed of each of them.
 """
 
 import asyncio
@@ -19,8 +25,8 @@ from wissel.errors import StoreError
 from wissel.store.base import Scope, Tallied
 from wissel.store.connection import RedisConnection, Script, Word
 from wissel.store.keys import COUNTERS_TTL, Keys
-from wissel.store.sums import Vector, Vectors, arm_of, merge, number_of
-from wissel.store.tally import CLOSED, KNOWN, MIXED, MOST_KEYS, NO_ARM
+from wissel.store.sums import Vectors, arm_of, number_of
+from wissel.store.tally import CLOSED, MIXED, MOST_KEYS, NO_ARM
 
 ABSENT: Final = -1
 """The piece that Redis has of a source that it has never heard of."""
@@ -28,13 +34,15 @@ ABSENT: Final = -1
 GONE_AFTER: Final = 60.0
 """Seconds without a sign of life after which a source is folded."""
 
-FORGOTTEN_AFTER: Final = 24 * 3600
-"""Seconds after which the entry of a source that was folded is dropped."""
+FORGOTTEN_AFTER: Final = COUNTERS_TTL
+"""Seconds after which the entry of a source that was folded is dropped; what it counted stays in the sum."""
 
 FOLDED: Final = "folded"
 
 _AT_ONCE: Final = ("begun", "gone", "served", "failed")
 """The vectors that are read of everything known, also where the rest is of closed windows."""
+
+_COUNT: Final = ".n"
 
 _KEYS_AT_ONCE: Final = 2_000
 _FIELDS_AT_ONCE: Final = 1_000
@@ -138,7 +146,8 @@ class Counters:
         keys = self._keys.scope(scope)
         words = " ".join(f"{field} {amount}" for field, amount in _fields(still_open or {}))
         arguments: list[Word] = [source, since, upto, COUNTERS_TTL, words]
-        arguments += [word for pair in _fields(pieces) for word in pair]
+        summed = {name: vector for name, vector in pieces.items() if _is_summed(name)}
+        arguments += [word for pair in _fields(summed) for word in pair]
         return await self._connection.call(_WRITE, [keys.sources, keys.counts, keys.open], arguments)
 
     async def meet(self, scope: Scope, met: Sequence[tuple[str, bytes]]) -> None:
@@ -165,8 +174,18 @@ class Counters:
     async def read(self, scope: Scope, *, closed: bool = True) -> Tallied:
         """The sums over all replicas: of closed windows, which is evidence, or of all that is known so far."""
         keys = self._keys.scope(scope)
-        counts, met = await self._connection.run_all([("HGETALL", keys.counts), ("HGETALL", keys.met)], atomic=True)
-        return await _tallied(counts, met, CLOSED if closed else KNOWN)
+        names = [keys.counts, keys.met, *([] if closed else [keys.open, keys.sources])]
+        counts, met, *more = await self._connection.run_all([("HGETALL", name) for name in names], atomic=True)
+        fields = list(counts.items())
+        if more:
+            still_open, sources = more
+            words = (text.split(" ") for name, text in still_open.items() if not sources.get(name, "").endswith(FOLDED))
+            fields += [
+                (f"{CLOSED}/{field}", amount)
+                for each in words
+                for field, amount in zip(each[::2], each[1::2], strict=True)
+            ]
+        return await _tallied(fields, met)
 
 
 def _is_due(held: str, now: float, gone_after: float) -> bool:
@@ -175,19 +194,38 @@ def _is_due(held: str, now: float, gone_after: float) -> bool:
     return now - float(heard) >= (FORGOTTEN_AFTER if folded else gone_after)
 
 
+def _is_summed(name: str) -> bool:
+    kind, _, rest = name.partition("/")
+    return kind == CLOSED or rest.rpartition("/")[2] in (*_AT_ONCE, MIXED)
+
+
 def _fields(vectors: Vectors) -> list[tuple[str, str]]:
-    return [(f"{name}/{index}", repr(number)) for name, vector in vectors.items() for index, number in vector.items()]
+    """(field, amount) of each number; counts of observations that are equal are one."""
+    found: list[tuple[str, str]] = []
+    alike: dict[tuple[str, int, float], list[str]] = {}
+    for name, vector in vectors.items():
+        place, _, what = name.rpartition("/")
+        if what.endswith(_COUNT):
+            for index, number in vector.items():
+                alike.setdefault((place, index, number), []).append(what.removesuffix(_COUNT))
+        else:
+            found += [(f"{name}/{index}", repr(number)) for index, number in vector.items()]
+    found += [
+        (f"{place}/{','.join(sorted(what))}{_COUNT}/{index}", repr(number))
+        for (place, index, number), what in alike.items()
+    ]
+    return found
 
 
-async def _tallied(counts: Mapping[str, str], met: Mapping[str, str], kind: str) -> Tallied:
+async def _tallied(fields: Sequence[tuple[str, str]], met: Mapping[str, str]) -> Tallied:
     sums: dict[str, Vectors] = {}
     at_once: dict[str, Vectors] = {}
     mixed = 0
     try:
-        for at, (field, text) in enumerate(counts.items()):
+        for at, (field, text) in enumerate(fields):
             if at % _FIELDS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            its_kind, slash, rest = field.partition("/")
+            kind, slash, rest = field.partition("/")
             if not slash:
                 continue
             rest, _, index = rest.rpartition("/")
@@ -195,11 +233,12 @@ async def _tallied(counts: Mapping[str, str], met: Mapping[str, str], kind: str)
             if what == MIXED and arm == NO_ARM:
                 mixed = int(text)
                 continue
-            for arms, is_wanted in ((sums, its_kind == kind), (at_once, its_kind == KNOWN and what in _AT_ONCE)):
-                if is_wanted:
-                    vector: Vector = arms.setdefault(arm, {}).setdefault(what, {})
-                    merge(vector, {int(index): number_of(text)})
+            vectors = (sums if kind == CLOSED else at_once).setdefault(arm, {})
+            names, dot, suffix = what.rpartition(".")
+            for name in names.split(","):
+                vector = vectors.setdefault(f"{name}{dot}{suffix}", {})
+                vector[int(index)] = vector.get(int(index), 0) + number_of(text)
     except ValueError as error:
         raise StoreError(f"redis: counters cannot be read: {error}") from error
-    names = {**sums, **at_once, **met}
-    return Tallied({arm: arm_of(sums.get(arm, {}), int(met.get(arm, 0)), at_once.get(arm)) for arm in names}, mixed)
+    arms = {**sums, **at_once, **met}
+    return Tallied({arm: arm_of(sums.get(arm, {}), int(met.get(arm, 0)), at_once.get(arm)) for arm in arms}, mixed)

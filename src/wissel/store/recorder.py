@@ -143,6 +143,10 @@ class Recorder:
         """Bring everything that is known to Redis; raises StoreError with nothing lost."""
         for scope, delivery in list(self._deliveries.items()):
             tally = delivery.tally
+            if delivery.is_forgotten:
+                log.error("counters_lost", split=scope.split, why="redis was away for days")
+                self._deliveries.pop(scope)
+                continue
             tally.close()
             await delivery.deliver(self._counters)
             # What comes later for a scope that was let go is counted by another delivery, under another name.
@@ -200,12 +204,17 @@ class _Delivery:
         self._counted: Vectors = {}
         """All that is in pieces so far."""
         self._elsewhere: Vectors = {}
-        """Of that, what this source owes no more: it was counted under another name, or lost for good."""
+        """Of that, what was counted under an older name, or lost for good."""
         self._keys: list[bytes] = []
 
     @property
     def is_done(self) -> bool:
         return (self._confirmed == self._upto or not self._upto) and not self._keys
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether Redis may have dropped the entry, so that what it has can no longer be known."""
+        return self._confirmed != ABSENT and self._clock() - self._heard_at > FORGOTTEN_AFTER / 2
 
     async def deliver(self, counters: Counters) -> None:
         """Write what changed; without a change, ask now and then whether what was written is still there."""
@@ -229,9 +238,6 @@ class _Delivery:
             self._counted |= now
 
     async def _write(self, counters: Counters) -> None:
-        if self._confirmed != ABSENT and self._clock() - self._heard_at > FORGOTTEN_AFTER / 2:
-            # Redis may have dropped the entry, and must not take that for a loss.
-            self._go_on_as_another(self._confirmed)
         for _ in range(_ATTEMPTS):
             known = await counters.write(
                 self.tally.scope,
@@ -246,9 +252,9 @@ class _Delivery:
                 while self._pieces and self._pieces[0][1] < self._heard_at - KEPT_SECONDS:
                     self._pieces.popleft()
                 return
-            self._agree(known)
+            await self._agree(counters, known)
 
-    def _agree(self, known: int) -> None:
+    async def _agree(self, counters: Counters, known: int) -> None:
         """Go on from the piece that Redis has."""
         oldest = self._pieces[0][0] - 1 if self._pieces else self._upto
         if known > self._confirmed:
@@ -261,15 +267,13 @@ class _Delivery:
         if known != ABSENT and known < oldest:
             # It has come back as it was long ago: what lies between is not kept by anybody.
             log.error("counters_lost", split=self.tally.scope.split, source=self._source, pieces=oldest - known)
-            self._go_on_as_another(oldest)
+            # The old name has nothing open any more: what is, the new one has.
+            await counters.write(self.tally.scope, self._source, {}, since=known, upto=known)
+            self._elsewhere = difference(self._counted, merged(what for _, _, what in self._pieces))
+            self._source += "'"
+            self._confirmed = ABSENT
         else:
             self._confirmed = known
-
-    def _go_on_as_another(self, after: int) -> None:
-        """Under a new name, with the pieces after this one."""
-        self._elsewhere = difference(self._counted, merged(what for number, _, what in self._pieces if number > after))
-        self._source += "'"
-        self._confirmed = ABSENT
 
     def _since(self, confirmed: int) -> Vectors:
         if confirmed == ABSENT:
