@@ -207,7 +207,7 @@ class Watched(Fleet):
     def failover(self) -> None:
         """By the Sentinels, as an operator would; the old primary becomes the replica of the new one."""
         (before,) = self.primaries()
-        wait_for(lambda: self._ordered(), "no failover is begun")
+        wait_for(self._ordered, "no failover is begun")
         wait_for(lambda: self.primaries() != [before], "no failover")
 
     def _ordered(self) -> bool:

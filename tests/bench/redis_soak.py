@@ -1,10 +1,10 @@
 """Everything that can happen to Redis, one after the other under load, and what is left of it afterwards.
 
-    python -m tests.bench.redis_soak [--kinds alone,sentinel,cluster] [--failures killed,…] [--versions 7.0.15,…] [--json]
+    python -m tests.bench.redis_soak [--kinds alone,sentinel,cluster] [--failures killed,…] [--versions 7.0.15,…]
 
 Two replicas, real but for Envoy, draw limits, count requests and run a rollout on a real Redis of each version that is
-here: one server, a primary with its replica under three Sentinels, a cluster of three. For each thing that happens a row
-says whether
+here: one server, a primary with its replica under three Sentinels, a cluster of three. For each thing that happens a
+row says whether
 
     state    both said what was wrong, in the words of `/readyz` and the alert, and that it was over
     exact    every request that was served is counted once, whatever was lost meanwhile
@@ -247,8 +247,7 @@ async def soak(version: str, kind: str, failures: Sequence[str]) -> list[Row]:
             tasks.append(asyncio.create_task(_watch(replicas)))
             await _until(lambda: _phase(replicas[0]) is not None, 10.0)
             try:
-                for name in failures:
-                    rows.append(await _happens(version, kind, name, redis, replicas, load, connection))
+                rows = [await _happens(version, kind, name, redis, replicas, load, connection) for name in failures]
             finally:
                 load.is_on = False
                 for task in tasks:
@@ -392,11 +391,9 @@ def main() -> int:
             for row in asyncio.run(soak(version, kind, words.failures.split(","))):
                 rows.append(row)
                 marks = " ".join(f"{name}={'ok' if getattr(row, name) else 'FAILED'}" for name in _COLUMNS)
-                said = ", ".join(row.states) or "nothing"
+                said = f"{row.abort_seconds} s; said {', '.join(row.states) or 'nothing'}; {row.detail}"
                 if not words.json:
-                    print(
-                        f"{version:14} {kind:9} {row.failure:15} {marks}  {row.abort_seconds} s; said {said}; {row.detail}"
-                    )
+                    print(f"{version:14} {kind:9} {row.failure:15} {marks}  {said}")
     if words.json:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows], indent=2))
     else:

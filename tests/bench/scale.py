@@ -172,11 +172,12 @@ async def _draws(connection: RedisConnection, keys: Keys, size: Size) -> float:
     drawn = 0
     for at in range(0, _DRAWS, 50):
         charges = [
-            tuple(
-                Charge(f"limit-{(number + more) % size.limits}", kind, "principal", f"caller-{number}", *rest)
-                for more, (kind, *rest) in enumerate(
-                    (("requests", _PLENTY, _DAY_US, 1), ("tokens", _PLENTY, _DAY_US, 10), ("concurrent", _PLENTY, 0, 1))
-                )
+            (
+                Charge(
+                    f"limit-{number % size.limits}", "requests", "principal", f"caller-{number}", _PLENTY, _DAY_US, 1
+                ),
+                Charge(f"limit-{number % size.limits}", "tokens", "principal", f"caller-{number}", _PLENTY, _DAY_US, 9),
+                Charge(f"limit-{number % size.limits}", "concurrent", "principal", f"caller-{number}", _PLENTY, 0, 1),
             )
             for number in range(at, at + 50)
         ]

@@ -1,7 +1,7 @@
 import pytest
+from tests.bench.scale import LOOK_AIM, Size, run
 
 from real import needs_redis
-from tests.bench.scale import LOOK_AIM, Size, run
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

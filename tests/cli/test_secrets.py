@@ -31,12 +31,20 @@ ODD = [
 
 KEPT = [
     "models: [{name: m, cluster: c}]\nredis: {url: {env: SECRET_URL}}",
-    "models: [{name: m, cluster: c}]\nadmin: {token: {env: OTHER}, viewer_token: {env: SECRET}}\n"
-    "splits_salt: {env: SECRET}",
-    "models: [{name: m, cluster: c, credential: {env: SECRET}}]\nadmin: {token: {env: SECRET}}\nentrypoints: [auto]\n"
-    "routes: [{name: r, description: talk, target: m}]\n"
-    "intent: {fallback: r, classifier: {type: remote, endpoints: ['http://127.0.0.1:1/v1'], model: x, "
-    "api_key: {env: SECRET}}}",
+    """
+models: [{name: m, cluster: c}]
+admin: {token: {env: OTHER}, viewer_token: {env: SECRET}}
+splits_salt: {env: SECRET}
+""",
+    """
+models: [{name: m, cluster: c, credential: {env: SECRET}}]
+admin: {token: {env: SECRET}}
+entrypoints: [auto]
+routes: [{name: r, description: talk, target: m}]
+intent:
+  fallback: r
+  classifier: {type: remote, endpoints: ["http://127.0.0.1:1/v1"], model: x, api_key: {env: SECRET}}
+""",
 ]
 """Every place where a secret is named."""
 

@@ -199,7 +199,7 @@ async def test_a_redis_that_comes_back_without_its_last_second_gets_that_again(r
     serve(replica, 10)
     await replica.flush()
     names = keys.scope(SCOPE)
-    kept = [name for name in (names.sources, names.counts, names.open)]
+    kept = [names.sources, names.counts, names.open]
     before = [await redis.run("HGETALL", name) for name in kept]
     for _ in range(3):
         serve(replica, 5)

@@ -77,8 +77,8 @@ class AdminClient:
         except (HTTPException, ValueError):
             # Their words repeat what could not be sent, and that may be the token.
             raise WorldError(
-                f'no wissel can be asked at "{self._url}": the address or WISSEL_ADMIN_TOKEN holds what cannot be sent, '
-                "or no HTTP came back"
+                f'no wissel can be asked at "{self._url}": the address or WISSEL_ADMIN_TOKEN holds what cannot be '
+                "sent, or no HTTP came back"
             ) from None
 
 

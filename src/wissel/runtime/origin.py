@@ -3,7 +3,6 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-
 NAMELESS: Final = "a URL"
 """What cannot be told apart from a secret."""
 

@@ -1,4 +1,3 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Commands go to Redis, replies or StoreError come back.
 
 Every call has a deadline and fails at once while Redis is away. What is wrong with Redis is told by `store.health`,

@@ -182,7 +182,8 @@ def state_of(problem: BaseException) -> State:
                 return state
     if isinstance(problem, replies.ResponseError):
         words = (_WORDS.get(found["word"]) for found in _WORD.finditer(text))
-        return next((state for state in words if state), "refused")
+        otherwise: State = "refused"
+        return next((state for state in words if state), otherwise)
     return "away"
 
 
@@ -234,7 +235,8 @@ class Health:
     @property
     def state(self) -> State:
         now = self._clock()
-        return next((state for state in STATES if self._until.get(state, now) > now), "ok")
+        otherwise: State = "ok"
+        return next((state for state in STATES if self._until.get(state, now) > now), otherwise)
 
     @property
     def problem(self) -> str | None:

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Where Redis is: one server, the primary that Sentinels name, or the nodes of a cluster.
 
     commands -> the server that answers for their keys -> replies, each a value or what was wrong with it
