@@ -22,6 +22,7 @@ from wissel.core.limits import (
     settle,
     settlement,
 )
+from wissel.errors import StoreError
 from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 from wissel.store.limits import DEADLINE, SCRIPT, Limiter, spelled
@@ -372,3 +373,34 @@ async def test_no_draw_fails_where_redis_forgets_its_scripts(replicas, redis):
         found = await asyncio.gather(*(limiter.draw((charge,), otherwise="forbid") for limiter in replicas))
 
         assert [type(each) for each in found] == [Drawn] * 3, at
+
+
+async def test_a_settlement_that_a_failing_redis_lost_is_made_again_and_no_other_twice(mortal: RedisServer, keys: Keys):
+    connection = RedisConnection(mortal.url, deadline=1)
+    limiter = Limiter(connection, keys, "r", retry=0.05)
+    lost, kept = [await limiter.draw((PLACES, tokens(10)), otherwise="forbid") for _ in range(2)]
+    for drawn in (lost, kept):
+        limiter.settle(drawn, Used(110, 0))
+    await limiter.flush()
+    # As a replica that takes over without the last write has it.
+    await connection.run("ZADD", keys.meter(PLACES.key), 10**18, lost.id)
+    await connection.run("DEL", keys.settled(lost.id), keys.meter(lost.charges[1].key))
+    settling = asyncio.create_task(limiter.run())
+    mortal.kill()
+    await limiter.draw((REQUESTS,), otherwise="local")
+    mortal.start()
+    async with asyncio.timeout(10):
+        while await _held(connection, keys):
+            await asyncio.sleep(0.02)
+    settling.cancel()
+    stored = await connection.run("GET", keys.meter(lost.charges[1].key))
+    await connection.close()
+
+    assert int(stored.split()[0]) == 100 * MINUTE
+
+
+async def _held(connection: RedisConnection, keys: Keys) -> int:
+    try:
+        return await connection.run("ZCARD", keys.meter(PLACES.key))
+    except StoreError:
+        return -1

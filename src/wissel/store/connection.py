@@ -90,6 +90,11 @@ class RedisConnection:
                 self._health.failed(reply.state)
         return replies
 
+    @property
+    def breaks(self) -> int:
+        """Grows whenever Redis failed or moved: what it confirmed shortly before may be lost."""
+        return self._nodes.breaks
+
     async def close(self) -> None:
         await self._nodes.close()
 

@@ -181,9 +181,10 @@ def state_of(problem: BaseException) -> State:
             if sentence in text:
                 return state
     if isinstance(problem, replies.ResponseError):
-        words = (_WORDS.get(found["word"]) for found in _WORD.finditer(text))
-        otherwise: State = "refused"
-        return next((state for state in words if state), otherwise)
+        for found in _WORD.finditer(text):
+            if found["word"] in _WORDS:
+                return _WORDS[found["word"]]
+        return "refused"
     return "away"
 
 
@@ -235,8 +236,10 @@ class Health:
     @property
     def state(self) -> State:
         now = self._clock()
-        otherwise: State = "ok"
-        return next((state for state in STATES if self._until.get(state, now) > now), otherwise)
+        for state in STATES:
+            if self._until.get(state, now) > now:
+                return state
+        return "ok"
 
     @property
     def problem(self) -> str | None:

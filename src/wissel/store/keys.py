@@ -28,7 +28,7 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
 | `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
 | (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
-| `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 1 minute    |
+| `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 2 minutes   |
 | `wissel:{NS/limits}:replicas`         | zset   | replica → when it last asked                 | 1 minute    |
 | `…:touched`, of both                  | string | that changes are taken                       | 1 minute    |
 

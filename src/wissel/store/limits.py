@@ -14,7 +14,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Final, Literal
@@ -66,6 +66,9 @@ MOST_METERS: Final = 100_000
 """Meters that a process without Redis keeps; beyond that those that are full again are forgotten."""
 MOST_UNSETTLED: Final = 50_000
 """Settlements that wait for Redis; beyond that the oldest estimates stand."""
+
+DOUBT_SECONDS: Final = 60.0
+"""For which a settlement that Redis has confirmed is kept: where a failover loses it, its place would stay taken."""
 
 _BATCH: Final = 64
 """Settlements that travel together: as many as a busy second needs, and no more than Redis does in a millisecond."""
@@ -144,7 +147,7 @@ if not drawing then
     if words[i * 4 + 1] == 'concurrent' then redis.call('ZREM', KEYS[i], id) end
   end
   redis.call('DEL', KEYS[#KEYS])
-  redis.call('SET', KEYS[#KEYS], '1', 'PX', 60000)
+  redis.call('SET', KEYS[#KEYS], '1', 'PX', MARK_MS)
 end
 for i = 1, count do
   if words[i * 4 + 1] ~= 'concurrent' then
@@ -159,7 +162,7 @@ for i = 1, count do
   end
 end
 return answer
-""".replace("RETRY_CONCURRENT", str(RETRY_CONCURRENT_US))
+""".replace("RETRY_CONCURRENT", str(RETRY_CONCURRENT_US)).replace("MARK_MS", str(round(2000 * DOUBT_SECONDS)))
 )
 
 
@@ -210,6 +213,11 @@ class Limiter:
         self._last_charge: dict[tuple[str, ...], Charge] = {}
         self._forget_beyond = MOST_METERS
         self._unsettled: deque[tuple[Drawn, Used | None]] = deque(maxlen=MOST_UNSETTLED)
+        self._connection = connection
+        self._settled: deque[tuple[float, Drawn, Used | None]] = deque(maxlen=MOST_UNSETTLED)
+        """Those that Redis has confirmed lately."""
+        self._breaks = 0
+        """Of the connection, after which those were sent again."""
         self._woken = asyncio.Event()
         self._failures = 0
         self._retry_at = 0.0
@@ -257,7 +265,10 @@ class Limiter:
     async def run(self) -> None:
         """Bring settlements to Redis, for ever."""
         while True:
-            await self._woken.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._retry):
+                    await self._woken.wait()
+            self._doubt()
             if not await self.flush():
                 await asyncio.sleep(self._retry)
 
@@ -267,6 +278,17 @@ class Limiter:
         for batch in (self._batch, self._settling):
             if batch is not None:
                 await batch.close()
+
+    def _doubt(self) -> None:
+        """After Redis failed or moved, settle again what it may have lost; what it has left its mark."""
+        breaks = self._connection.breaks if self._connection else 0
+        now = self._clock()
+        while self._settled and now - self._settled[0][0] > DOUBT_SECONDS:
+            self._settled.popleft()
+        if breaks != self._breaks:
+            self._breaks = breaks
+            self._unsettled.extend((drawn, used) for _, drawn, used in self._settled)
+            self._settled.clear()
 
     async def flush(self) -> bool:
         """Settle what waits; False if Redis is away."""
@@ -325,6 +347,7 @@ class Limiter:
             await batch.call(names, [spelled("settle", drawn.id, str(drawn.at_us), drawn.charges, owed)])
         except UnwellError as error:
             return error
+        self._settled.append((self._clock(), drawn, used))
         return None
 
     @staticmethod

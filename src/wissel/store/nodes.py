@@ -46,6 +46,11 @@ _MAP_LASTS: Final = 0.2
 class Nodes(Protocol):
     """Redis, wherever it is."""
 
+    @property
+    def breaks(self) -> int:
+        """How often an address failed or led elsewhere: after each, what was confirmed shortly before may be lost."""
+        ...
+
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
         """The reply to each command, in order; `atomic` ones have their keys in one slot and nothing in between."""
         ...
@@ -146,10 +151,12 @@ class Single:
     def __init__(self, url: RedisUrl) -> None:
         address = url.addresses[0] if url.addresses else None
         self._server = Server(url, address, username=url.username, password=url.password)
+        self.breaks = 0
 
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
         replies = await self._server.ask(commands, atomic=atomic)
         if any(_drops(reply) for reply in replies):
+            self.breaks += 1
             await self._server.drop()
             replies = await _once_more(self._server, commands, replies, atomic=atomic)
         return _told(commands, replies, self._server)
@@ -169,6 +176,7 @@ class Sentinels:
         self._primary: Server | None = None
         self._looked_at = 0.0
         self._looking: asyncio.Task[Server] | None = None
+        self.breaks = 0
 
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
         try:
@@ -177,6 +185,7 @@ class Sentinels:
             return [problem] * len(commands)
         replies = await primary.ask(commands, atomic=atomic)
         if any(_drops(reply) for reply in replies):
+            self.breaks += 1
             await primary.drop()
             self._looked_at = 0.0
             try:
@@ -232,6 +241,7 @@ class Sentinels:
         if before is None or before.where != f"{address[0]}:{address[1]}":
             self._primary = Server(self._url, address, username=self._url.username, password=self._url.password)
             if before is not None:
+                self.breaks += 1
                 await before.drop()
                 await before.close()
         assert self._primary is not None
@@ -247,6 +257,7 @@ class Cluster:
         self._slots: dict[int, Address] = {}
         self._mapped_at = 0.0
         self._mapping: asyncio.Task[None] | None = None
+        self.breaks = 0
 
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
         if not self._slots:
@@ -337,6 +348,7 @@ class Cluster:
 
     async def _forget(self, address: Address) -> None:
         """What is wrong there may be so because another node has taken over."""
+        self.breaks += 1
         if address in self._servers:
             await self._servers[address].drop()
         await self._map()
