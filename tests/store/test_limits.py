@@ -390,7 +390,7 @@ async def test_a_settlement_that_a_failing_redis_lost_is_made_again_and_no_other
     await limiter.draw((REQUESTS,), otherwise="local")
     mortal.start()
     async with asyncio.timeout(10):
-        while await _held(connection, keys):
+        while await _held(connection, keys):  # noqa: ASYNC110  # Redis announces nothing
             await asyncio.sleep(0.02)
     settling.cancel()
     stored = await connection.run("GET", keys.meter(lost.charges[1].key))

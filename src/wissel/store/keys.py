@@ -13,7 +13,7 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | `wissel:{NS}:fence`                   | string | the latest lease's token                     | for ever    |
 | `wissel:{NS}:audit`                   | stream | every change of state                        | 10,000 lines|
 | `wissel:{NS}:looks:SPLIT`             | string | what a split's tests have seen, JSON         | 7 days      |
-| `wissel:{NS/SPLIT}:SCOPE:sources`     | hash   | source → its last piece and when; `folded`   | 7 days      |
+| `wissel:{NS/SPLIT}:SCOPE:pieces`      | hash   | source → its last piece and when; `folded`   | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:counts`      | hash   | what all sources counted, summed             | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:open`        | hash   | source → what it knows beyond what it closed | 7 days      |
 | `wissel:{NS/SPLIT}:SCOPE:folding`     | string | that somebody has just looked for the gone   | 30 seconds  |
@@ -69,7 +69,7 @@ class ScopeKeys:
 
     @property
     def sources(self) -> str:
-        return f"{self.prefix}:sources"
+        return f"{self.prefix}:pieces"
 
     @property
     def counts(self) -> str:
