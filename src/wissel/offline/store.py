@@ -15,7 +15,7 @@ from wissel.store.audit import Audit
 from wissel.store.base import Record
 from wissel.store.connection import RedisConnection
 from wissel.store.embedded import joined_redis
-from wissel.store.health import Health
+from wissel.store.health import UnwellError, problem_of
 from wissel.store.keys import Keys
 from wissel.store.lessons import LessonStore
 from wissel.store.managed_keys import ManagedKeys
@@ -62,8 +62,7 @@ async def store_notes(config: Config) -> list[str]:
     if config.redis == "embedded" or (url := redis_url(config)) is None:
         return []
     notes: list[str] = []
-    health = Health()
-    connection = RedisConnection(url, deadline=_REDIS_SECONDS, health=health)
+    connection = RedisConnection(url, deadline=_REDIS_SECONDS)
     try:
         names = Keys(config.namespace)
         await connection.run_all([("EXISTS", key) for key in names.touched])
@@ -78,7 +77,8 @@ async def store_notes(config: Config) -> list[str]:
                 case _:
                     pass
     except StoreError as error:
-        notes.append(f"redis was asked, and what is kept there is not known: {health.problem or error}")
+        why = problem_of(error.state) if isinstance(error, UnwellError) else str(error)
+        notes.append(f"redis was asked, and what is kept there is not known: {why}")
     finally:
         await connection.close()
     return notes

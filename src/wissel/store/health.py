@@ -217,6 +217,11 @@ def _why(problem: BaseException | None) -> str:
     return "the connection ended"
 
 
+def problem_of(state: State) -> str:
+    """What is wrong, and what to do, for people."""
+    return f"{state}: redis {CONDITIONS[state].means}; {CONDITIONS[state].do}"
+
+
 HOLDS: Final = 6.0
 """Seconds for which a failure speaks of Redis; whoever failed tries again sooner."""
 
@@ -245,7 +250,7 @@ class Health:
     def problem(self) -> str | None:
         """What is wrong, and what to do; None if nothing is."""
         state = self.state
-        return None if state == "ok" else f"{state}: redis {CONDITIONS[state].means}; {CONDITIONS[state].do}"
+        return None if state == "ok" else problem_of(state)
 
     def failed(self, state: State) -> None:
         """A call failed so."""
