@@ -265,9 +265,11 @@ class Limiter:
     async def run(self) -> None:
         """Bring settlements to Redis, for ever."""
         while True:
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(self._retry):
                     await self._woken.wait()
+            except TimeoutError:
+                await self._look()
             self._doubt()
             if not await self.flush():
                 await asyncio.sleep(self._retry)
@@ -278,6 +280,12 @@ class Limiter:
         for batch in (self._batch, self._settling):
             if batch is not None:
                 await batch.close()
+
+    async def _look(self) -> None:
+        """With nobody asking, find out whether Redis has moved since it confirmed what it may have lost by that."""
+        if self._settled and self._connection is not None:
+            with suppress(StoreError):
+                await self._connection.run("EXISTS", self._keys.replicas)
 
     def _doubt(self) -> None:
         """After Redis failed or moved, settle again what it may have lost; what it has left its mark."""
