@@ -85,9 +85,9 @@ async def test_with_redis_killed_for_ten_seconds_requests_flow_and_every_one_is_
 
 
 async def scope_of(connection: RedisConnection) -> Scope:
-    """The only one that anything was counted in: `wissel:{NS/ab}:REVISION:ATTEMPT:STEP:sources`."""
+    """The only one that anything was counted in: `wissel:{NS/ab}:REVISION:ATTEMPT:STEP:pieces`."""
     async with asyncio.timeout(15):
-        while not (found := await connection.run("KEYS", "wissel:*/ab}:*:sources")):  # noqa: ASYNC110  # it flushes when it can
+        while not (found := await connection.run("KEYS", "wissel:*/ab}:*:pieces")):  # noqa: ASYNC110  # it flushes when it can
             await asyncio.sleep(0.1)
     (name,) = found
     revision, attempt, step, _ = name.rpartition("}:")[2].split(":")

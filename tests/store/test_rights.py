@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import wissel.store.limits
 from redis_fleet import Alone, Clustered, Fleet
 from rollout_factories import a_spec, begun
 from wissel.core.access import Principal
@@ -48,7 +49,8 @@ def fleet(request: pytest.FixtureRequest, redis_binary: str) -> Iterator[Fleet]:
         yield running
 
 
-async def test_everything_can_be_done(fleet: Fleet):
+async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(wissel.store.limits, "DEADLINE", 20.0)
     health, keys = Health(), Keys("test")
     connection = RedisConnection(fleet.url_as("wissel", "PASSWORD"), health=health)
     limiter = Limiter(connection, keys, "r")
