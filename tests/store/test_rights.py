@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -10,10 +11,12 @@ import wissel.store.limits
 from redis_fleet import Alone, Clustered, Fleet
 from rollout_factories import a_spec, begun
 from wissel.core.access import Principal
+from wissel.core.affinity import MadeId, Origin, Unreachable
 from wissel.core.lesson import Lesson, Taught
 from wissel.core.limits import Charge, Drawn, Used
 from wissel.core.rollouts.analysis import Analysis
 from wissel.core.tier import Learning
+from wissel.store.affinity import Origins
 from wissel.store.audit import Audit
 from wissel.store.base import Answered, AuditEntry, Record, Scope
 from wissel.store.connection import RedisConnection
@@ -28,6 +31,7 @@ from wissel.store.looks import Looks
 from wissel.store.managed_keys import ManagedKeys
 from wissel.store.probe import Probe
 from wissel.store.records import Records
+from wissel.telemetry.counting import Telemetry
 
 pytestmark = pytest.mark.slow
 
@@ -89,11 +93,11 @@ async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPa
         break
 
     managed = ManagedKeys(connection, keys)
-    made, _ = await managed.create(Principal("ada"), by="me", now=0.0)
-    await managed.rotate(made.key.id, by="me", now=0.0, grace=1.0)
+    key, _ = await managed.create(Principal("ada"), by="me", now=0.0)
+    await managed.rotate(key.key.id, by="me", now=0.0, grace=1.0)
     await managed.all()
     await managed.version()
-    assert await managed.revoke(made.key.id, by="me", reason="")
+    assert await managed.revoke(key.key.id, by="me", reason="")
 
     feedback = FeedbackStore(connection, keys)
     await feedback.remember([(f"wr-{at}", Answered(None, "tier")) for at in range(5)])
@@ -105,6 +109,15 @@ async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPa
     await lessons.flush()
     await lessons.cut()
     assert len(await lessons.read("tier")) == 1
+
+    origins = Origins(connection, keys, Telemetry())
+    made, now = MadeId("responses", "resp_1"), time()
+    origins.keep(made, Origin("a", "c", "r", "ada", "", now, now + 60))
+    assert await origins.flush()
+    assert isinstance(await origins.find(made), Origin)
+    assert not isinstance(await origins.made_for("responses", "ada"), Unreachable)
+    origins.drop(made, "ada")
+    assert await origins.flush()
 
     looks = Looks(connection, keys)
     await looks.put("ab", "r1", {"b": Analysis()}, ())
