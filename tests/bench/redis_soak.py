@@ -41,6 +41,7 @@ from wissel.store.base import Scope
 from wissel.store.connection import RedisConnection
 from wissel.store.health import Health, State
 from wissel.store.keys import Keys
+from wissel.telemetry.counting import Telemetry
 
 REPLICAS: Final = 2
 CALLERS: Final = 6
@@ -223,7 +224,7 @@ async def replica(url: str, home: Path) -> AsyncGenerator[Replica]:
     path = home / "wissel.yaml"
     path.write_text(DOCUMENT)
     async with AsyncExitStack() as stack:
-        gate = await stack.enter_async_context(running_gate(url, "soak", lambda _: None, health))
+        gate = await stack.enter_async_context(running_gate(url, "soak", lambda _: None, Telemetry(), health))
         running = running_fleet(url, "soak", lambda: None, data=home, health=health)
         fleet = await stack.enter_async_context(running)
         fleet.use(compile_rollouts(load(path)))
