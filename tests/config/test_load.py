@@ -115,8 +115,8 @@ entrypoints: [auto]
         (
             models("redis: http://x"),
             (
-                'f:2:8: redis: should be "embedded" or a URL that begins with redis://, rediss:// '
-                "or unix://, and has 8 characters of another form"
+                'f:2:8: redis: should be "embedded" or a URL that begins with redis://, rediss://, '
+                "unix://, redis+sentinel:// or redis+cluster://, and has 8 characters of another form"
             ),
         ),
         (

@@ -18,7 +18,7 @@ from wissel.config import load
 from wissel.demo.parts import envoy_binary
 from wissel.envoy import plan, render
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store
+from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store, show_store_state
 from wissel.telemetry.meters import SERIES
 
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -154,6 +154,7 @@ def test_what_there_is_to_watch_is_what_is_counted():
     meter = telemetry.meter
     show_config(meter, lambda: Revision("r1", 0.0, is_refused=False))
     show_store(meter, lambda: StoreHealth(0.0, 0))
+    show_store_state(meter, ("ok",), lambda: "ok")
     show_rollouts(meter, list)
     there = {each.name for each in meter.instruments}
     text = (ROOT / "docs/operating.md").read_text().partition("## What to watch")[2]
