@@ -39,7 +39,7 @@ from wissel.rollouts.replica import running_fleet
 from wissel.serving.gate import Gate, running_gate
 from wissel.store.base import Scope
 from wissel.store.connection import RedisConnection
-from wissel.store.health import Health, State
+from wissel.store.health import RedisHealth, State
 from wissel.store.keys import Keys
 from wissel.telemetry.counting import Telemetry
 
@@ -182,7 +182,7 @@ class Replica:
 
     gate: Gate
     fleet: Replicas
-    health: Health
+    health: RedisHealth
     seen: set[State] = field(default_factory=set[State])
 
 
@@ -220,7 +220,7 @@ class Row:
 
 @asynccontextmanager
 async def replica(url: str, home: Path) -> AsyncGenerator[Replica]:
-    health = Health()
+    health = RedisHealth()
     path = home / "wissel.yaml"
     path.write_text(DOCUMENT)
     async with AsyncExitStack() as stack:

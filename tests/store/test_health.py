@@ -8,9 +8,9 @@ from redis import exceptions
 
 from redis_fleet import Alone, Clustered, Node, Watched, wait_for
 from wissel.store.connection import DEADLINE, RedisConnection, Script
-from wissel.store.health import CONDITIONS, HOLDS, STATES, Health, State, UnwellError, state_of
+from wissel.store.health import CONDITIONS, HOLDS, STATES, RedisHealth, State, UnwellError, state_of
 from wissel.store.keys import Keys
-from wissel.store.probe import Probe
+from wissel.store.probe import StoreProbe
 
 WRITE = Script("return redis.call('SET', KEYS[1], ARGV[1])")
 
@@ -188,9 +188,9 @@ async def test_nobody_at_the_address_is_told_with_the_address_and_the_reason():
 @pytest.mark.slow
 async def test_the_probe_finds_what_nobody_asked_for_and_that_it_is_over(alone: Alone):
     (node,) = alone.nodes
-    health = Health()
+    health = RedisHealth()
     connection = RedisConnection(alone.url, health=health)
-    probe = Probe(connection, Keys("test"), health)
+    probe = StoreProbe(connection, Keys("test"), health)
     full(node)
     await probe.touch()
     found = health.state, (health.problem or "").partition(":")[0]
@@ -230,7 +230,7 @@ def test_a_server_that_takes_no_more_connections_is_told():
 
 def test_one_late_answer_says_nothing_and_three_say_that_it_is_away():
     now = [0.0]
-    health = Health(lambda: now[0])
+    health = RedisHealth(lambda: now[0])
     states = []
     for _ in range(3):
         health.late()
@@ -242,7 +242,7 @@ def test_one_late_answer_says_nothing_and_three_say_that_it_is_away():
 
 def test_a_failure_that_nobody_met_again_is_over():
     now = [0.0]
-    health = Health(lambda: now[0])
+    health = RedisHealth(lambda: now[0])
     health.failed("away")
     now[0] += HOLDS + 1
 
@@ -250,7 +250,7 @@ def test_a_failure_that_nobody_met_again_is_over():
 
 
 def test_of_several_states_the_one_to_act_on_is_told():
-    health = Health(lambda: 0.0)
+    health = RedisHealth(lambda: 0.0)
     for state in ("away", "refused", "noauth"):
         health.failed(state)
 
@@ -258,7 +258,7 @@ def test_of_several_states_the_one_to_act_on_is_told():
 
 
 def test_a_right_that_is_lacking_elsewhere_outlives_a_probe_that_went_well():
-    health = Health(lambda: 0.0)
+    health = RedisHealth(lambda: 0.0)
     health.failed("noperm")
     health.failed("oom")
     health.whole()

@@ -22,14 +22,14 @@ from wissel.store.base import Answered, AuditEntry, Record, Scope
 from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
 from wissel.store.feedback import FeedbackStore
-from wissel.store.health import Health
+from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.lessons import LessonStore
 from wissel.store.limits import Limiter
 from wissel.store.looks import Looks
 from wissel.store.managed_keys import ManagedKeys
-from wissel.store.probe import Probe
+from wissel.store.probe import StoreProbe
 from wissel.store.records import Records
 from wissel.telemetry.counting import Telemetry
 
@@ -55,7 +55,7 @@ def fleet(request: pytest.FixtureRequest, redis_binary: str) -> Iterator[Fleet]:
 
 async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(wissel.store.limits, "DEADLINE", 20.0)
-    health, keys = Health(), Keys("test")
+    health, keys = RedisHealth(), Keys("test")
     connection = RedisConnection(fleet.url_as("wissel", "PASSWORD"), health=health)
     limiter = Limiter(connection, keys, "r")
     charges = tuple(
@@ -122,7 +122,7 @@ async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPa
     looks = Looks(connection, keys)
     await looks.put("ab", "r1", {"b": Analysis()}, ())
     await looks.get("ab", "r1", ())
-    await Probe(connection, keys, health).touch()
+    await StoreProbe(connection, keys, health).touch()
     await connection.close()
 
     assert health.state == "ok"
@@ -131,9 +131,9 @@ async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPa
 async def test_a_user_without_a_right_is_told_so(fleet: Fleet):
     for node in fleet.nodes:
         node.ask("ACL", "SETUSER", "wissel", "-set")
-    health = Health()
+    health = RedisHealth()
     connection = RedisConnection(fleet.url_as("wissel", "PASSWORD"), health=health)
-    await Probe(connection, Keys("test"), health).touch()
+    await StoreProbe(connection, Keys("test"), health).touch()
     await connection.close()
 
     assert (health.problem or "").startswith("noperm: ")

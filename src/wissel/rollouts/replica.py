@@ -45,7 +45,7 @@ from wissel.store.base import Absent, AlreadyGiven, Answered, Record, Scope, Ser
 from wissel.store.connection import RedisConnection
 from wissel.store.counters import Counters
 from wissel.store.feedback import FeedbackStore
-from wissel.store.health import Health
+from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 from wissel.store.lease import Lease
 from wissel.store.lessons import LessonStore
@@ -307,7 +307,7 @@ async def running_fleet(
     *,
     data: Path,
     intervals: Intervals = DEFAULT_INTERVALS,
-    health: Health | None = None,
+    health: RedisHealth | None = None,
 ) -> AsyncGenerator[Fleet]:
     """A replica's part while the block runs; at its end what was counted is written. StoreError for a bad URL.
 

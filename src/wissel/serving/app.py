@@ -46,7 +46,7 @@ from wissel.serving.desk import AdminDesk
 from wissel.serving.files import Files, follow
 from wissel.serving.gate import Gate, running_gate
 from wissel.store.embedded import embedded_redis
-from wissel.store.health import STATES, Health
+from wissel.store.health import STATES, RedisHealth
 from wissel.telemetry.counting import Telemetry
 from wissel.telemetry.gauges import Revision, show_config, show_rollouts, show_store, show_store_state
 from wissel.telemetry.otlp import exporting
@@ -109,7 +109,7 @@ _AT_START: Final[Mapping[str, Callable[[Config], object]]] = {
 class App:
     """One serving process, as the admin API sees it."""
 
-    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys, store: Health) -> None:
+    def __init__(self, router: Router, telemetry: Telemetry, keys: LatestKeys, store: RedisHealth) -> None:
         self._keys = keys
         self.router = router
         self._compiled = router
@@ -184,7 +184,7 @@ async def running_app(
             embedded = config.redis == "embedded"
             url = await stack.enter_async_context(embedded_redis(data)) if embedded else redis_url(config)
         keys = LatestKeys()
-        store = Health()
+        store = RedisHealth()
         gate = await stack.enter_async_context(running_gate(url, config.namespace, keys.publish, telemetry, store))
         tracing = await stack.enter_async_context(
             exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)

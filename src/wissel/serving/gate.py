@@ -20,11 +20,11 @@ from wissel.store.audit import Audit
 from wissel.store.base import AuditEntry
 from wissel.store.connection import RedisConnection
 from wissel.store.denials import Denials
-from wissel.store.health import Health
+from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 from wissel.store.limits import Limiter, running_limiter
 from wissel.store.managed_keys import ManagedKeys
-from wissel.store.probe import Probe
+from wissel.store.probe import StoreProbe
 
 log = structlog.get_logger(__name__)
 
@@ -56,14 +56,14 @@ async def running_gate(
     namespace: str,
     publish: Callable[[Mapping[str, ManagedKey]], None],
     counter: LookupCounter,
-    health: Health | None = None,
+    health: RedisHealth | None = None,
 ) -> AsyncGenerator[Gate]:
     """Everything runs while the block does; `publish` is called with the managed keys whenever they change.
 
     `health` is told what Redis is.
     """
     names = Keys(namespace)
-    health = health or Health()
+    health = health or RedisHealth()
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(running_limiter(url, names, secrets.token_hex(8), health))
         affinity = await stack.enter_async_context(running_affinity(url, names, counter, health))
@@ -74,7 +74,7 @@ async def running_gate(
             connection = RedisConnection(url, health=health)
             stack.push_async_callback(connection.close)
             audit = Audit(connection, names)
-            probe = Probe(connection, names, health)
+            probe = StoreProbe(connection, names, health)
             await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish), probe.run()))
         denials = Denials(audit)
         await stack.enter_async_context(beside(denials.run()))

@@ -21,7 +21,7 @@ from wissel.errors import StoreError
 from wissel.runtime.background import beside
 from wissel.runtime.bounded import Bounded
 from wissel.store.connection import RedisConnection, Word
-from wissel.store.health import Health
+from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 from wissel.telemetry.instruments import Lookup
 
@@ -213,7 +213,7 @@ def _load(text: str) -> Origin | None:
 
 @asynccontextmanager
 async def running_affinity(
-    url: str | None, keys: Keys, counter: LookupCounter, health: Health | None = None
+    url: str | None, keys: Keys, counter: LookupCounter, health: RedisHealth | None = None
 ) -> AsyncGenerator[Origins]:
     """With its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:

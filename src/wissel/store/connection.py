@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from wissel.errors import StoreError
 from wissel.runtime.redis_url import parse
-from wissel.store.health import Health, UnwellError
+from wissel.store.health import RedisHealth, UnwellError
 from wissel.store.nodes import Command, Reply, Word, nodes
 
 DEADLINE: Final = 2.0
@@ -35,7 +35,7 @@ class RedisConnection:
     `health` hears what is wrong. Raises StoreError for a URL that cannot be one.
     """
 
-    def __init__(self, url: str, *, deadline: float = DEADLINE, health: Health | None = None) -> None:
+    def __init__(self, url: str, *, deadline: float = DEADLINE, health: RedisHealth | None = None) -> None:
         self._deadline = deadline
         self._health = health
         try:

@@ -229,7 +229,7 @@ ENOUGH_LATE: Final = 3
 """Answers that are late within that time, until Redis counts as away: one may be late on a busy machine."""
 
 
-class Health:
+class RedisHealth:
     """What Redis is to this process, as its latest replies say."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

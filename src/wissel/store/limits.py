@@ -41,7 +41,7 @@ from wissel.core.snapshot import OnStoreFailure
 from wissel.errors import StoreError
 from wissel.store.batch import Batch
 from wissel.store.connection import RedisConnection, Script
-from wissel.store.health import Health, UnwellError
+from wissel.store.health import RedisHealth, UnwellError
 from wissel.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -424,7 +424,7 @@ class Limiter:
 
 @asynccontextmanager
 async def running_limiter(
-    url: str | None, keys: Keys, replica: str, health: Health | None = None
+    url: str | None, keys: Keys, replica: str, health: RedisHealth | None = None
 ) -> AsyncGenerator[Limiter]:
     """A limiter with its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:

@@ -66,10 +66,10 @@ def nodes(url: RedisUrl) -> Nodes:
         case "sentinel":
             return Sentinels(url)
         case "cluster":
-            return Cluster(url)
+            return RedisCluster(url)
 
 
-class Server:
+class RedisServer:
     """A pool of connections to one address."""
 
     def __init__(self, url: RedisUrl, address: Address | None, *, username: str | None, password: str | None) -> None:
@@ -150,7 +150,7 @@ class Single:
 
     def __init__(self, url: RedisUrl) -> None:
         address = url.addresses[0] if url.addresses else None
-        self._server = Server(url, address, username=url.username, password=url.password)
+        self._server = RedisServer(url, address, username=url.username, password=url.password)
         self.breaks = 0
 
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
@@ -172,10 +172,10 @@ class Sentinels:
         self._url = url
         asked = [(each, url.sentinel_username, url.sentinel_password) for each in url.addresses]
         no_db = RedisUrl(url.kind, url.addresses, tls=url.tls)
-        self._sentinels = [Server(no_db, each, username=user, password=password) for each, user, password in asked]
-        self._primary: Server | None = None
+        self._sentinels = [RedisServer(no_db, each, username=user, password=password) for each, user, password in asked]
+        self._primary: RedisServer | None = None
         self._looked_at = 0.0
-        self._looking: asyncio.Task[Server] | None = None
+        self._looking: asyncio.Task[RedisServer] | None = None
         self.breaks = 0
 
     async def ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Reply]:
@@ -202,7 +202,7 @@ class Sentinels:
         for server in [*self._sentinels, *([self._primary] if self._primary else [])]:
             await server.close()
 
-    async def _found(self) -> Server:
+    async def _found(self) -> RedisServer:
         if self._primary is not None and monotonic() - self._looked_at < _LOOK_AGAIN:
             return self._primary
         is_stale = self._looked_at == 0.0 or self._primary is None
@@ -215,7 +215,7 @@ class Sentinels:
         # All who wait share the look, and who stops waiting does not end it.
         return await asyncio.shield(self._looking)
 
-    async def _look(self) -> Server:
+    async def _look(self) -> RedisServer:
         problem = UnwellError("SENTINEL", "nomaster")
         for sentinel in tuple(self._sentinels):
             command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.name)
@@ -235,11 +235,11 @@ class Sentinels:
             return await self._take((host, int(port)))
         raise problem
 
-    async def _take(self, address: Address) -> Server:
+    async def _take(self, address: Address) -> RedisServer:
         self._looked_at = monotonic()
         before = self._primary
         if before is None or before.where != f"{address[0]}:{address[1]}":
-            self._primary = Server(self._url, address, username=self._url.username, password=self._url.password)
+            self._primary = RedisServer(self._url, address, username=self._url.username, password=self._url.password)
             if before is not None:
                 self.breaks += 1
                 await before.drop()
@@ -248,12 +248,12 @@ class Sentinels:
         return self._primary
 
 
-class Cluster:
+class RedisCluster:
     """The nodes of a cluster, each asked for the keys that are its own."""
 
     def __init__(self, url: RedisUrl) -> None:
         self._url = url
-        self._servers: dict[Address, Server] = {}
+        self._servers: dict[Address, RedisServer] = {}
         self._slots: dict[int, Address] = {}
         self._mapped_at = 0.0
         self._mapping: asyncio.Task[None] | None = None
@@ -339,10 +339,10 @@ class Cluster:
         slot = _slot(command)
         return self._slots.get(slot) or next(iter(self._slots.values()), self._url.addresses[0])
 
-    def _server(self, address: Address) -> Server:
+    def _server(self, address: Address) -> RedisServer:
         server = self._servers.get(address)
         if server is None:
-            server = Server(self._url, address, username=self._url.username, password=self._url.password)
+            server = RedisServer(self._url, address, username=self._url.username, password=self._url.password)
             self._servers[address] = server
         return server
 
@@ -402,7 +402,9 @@ def _key(command: Command) -> Word | None:
             return command[1] if len(command) > 1 else None
 
 
-async def _once_more(server: Server, commands: Sequence[Command], replies: list[Reply], *, atomic: bool) -> list[Reply]:
+async def _once_more(
+    server: RedisServer, commands: Sequence[Command], replies: list[Reply], *, atomic: bool
+) -> list[Reply]:
     """What was not done and may be done now, where the address leads by now."""
     if atomic:
         return await server.ask(commands, atomic=True) if all(_may_again(reply) for reply in replies) else replies
@@ -422,7 +424,7 @@ def _may_again(reply: Reply) -> bool:
     return CONDITIONS[state].again and CONDITIONS[state].drops
 
 
-def _told(commands: Sequence[Command], replies: list[Reply], server: Server) -> list[Reply]:
+def _told(commands: Sequence[Command], replies: list[Reply], server: RedisServer) -> list[Reply]:
     """Each problem in our own words, with the server that it is about."""
     return [
         translated(str(command[0]), reply, server.where) if isinstance(reply, Exception) else reply
@@ -430,7 +432,7 @@ def _told(commands: Sequence[Command], replies: list[Reply], server: Server) -> 
     ]
 
 
-def _heard(look: "asyncio.Task[Server]") -> None:
+def _heard(look: "asyncio.Task[RedisServer]") -> None:
     """A look that nobody waits for may fail: the primary of before is asked on."""
     if not look.cancelled():
         look.exception()

@@ -8,7 +8,7 @@ from typing import Final
 
 from wissel.errors import StoreError
 from wissel.store.connection import RedisConnection, Script
-from wissel.store.health import Health
+from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 
 INTERVAL: Final = 5.0
@@ -19,10 +19,10 @@ HURRY: Final = 1.0
 _TOUCH: Final = Script("return redis.call('SET', KEYS[1], '1', 'PX', 60000)")
 
 
-class Probe:
+class StoreProbe:
     """Of one process."""
 
-    def __init__(self, connection: RedisConnection, keys: Keys, health: Health) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, health: RedisHealth) -> None:
         self._connection = connection
         self._keys = keys
         self._health = health
