@@ -250,7 +250,7 @@ def _percent(rights: Iterable[bool]) -> float:
     return 100 * statistics.fmean(rights)
 
 
-def _read(path: Path) -> list[Message]:
+def read_messages(path: Path) -> list[Message]:
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [Message(row["messages"][-1]["content"], row["route"]) for row in rows]
@@ -289,7 +289,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     try:
-        data = options.clinc and (_read(options.clinc / "train.jsonl"), _read(options.clinc / f"{options.split}.jsonl"))
+        data = options.clinc and (
+            read_messages(options.clinc / "train.jsonl"),
+            read_messages(options.clinc / f"{options.split}.jsonl"),
+        )
         encoder, minilm = _load()
         results: dict[str, Sequence[_Row]] = {
             "latency": measure_latency(encode_with(encoder.read), minilm),

@@ -29,10 +29,13 @@ from wissel.errors import ConfigError, WisselError
 from wissel.evaluation.intent import Evaluation, evaluate
 
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
-    "embedding": {"type": "embedding"},
-    "static": {"type": "static"},
-    "cascade": {"type": "cascade", "stages": [{"type": "static"}, {"type": "embedding"}]},
+    "embedding": {"classifier": {"type": "embedding"}},
+    "static": {"classifier": {"type": "static"}},
+    "cascade": {"classifier": {"type": "cascade", "stages": [{"type": "static"}, {"type": "embedding"}]}},
+    "strong": {"classifier": {"type": "embedding"}, "encoder": {"type": "strong"}},
 }
+"""What the `intent` section says, by the name under which it is reported."""
+
 FALLBACK = "general"
 EVERY = "all"
 
@@ -108,7 +111,7 @@ def _config(kind: str, routes: Sequence[Mapping[str, Any]], **intent: Any) -> st
             "models": [{"name": "m", "cluster": "c"}],
             "entrypoints": ["auto"],
             "routes": [{**route, "target": "m"} for route in (*routes, {"name": FALLBACK})],
-            "intent": {"fallback": FALLBACK, "classifier": SECTIONS[kind], **intent},
+            "intent": {"fallback": FALLBACK, **SECTIONS[kind], **intent},
         }
     )
 
@@ -125,7 +128,8 @@ def single_turns(found: Evaluation, kind: str, examples: str, draw: int) -> Sing
     view = found.view()
     inside = [answer for answer, out in zip(found.answers, found.outside, strict=True) if not out]
     outside = [answer for answer, out in zip(found.answers, found.outside, strict=True) if out]
-    first = SECTIONS[kind].get("stages", [SECTIONS[kind]])[0]["type"]
+    classifier = SECTIONS[kind]["classifier"]
+    first = classifier.get("stages", [classifier])[0]["type"]
     return SingleTurns(
         kind,
         examples,

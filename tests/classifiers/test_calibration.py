@@ -29,6 +29,15 @@ def test_a_few_examples_move_the_temperature_little():
     assert USUAL < learn_temperature(scores[:5], truth[:5], threshold=0.2) < 0.1
 
 
+def test_fifty_examples_that_are_all_clearly_right_make_no_answer_certain():
+    scores = np.full((50, 10), 0.1)
+    scores[:, 3] = 0.6
+
+    temperature = learn_temperature(scores, np.full(50, 3), threshold=0.3)
+
+    assert confidence(np.array([0.36, 0.1]), 0.3, temperature) < 0.95
+
+
 def test_of_answers_with_a_confidence_so_many_are_right():
     scores, truth = drawn(0.1, threshold=-9)
     sure = np.array([confidence(row, -9, 0.1) for row in scores])

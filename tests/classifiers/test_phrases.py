@@ -15,7 +15,15 @@ ROUTES = (
 
 
 def test_a_route_is_described_by_several_phrases():
-    assert phrases_of(ROUTES[1]) == ("bug fixing", "programming", "fix", "fix programming", "fix errors in code")
+    assert phrases_of(ROUTES[1]) == ("bug fixing", "fix programming", "fix errors in code")
+
+
+@pytest.mark.parametrize(
+    "more", [{"description": "verses that rhyme"}, {"examples": ("a sonnet please",)}, {"action": "write"}]
+)
+def test_a_bare_domain_counts_only_where_nothing_says_more(more):
+    assert phrases_of(Route("poems", "m", domain="text")) == ("poems", "text")
+    assert "text" not in phrases_of(Route("poems", "m", domain="text", **more))
 
 
 def test_a_route_with_a_name_only_has_one_phrase():
@@ -28,8 +36,8 @@ def test_routes_lie_end_to_end_in_the_order_of_their_names_with_their_examples_l
     assert phrases == Phrases.of(ROUTES[::-1])
     assert phrases.names == ("bug_fixing", "chat", "play_music")
     assert phrases.texts[-5:] == ("chat", "hello", "play music", "play some jazz", "put on a song")
-    assert list(phrases.starts) == [0, 5, 7]
-    assert list(phrases.owners) == [0] * 5 + [1] * 2 + [2] * 3
+    assert list(phrases.starts) == [0, 3, 5]
+    assert list(phrases.owners) == [0] * 3 + [1] * 2 + [2] * 3
 
 
 def test_an_example_is_judged_if_its_route_has_enough_beside_it():
@@ -48,7 +56,7 @@ def test_of_very_many_examples_some_are_judged(monkeypatch):
 @pytest.mark.parametrize(("examples", "parts"), [(0, 0), (1, 1), (20, 5), (21, 5), (40, 2), (100, 1)])
 def test_what_is_left_out_at_a_time_is_never_most_of_the_examples(monkeypatch, examples, parts):
     monkeypatch.setattr(module, "MOST_JUDGED", 20)
-    phrases = Phrases.of([Route("count", "m", domain="d", examples=tuple(map(str, range(examples))))])
+    phrases = Phrases.of([Route("count", "m", "d", examples=tuple(map(str, range(examples))))])
 
     assert len(phrases.parts) == len(phrases.judged) == min(examples, 20)
     assert len(set(phrases.parts)) == parts

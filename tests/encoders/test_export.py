@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from wissel.classifiers.encoders import ensure
@@ -13,6 +14,7 @@ from wissel.encoders.base import encode_with
 from wissel.encoders.cache import cache_folder, make
 from wissel.encoders.export import packaged
 from wissel.encoders.export.packaged import distil
+from wissel.encoders.export.quantising import narrowing, quantise
 from wissel.encoders.export.transformer import Architecture, embed_original, kept_neighbours
 from wissel.encoders.static import STATIC_WIDTH
 from wissel.encoders.transformer import Transformer
@@ -67,6 +69,30 @@ def test_an_order_of_neighbours_that_is_kept_is_whole():
 
     assert kept_neighbours(vectors, vectors) == 1
     assert kept_neighbours(vectors, np.roll(vectors, 1, axis=0)) < 0.5
+
+
+def test_the_products_that_narrow_are_spared_where_eight_bits_would_hurt(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = [
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in (("wide", (8, 32)), ("narrow", (32, 8)))
+    ]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "wide"], ["y"], "first"),
+        onnx.helper.make_node("MatMul", ["y", "narrow"], ["z"], "second"),
+    ]
+    ends = [[onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 8])] for name in ("x", "z")]
+    opset = onnx.helper.make_opsetid("", 17)
+    graph = onnx.helper.make_graph(nodes, "feed-forward", *ends, weights)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "fused.onnx")
+
+    spared = narrowing(tmp_path / "fused.onnx")
+    quantise(tmp_path / "fused.onnx", tmp_path / "mixed.onnx", spared=spared)
+
+    assert spared == ("second",)
+    kept = {each.name for each in onnx.load(tmp_path / "mixed.onnx").graph.initializer}
+    assert "narrow" in kept
+    assert "wide" not in kept
 
 
 def test_a_failed_export_leaves_nothing_behind(tmp_path):

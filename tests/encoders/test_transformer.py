@@ -3,11 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from wissel.encoders.base import encode_with
 from wissel.encoders.cache import CARD_FILE
 from wissel.encoders.onnx import MODEL_FILE, TOKENIZER_FILE
-from wissel.encoders.transformer import TOKENS, Transformer
+from wissel.encoders.transformer import TOKENS, ModelCard, Transformer
 from wissel.errors import ModelError
 
 TEXTS = ["play some jazz", "why does this raise KeyError?", "x" * 50, "a much longer text about music " * 100, ""]
@@ -61,6 +62,17 @@ def test_what_lies_between_the_ends_costs_nothing(minilm):
     short, long = (f"start {'word ' * count}end" for count in (200, 200_000))
 
     np.testing.assert_array_equal(*(encode_with(minilm.read)([text]) for text in (short, long)))
+
+
+def test_a_prefix_is_read_as_the_texts_beginning(minilm):
+    pieces = [("<unk>", 0.0), ("▁", -9.0), ("▁query:", -1.0), ("▁play", -1.0), ("▁jazz", -1.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    card = ModelCard("m", 2, 0, tokens=3, prefix="query: ")
+    reader = Transformer(minilm.network, tokenizer, card, np.zeros(2, np.float32), TOKENS)
+
+    assert reader.tokenize("play jazz") == [2, 3, 4]
+    assert reader.tokenize("play jazz jazz") == [2, 3, 4]
 
 
 def test_a_text_is_read_up_to_its_last_token(minilm):

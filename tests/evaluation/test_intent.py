@@ -246,6 +246,17 @@ def test_a_domain_that_any_route_could_have_is_remarked():
     assert [(each.kind, each.what.split('"')[1]) for each in remarks] == [("loose word", "text")]
 
 
+def test_an_action_that_is_nearer_to_another_route_is_remarked_in_any_language():
+    routes = [
+        Route("repairs", "m", "mending broken machines", action="mending"),
+        Route("verses", "m", "poems and hilfe", domain="poems"),
+        Route("sums", "m", "adding up numbers", action="hilfe"),
+    ]
+    remarks = lint(routes, WordEncoder())
+
+    assert [(each.kind, each.routes) for each in remarks] == [("loose word", ("sums",))]
+
+
 def test_traffic_in_a_script_that_no_example_has_is_remarked():
     known = Knowledge(("en", "ru"), *[Line(np.zeros(64, np.float32), 0.0)] * 2)
     routes = [Route("music", "m", examples=("play some jazz",)), Route("both", "m", examples=("a trip", "поездка"))]

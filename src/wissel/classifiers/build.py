@@ -21,7 +21,7 @@ from wissel.classifiers.cascade import Cascade, CascadeStage, EscalationBudget
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoders import STRONG, Encoders, Loaded, ensure
 from wissel.classifiers.imitation import Imitation, Taught
-from wissel.classifiers.margins import MARGIN, learn_margin, margin_beside
+from wissel.classifiers.margins import MARGIN, MIN_EXAMPLES, learn_margin, margin_beside
 from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.problems import problems
@@ -142,9 +142,12 @@ class Classifiers:
         if not isinstance(plan.encoder, model.PackagedEncoder) or plan.encoder.type != STRONG:
             return first
         strong = await self._by_encoder(plan, STRONG)
-        # The share is what is wished for, so the margin only keeps the surest half out of it.
-        surest = float(np.quantile(first.judged.certainty, 0.5)) if len(first.judged.certainty) else MARGIN
-        stages = (CascadeStage(first, surest, EscalationBudget(plan.encoder.max_escalated)), CascadeStage(strong, 0.0))
+        share = plan.encoder.max_escalated
+        # As many of the examples were so unsure, each scored without itself; the budget holds what comes to it.
+        margin = (
+            float(np.quantile(first.judged.certainty, share)) if len(first.judged.right) >= MIN_EXAMPLES else MARGIN
+        )
+        stages = (CascadeStage(first, margin, EscalationBudget(share)), CascadeStage(strong, 0.0))
         return Cascade(stages, timeout=plan.seconds)
 
     async def _by_encoder(self, plan: _Plan, name: str | None = None) -> EmbeddingClassifier:

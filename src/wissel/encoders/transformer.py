@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -29,6 +29,9 @@ from wissel.encoders.windows import Span, windows_of
 from wissel.errors import ModelError
 
 CENTRE_FILE = "centre.npy"
+
+Precision = Literal["int8", "mixed", "fp32"]
+"""Of an export's weights; mixed are int8 but for the products that it would hurt."""
 
 TOKENS = 64
 """Of a text so many are read, its ends' marks included. Of CLINC150's and SGD's one in ten thousand has more."""
@@ -52,7 +55,7 @@ class ModelCard:
     """Stands before every text."""
     centred: bool = False
     """Whether its vectors crowd in one direction, which is taken away."""
-    precision: str = "int8"
+    precision: Precision = "int8"
     languages: tuple[str, ...] = ()
     """Of the ordinary texts' languages those whose sentences it finds again in English."""
 
@@ -79,9 +82,9 @@ class Transformer:
         self._centre = centre
         self.card = card
         ids = tokenizer.encode("").ids
-        before = tokenizer.encode(card.prefix, add_special_tokens=False).ids if card.prefix else []
-        self._before, self._after = [*ids[:-1], *before], ids[-1:]
-        self._room = min(tokens, card.tokens) - len(self._before) - len(self._after)
+        self._before, self._after = ids[:-1], ids[-1:]
+        self._prefixed = len(tokenizer.encode(card.prefix.rstrip(), add_special_tokens=False).ids)
+        self._room = min(tokens, card.tokens) - len(ids) - self._prefixed
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1, tokens: int = TOKENS) -> "Transformer":
@@ -121,8 +124,9 @@ class Transformer:
 
     def tokenize(self, text: str, share: float = 1.0) -> list[int]:
         """The token ids that the model reads, at most this share of all that it may."""
-        ids = self.tokenizer.encode(readable(text), add_special_tokens=False).ids
-        return [*self._before, *ids[: int(share * self._room)], *self._after]
+        # Together, for where a space begins a word the prefix's own last one would be a word of nothing.
+        ids = self.tokenizer.encode(self.card.prefix + readable(text), add_special_tokens=False).ids
+        return [*self._before, *ids[: self._prefixed + int(share * self._room)], *self._after]
 
     def read_tokens(self) -> tuple[list[str], Vectors]:
         """Every token, at its id, and the vector of each alone; takes as long as 30,000 short texts."""

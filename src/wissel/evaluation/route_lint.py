@@ -7,10 +7,13 @@ encoder cannot tell apart are hard for all of them, and for people.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wissel.classifiers.phrases import phrases_of
 from wissel.classifiers.threshold import centroid_of
@@ -77,21 +80,46 @@ def lint(
     return [
         *(remark for _, remark in close),
         *(_vague(route) for route in described if route.name != fallback and _says_little(route)),
-        *(remark for route in described for remark in _loose_words(route)),
+        *_loose_words(described, encode),
         *(_languages(described, encode, known, traffic) if known else ()),
     ]
 
 
-def _loose_words(route: Route) -> Iterable[Remark]:
-    """A domain or an action of one word that means anything is a phrase that is near to everything."""
-    for place, word in (("domain", route.domain), ("action", route.action)):
-        if word and _is_loose(word):
-            yield Remark(
-                "loose word",
-                (route.name,),
-                f'the {place} "{word}" could be said of any route, so it tells nothing of this one',
-                f"name what the {place} is about in two or three words, or leave it out",
-            )
+def _loose_words(described: Sequence[Route], encode: Encode) -> Iterable[Remark]:
+    """A domain or an action that tells nothing of its route: it could be anyone's, or is nearer to another route."""
+    centres = {each.name: centroid_of(encode(_without_words(each))) for each in described}
+    for route in described:
+        for place, word in (("domain", route.domain), ("action", route.action)):
+            if word and (why := _why_loose(route, word, described, encode, centres)):
+                yield Remark(
+                    "loose word",
+                    (route.name,),
+                    f'the {place} "{word}" {why}',
+                    f"name what the {place} is about in two or three words, or leave it out",
+                )
+
+
+def _without_words(route: Route) -> list[str]:
+    return [route.name.replace("_", " "), *filter(None, (route.description,)), *route.examples]
+
+
+def _why_loose(
+    route: Route, word: str, described: Sequence[Route], encode: Encode, centres: Mapping[str, NDArray[np.float32]]
+) -> str:
+    """Empty if it is not."""
+    if _is_loose(word):
+        return "could be said of any route, so it tells nothing of this one"
+    asked = encode([word])[0]
+    # What several routes share as a domain or an action tells them from the rest.
+    others = {each.name: float(asked @ centres[each.name]) for each in described if word not in _words_of(each)}
+    nearest = max(others, key=lambda name: others[name], default="")
+    if nearest and others[nearest] > float(asked @ centres[route.name]):
+        return f'is nearer to "{nearest}" than to this route'
+    return ""
+
+
+def _words_of(route: Route) -> tuple[str | None, str | None]:
+    return route.domain, route.action
 
 
 def _is_loose(word: str) -> bool:

@@ -48,7 +48,7 @@ def export_use(target: Path) -> None:
 
 def export_mpnet(target: Path) -> None:
     """Raises ModelError."""
-    with _mpnet() as source:
+    with mpnet_source() as source:
         recipe = dataclasses.replace(transformer.Architecture.read(source), name="mpnet")
         transformer.export(source, target, recipe)
 
@@ -59,7 +59,7 @@ def mpnet_folder() -> Path:
 
 
 @contextmanager
-def _mpnet() -> Generator[Path]:
+def mpnet_source() -> Generator[Path]:
     """The folder inside the zip that the packages' files are parts of."""
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole.zip"

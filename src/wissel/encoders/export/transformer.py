@@ -4,7 +4,7 @@
 
 config.json, modules.json, 1_Pooling -> Architecture: which layers, how tokens become one vector, what stands in front
 weights -> one ONNX graph from token ids to a unit vector and a wording, its layers fused -> int8
-ordinary texts, read by both -> is the order of neighbours the same? -> else the weights stay as they are
+ordinary texts, read by both -> is the order of neighbours the same? -> else some of the weights stay, or all
                              -> do all vectors lie in one direction? -> the centre that is taken away
 """
 
@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -24,10 +24,10 @@ from tokenizers import Tokenizer
 
 from wissel.encoders.base import Vectors, unit
 from wissel.encoders.cache import CARD_FILE
-from wissel.encoders.export.quantising import quantise
+from wissel.encoders.export.quantising import narrowing, quantise
 from wissel.encoders.onnx import MODEL_FILE, TOKENIZER_FILE, Network
 from wissel.encoders.ordinary import known_languages, ordinary_texts
-from wissel.encoders.transformer import CENTRE_FILE, ModelCard, Transformer
+from wissel.encoders.transformer import CENTRE_FILE, ModelCard, Precision, Transformer
 from wissel.errors import ModelError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ CROWDED = 0.4
 
 NEIGHBOURS = 5
 MIN_KEPT = 0.8
-"""Of each text's five nearest others so many must be the same after quantisation; MiniLM's are, MPNet's are not."""
+"""Of each text's five nearest others so many must be the same after quantisation. MPNet keeps 67 % of them in int8,
+83 % with its narrowing products spared."""
 
 INSTALL = 'install it with: pip install "wissel[torch]"'
 
@@ -89,17 +90,20 @@ def export(source: Path, target: Path, recipe: Architecture) -> ModelCard:
     (target / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card)))
     texts = [each.text for each in ordinary_texts()]
     wanted = _read_original(original, Transformer(*_parts(target, card, fused)), texts)
-    quantise(fused, target / MODEL_FILE)
-    found = _vectors(target, card, texts)
-    if (kept := kept_neighbours(wanted, found)) < MIN_KEPT:
-        shutil.copyfile(fused, target / MODEL_FILE)
-        card = dataclasses.replace(card, precision="fp32")
+    kept: dict[Precision, float] = {}
+    for precision, write in _ladder(fused, target / MODEL_FILE).items():
+        write()
+        card = dataclasses.replace(card, precision=precision)
         found = _vectors(target, card, texts)
-        if (whole := kept_neighbours(wanted, found)) < MIN_KEPT:
-            raise ModelError(
-                f'the export of "{source}" differs from its weights: of five neighbours {whole:.0%} stay, '
-                f"should be {MIN_KEPT:.0%} (int8: {kept:.0%})"
-            )
+        kept[precision] = kept_neighbours(wanted, found)
+        if kept[precision] >= MIN_KEPT:
+            break
+    else:
+        told = ", ".join(f"{precision}: {share:.0%}" for precision, share in kept.items())
+        raise ModelError(
+            f'the export of "{source}" differs from its weights: too few of five neighbours stay ({told}), '
+            f"should be {MIN_KEPT:.0%}"
+        )
     for file in (traced, fused):
         file.unlink()
     if _crowding(found) > CROWDED:
@@ -109,6 +113,15 @@ def export(source: Path, target: Path, recipe: Architecture) -> ModelCard:
     card = dataclasses.replace(card, languages=known_languages(found))
     (target / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card), indent=1) + "\n")
     return card
+
+
+def _ladder(fused: Path, path: Path) -> Mapping[Precision, Callable[[], object]]:
+    """What writes the network to `path`, the cheapest to serve first."""
+    return {
+        "int8": lambda: quantise(fused, path),
+        "mixed": lambda: quantise(fused, path, spared=narrowing(fused)),
+        "fp32": lambda: shutil.copyfile(fused, path),
+    }
 
 
 def kept_neighbours(wanted: Vectors, found: Vectors) -> float:
