@@ -3,7 +3,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wissel.classifiers.margins import MARGIN, MISTRUST, PENALTY, Judged, _chance, judge, learn_margin, margin_beside
+from wissel.classifiers.margins import (
+    MARGIN,
+    MISTRUST,
+    PENALTY,
+    Judged,
+    _chance,
+    judge,
+    learn_margin,
+    margin_beside,
+    margin_of_share,
+)
 
 CERTAINTIES = st.lists(st.floats(0, 1, width=32), min_size=60, max_size=120)
 
@@ -34,6 +44,17 @@ def test_the_margin_keeps_errors_among_the_trusted_rare():
     stage = judged(certainty, [True] * 100 + [False] * 20)
 
     assert 0 < np.mean(~stage.right[certainty >= learn_margin(stage)]) <= MISTRUST
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+def test_the_least_sure_share_lies_below_its_margin(share):
+    stage = judged(np.random.default_rng(0).permutation(np.linspace(0, 1, 200)), [True] * 200)
+
+    assert np.mean(stage.certainty < margin_of_share(stage, share)) == pytest.approx(share, abs=0.01)
+
+
+def test_too_few_examples_say_nothing_of_a_share():
+    assert margin_of_share(judged([0.7, 0.9], [True] * 2), 0.1) == MARGIN
 
 
 def test_without_errors_every_answer_is_trusted():

@@ -21,7 +21,7 @@ from wissel.classifiers.cascade import Cascade, CascadeStage, EscalationBudget
 from wissel.classifiers.embedding import EmbeddingClassifier
 from wissel.classifiers.encoders import STRONG, Encoders, Loaded, ensure
 from wissel.classifiers.imitation import Imitation, Taught
-from wissel.classifiers.margins import MARGIN, MIN_EXAMPLES, learn_margin, margin_beside
+from wissel.classifiers.margins import learn_margin, margin_beside, margin_of_share
 from wissel.classifiers.matching import Fitted, SimilarityMatcher
 from wissel.classifiers.phrases import Phrasebook, Phrases
 from wissel.classifiers.problems import problems
@@ -143,10 +143,7 @@ class Classifiers:
             return first
         strong = await self._by_encoder(plan, STRONG)
         share = plan.encoder.max_escalated
-        # As many of the examples were so unsure, each scored without itself; the budget holds what comes to it.
-        margin = (
-            float(np.quantile(first.judged.certainty, share)) if len(first.judged.right) >= MIN_EXAMPLES else MARGIN
-        )
+        margin = margin_of_share(first.judged, share)
         stages = (CascadeStage(first, margin, EscalationBudget(share)), CascadeStage(strong, 0.0))
         return Cascade(stages, timeout=plan.seconds)
 
