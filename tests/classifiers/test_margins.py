@@ -111,6 +111,7 @@ def test_one_error_in_thousands_is_conceded():
     assert margin_beside(once, judged(certainty, np.ones(2000))) == 0.1
 
 
+@pytest.mark.slow
 def test_how_often_something_happens_is_fitted_as_scikit_learn_does():
     from sklearn.linear_model import LogisticRegression
 
@@ -123,6 +124,7 @@ def test_how_often_something_happens_is_fitted_as_scikit_learn_does():
     np.testing.assert_allclose(_chance(certainty, happened), theirs.predict_proba(known)[:, 1], atol=1e-4)
 
 
+@pytest.mark.slow
 @given(CERTAINTIES)
 @settings(deadline=None)
 def test_a_stage_that_is_never_wrong_needs_not_be_sure(certainty):
@@ -131,6 +133,7 @@ def test_a_stage_that_is_never_wrong_needs_not_be_sure(certainty):
     assert margin_beside(right, judged(certainty, np.zeros(len(certainty)))) == right.certainty.min()
 
 
+@pytest.mark.slow
 @given(CERTAINTIES, st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_the_order_of_the_examples_says_nothing_about_the_margin(certainty, random):

@@ -16,6 +16,7 @@ from wissel.evaluation.figures import (
 RNG = np.random.default_rng(3)
 
 
+@pytest.mark.slow
 def test_macro_f1_is_that_of_scikit_learn():
     from sklearn.metrics import f1_score
 

@@ -75,6 +75,7 @@ def test_every_row_is_predicted_once_and_never_learned_from_by_its_own_grader():
     assert sorted(seen) == list(range(23))
 
 
+@pytest.mark.slow
 def test_cross_validation_finds_that_a_grader_is_better_than_the_baselines():
     labels = battles(400)
     found, others = cross_validate(Recipe("similarity"), labels, rows=200), beside(labels, seed=0)
@@ -140,6 +141,7 @@ def test_what_cannot_be_done_is_bad_usage(arguments, said):
     assert said in " ".join(result.output.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_every_protocol_has_its_table_and_length_stands_beside_gsm8k():
     files = {"MMLU": battles(200, seed=1), "GSM8K": battles(100, seed=2)}
     told: list[str] = []

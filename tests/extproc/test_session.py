@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from base64 import b64encode
 
+import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import ParseDict
 
@@ -138,6 +139,7 @@ async def sent_large() -> Receiver:
     return stream
 
 
+@pytest.mark.slow
 async def test_a_body_goes_when_it_was_forwarded_and_no_cycle_holds_it():
     (await sent_large()).gone()
     gc.collect()

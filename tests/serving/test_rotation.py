@@ -21,6 +21,8 @@ from wissel.core.snapshot import Snapshot
 from wissel.demo.parts import free_port
 from wissel.serving.app import App, running_app
 
+pytestmark = pytest.mark.slow
+
 WITHIN = 2.0
 """Seconds in which a change has to be met."""
 

@@ -348,6 +348,7 @@ def test_ports_that_do_not_suffice_are_told(ext_proc: str, admin: str, complaint
         _check_addresses(config, 3)
 
 
+@pytest.mark.slow
 def test_the_supervisor_imports_nothing_heavy():
     heavy = "('torch', 'onnxruntime', 'tokenizers', 'numpy', 'h2', 'opentelemetry.sdk', 'google.protobuf')"
     code = f"import sys, wissel.serving.supervisor; print([name for name in {heavy} if name in sys.modules])"

@@ -67,6 +67,7 @@ def test_a_grader_learns_from_one_sided_answers_what_it_learns_from_both(tmp_pat
     assert found["live"] == pytest.approx(found["both"], abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_grader_that_served_is_measured_without_a_prompt():
     """The estimate against what both answers would have said, for win rates that know the topic."""
     known = battles(4000, seed=3)
