@@ -45,6 +45,9 @@ LOOSE_WORDS = frozenset(
 )
 """Words of a domain or an action that any route could have."""
 
+OWN_LEAD = 0.1
+"""By which such a word must be nearer to its own route than to any other to tell it all the same: "data" of tables."""
+
 TELLING_SHARE = 0.02
 """Of the data, in a script or not understood, that is worth a remark."""
 
@@ -107,15 +110,14 @@ def _why_loose(
     route: Route, word: str, described: Sequence[Route], encode: Encode, centres: Mapping[str, NDArray[np.float32]]
 ) -> str:
     """Empty if it is not."""
-    if _is_loose(word):
-        return "could be said of any route, so it tells nothing of this one"
     asked = encode([word])[0]
     # What several routes share as a domain or an action tells them from the rest.
     others = {each.name: float(asked @ centres[each.name]) for each in described if word not in _words_of(each)}
     nearest = max(others, key=lambda name: others[name], default="")
-    if nearest and others[nearest] > float(asked @ centres[route.name]):
-        return f'is nearer to "{nearest}" than to this route'
-    return ""
+    lead = float(asked @ centres[route.name]) - others[nearest] if nearest else 0.0
+    if _is_loose(word) and lead < OWN_LEAD:
+        return "could be said of any route, so it tells nothing of this one"
+    return f'is nearer to "{nearest}" than to this route' if lead < 0 else ""
 
 
 def _words_of(route: Route) -> tuple[str | None, str | None]:
