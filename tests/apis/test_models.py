@@ -23,6 +23,12 @@ def test_a_list_is_as_anthropics_clients_read_it():
     }
 
 
+def test_each_format_lists_models_as_its_own_clients_read_them():
+    assert {name: api.models.listing([]) == ANTHROPIC_MODELS.listing([]) for name, api in APIS.items()} == {
+        name: name == "messages" for name in APIS
+    }
+
+
 def test_an_empty_list_of_anthropics_has_no_ends():
     assert ANTHROPIC_MODELS.listing([]) == {"data": [], "has_more": False, "first_id": None, "last_id": None}
 

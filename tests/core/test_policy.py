@@ -242,6 +242,29 @@ def test_a_model_in_the_query_of_a_passthrough_meets_the_rules(asked, status):
     assert getattr(pass_through(config, head, ada, now=0), "status", 200) == status
 
 
+ALL, SOME = (permit(),), (permit(), forbid("no-large", models=frozenset({"large"})))
+
+
+@pytest.mark.parametrize(
+    ("rules", "models", "carries", "reads", "status"),
+    [
+        (SOME, ("small",), True, True, 200),
+        (SOME, ("small", "unheard-of"), True, True, 403),
+        (SOME, (), True, True, 403),
+        (SOME, (), False, True, 200),
+        (SOME, ("unheard-of",), True, False, 200),
+        (ALL, ("unheard-of",), True, True, 200),
+        ((), ("unheard-of",), True, True, 403),
+        (None, ("unheard-of",), True, True, 200),
+    ],
+)
+def test_what_names_no_model_that_is_known_passes_for_those_who_may_use_all(rules, models, carries, reads, status):
+    config = snapshot(passthrough=(Passthrough("/v1/files", "c", reads_models=reads),), rules=rules)
+    head = Head("other", "POST", "/v1/files", {}, models=models, carries=carries)
+
+    assert getattr(pass_through(config, head, ada, now=0), "status", 200) == status
+
+
 thrifty = Tier("thrifty", strong="large", weak="ab", policy=0.5)
 hard = Grading(WinRate(0.8, "length"), 0.5)
 easy = Grading(WinRate(0.2, "length"), 0.5)
