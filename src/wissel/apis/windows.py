@@ -350,8 +350,8 @@ class Cursor:
         return found
 
     def _long_text(self) -> Slices[LongText]:
-        begin = self.here
         self.at = 1
+        begin = self.here
         kept: list[str] = []
         sizes: list[int] = []
         is_end = False
