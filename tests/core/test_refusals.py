@@ -42,6 +42,7 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.unnamed_model(Head("other", "POST", written, {}, models=(written,)), caller, "r1"),
         refusals.unnamed_model(Head("other", "POST", written, {}), caller, "r1"),
         refusals.late(),
+        refusals.trailers(),
         refusals.no_upgrade(),
         refusals.no_cors(written),
         refusals.not_a_call(),

@@ -1,5 +1,6 @@
 """FULL_DUPLEX_STREAMED: the headers wait for the decision, and every byte is handed back."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,20 +37,29 @@ def test_a_large_body_is_handed_back_in_chunks():
     assert max(len(step.chunk) for step in rest) <= CHUNK_BYTES
 
 
-def test_trailers_end_a_body():
+@pytest.mark.parametrize("asked", [asks(), asks("/v1/feedback")])
+def test_trailers_behind_a_call_are_refused_since_envoy_would_send_its_body_twice(asked):
     assert (
         Playbook(DUPLEX)
-        >> asks()
+        >> asked
         << Identify
         >> ANONYMOUS
         >> sends(BODY[:10], more=True)
         >> sends(BODY[10:], more=True)
         >> RequestTrailers()
-        << Decide
-        >> routed()
-        << Like(Reply, phase="request_headers")
-        << Reply("request_body", chunk=NEW_BODY, end_of_stream=False)
-        << Reply("request_trailers")
+        << Refused(400, "request_trailers")
+    )
+
+
+def test_trailers_that_come_before_the_caller_is_known_wait_for_that():
+    assert (
+        Playbook(DUPLEX)
+        >> asks()
+        << Identify
+        >> sends(BODY, more=True)
+        >> RequestTrailers()
+        >> ADA
+        << Refused(400, "request_trailers")
     )
 
 

@@ -131,20 +131,47 @@ def test_a_form_that_streams_is_held_until_it_is_decided():
     )
 
 
-def test_a_form_that_trailers_end_is_held_until_it_is_decided():
+def test_a_form_that_trailers_end_is_refused():
     assert (
         Playbook(DUPLEX, terms=AUDIO)
         >> form()
         << Identify
         >> ADA
-        >> sends(FORM[:20], more=True)
-        >> sends(FORM[20:], more=True)
+        >> sends(FORM, more=True)
         >> RequestTrailers()
-        << deciding("whisper")
-        >> PASSED
-        << Reply("request_headers", TO_AUDIO, ADAS, skip_body=True)
-        << Reply("request_body", chunk=FORM, end_of_stream=False)
-        << Reply("request_trailers")
+        << Refused(400, "request_trailers")
+    )
+
+
+def test_a_passthrough_that_is_on_its_way_when_trailers_come_goes_no_further():
+    play = (
+        Playbook(DUPLEX)
+        >> asks("/v1/files")
+        << Identify
+        >> ANONYMOUS
+        << Decide
+        >> FILES
+        << Reply("request_headers", TO_FILES, METADATA, skip_body=True)
+        >> sends(b"data", more=True)
+        << Reply("request_body", chunk=b"data")
+        >> RequestTrailers()
+        << Refused(400, "request_trailers")
+    )
+
+    assert play.exchange.decision == FILES
+
+
+def test_a_passthrough_whose_trailers_are_there_before_it_is_decided_does_not_begin():
+    assert (
+        Playbook(DUPLEX)
+        >> asks("/v1/files")
+        << Identify
+        >> ANONYMOUS
+        << Decide
+        >> sends(b"data", more=True)
+        >> RequestTrailers()
+        >> FILES
+        << Refused(400, "request_trailers")
     )
 
 

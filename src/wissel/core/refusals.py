@@ -36,6 +36,7 @@ from wissel.core.sentences import (
     SCORED_TWICE,
     STORE_AWAY,
     TOO_LARGE,
+    TRAILERS,
     UNKNOWN_ANSWER,
     UNKNOWN_MODEL,
     UNKNOWN_PATH,
@@ -72,6 +73,11 @@ def too_large(limit: int) -> Denied:
 def unread_coding(error: UnsupportedCodingError, accepted: str) -> Denied:
     """A body that is packed in a way that is not read here; `accepted` are those that are."""
     return Denied(*UNREAD_CODING.told(problem=str(error)), headers={"accept-encoding": accepted})
+
+
+def trailers() -> Denied:
+    """A body with trailers behind it, which Envoy would send twice."""
+    return Denied(*TRAILERS.told())
 
 
 def overrun(caller: Principal) -> Denied:

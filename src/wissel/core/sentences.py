@@ -49,6 +49,12 @@ TABLE: Final = (
         "a body, content-type, query or form cannot be read, or in two ways; the sentence says what and where",
         VARIES,
     ),
+    TRAILERS := Refusal(
+        400,
+        "request_trailers",
+        "trailers behind a request's body are not taken here; send the request without them",
+        "HTTP/2 trailers where `request_body_mode` is FULL_DUPLEX_STREAMED: Envoy would send the body twice",
+    ),
     NO_ABLE_MODEL := Refusal(
         400,
         "no_able_model",

@@ -28,7 +28,7 @@ from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, 
 from wissel.core.feedback import Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.refusals import crowded, late, misconfigured, too_large, unread_coding, unreadable, unscored
+from wissel.core.refusals import crowded, late, misconfigured, too_large, trailers, unread_coding, unreadable, unscored
 from wissel.core.request import Head
 from wissel.core.snapshot import Model, Terms
 from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
@@ -171,6 +171,8 @@ class Exchange:
         """Go on once the caller is known."""
         if isinstance(answer, Denied):
             return self._refuse(answer)
+        if self._trailers:
+            return self._refuse(trailers())
         head = self._known_head()
         self._caller = answer
         if not self._reads:
@@ -272,14 +274,14 @@ class Exchange:
 
     def _on_request_trailers(self) -> list[Step]:
         self._trailers = True
-        match self._state, self._protocol.request_body:
-            case "reading", "full_duplex_streamed":
-                return self._on_whole_body()
-            case (("identifying" | "deciding" | "refused"), "full_duplex_streamed"):
-                self._is_whole = self._reads
-                return []
-            case "forwarded", _:
-                return [Reply("request_trailers")]
+        match self._state:
+            case "reading" if self._is_duplex:
+                return self._refuse(trailers())
+            case "identifying" | "deciding" | "refused" if self._is_duplex:
+                return []  # refused once the answer that is awaited is here
+            case "forwarded":
+                # The decision stays what it was: with it goes back what limits had given.
+                return self._tell(trailers()) if self._is_duplex else [Reply("request_trailers")]
             case _:
                 return [Fail(f"request trailers came while {self._state}")]
 
@@ -333,7 +335,7 @@ class Exchange:
         if named and head.kind == "kept":
             raise UnreadableError("the body names a model; an answer is where it was made", param="model")
         self._head = replace(head, models=(*head.models, *named))
-        self._ended = not self._trailers
+        self._ended = True
         return [Decide(self._head, self._caller)]
 
     def _forward(self, decision: Routed) -> list[Step]:
@@ -365,8 +367,7 @@ class Exchange:
         if not self._is_duplex:
             return [Reply("request_body", mutation, metadata)]
         steps: list[Step] = [Reply("request_headers", mutation, metadata)]
-        steps += hand_back(data if isinstance(data, bytes) else b"".join(data), end_of_stream=not self._trailers)
-        return [*steps, Reply("request_trailers")] if self._trailers else steps
+        return steps + hand_back(data if isinstance(data, bytes) else b"".join(data), end_of_stream=True)
 
     @property
     def _answers_body(self) -> Literal["comes", "on request", "never"]:
@@ -377,6 +378,8 @@ class Exchange:
         return "never" if self._is_duplex else "on request"
 
     def _forward_untouched(self, decision: Passed | Kept) -> list[Step]:
+        if self._trailers:
+            return self._tell(trailers())
         self._state = "forwarded"
         head, allow = self._known_head(), self._terms.allow_headers
         if isinstance(decision, Passed):
@@ -391,13 +394,16 @@ class Exchange:
             waiting = b"".join(self._chunks)
             self._chunks.clear()
             steps += hand_back(waiting, end_of_stream=self._ended)
-        return [*steps, Reply("request_trailers")] if self._trailers else steps
+        return steps
 
     def _refuse(self, denied: Denied) -> list[Step]:
-        self._state = "refused"
         self._call = None
-        self._chunks.clear()
         self.decision = denied
+        return self._tell(denied)
+
+    def _tell(self, denied: Denied) -> list[Step]:
+        self._state = "refused"
+        self._chunks.clear()
         return [Refuse(for_denied(denied, request_id=self._request_id, api=self._api), metadata_of(denied))]
 
     # The response's direction.

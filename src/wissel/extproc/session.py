@@ -192,7 +192,9 @@ class Session:
                     self._call.send(*wire.encode(step))
                 case Refuse():
                     self._call.send(*wire.encode(step))
-                    self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
+                    # Of a passthrough that ends so it is told already, or will be.
+                    if not isinstance(self._exchange.decision, Passed):
+                        self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
                 case Identify(head):
                     self._trace = self._router.shared.tracing.begin(head, self._request_id)
                     with self._active():
