@@ -9,6 +9,7 @@ from aiohttp import web
 from wissel.admin import console
 from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
+from wissel.admin.discovery import DiscoveryApi, Publisher
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, Known, everybody, guard, own_headers, show_safely
@@ -41,6 +42,11 @@ class Host(Protocol):
     @property
     def fleet(self) -> Fleet | None: ...
 
+    @property
+    def publisher(self) -> Publisher | None:
+        """Of Envoy's clusters; None where they stand in its bootstrap."""
+        ...
+
     def readiness(self) -> Readiness: ...
 
 
@@ -56,6 +62,7 @@ def application(host: Host, known: Known = everybody, *, prometheus: bool = True
     app.router.add_post("/v1/route", api.route)
     app.router.add_get("/v1/activity", api.activity)
     app.router.add_get("/v1/config", api.config)
+    app.router.add_routes(DiscoveryApi(lambda: host.publisher).routes())
     app.router.add_routes(console.routes())
     app.router.add_routes(RolloutsApi(host.fleet).routes())
     app.router.add_routes(ExperimentsApi(host.fleet).routes())

@@ -24,15 +24,17 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from wissel.admin.console import PATHS
+from wissel.admin.discovery import PATH as DISCOVERY
 from wissel.admin.errors import error
 from wissel.config import Config, admin_token, viewer_token
+from wissel.core.names import DISCOVERY_CLUSTER
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request that an admin listener reads."""
 
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 _READING: Final = frozenset({"GET", "HEAD"})
-_ASKING: Final = frozenset({"/v1/route"})
+_ASKING: Final = frozenset({"/v1/route", DISCOVERY})
 """Calls that change nothing although they carry a body."""
 _NAMED_BY: Final = frozenset({"URI", "DNS", "email"})
 """Kinds of alternative names in a certificate that name a caller."""
@@ -120,7 +122,9 @@ def _refusal(request: web.Request, known: Staff) -> web.Response | None:
         return error(403, f'requests from "{origin}" are not served', code="foreign_origin")
     if known.is_everybody:
         foreign = error(403, f'"{request.host}" is not a loopback address', code="foreign_host")
-        return None if _is_loopback(request.host) else foreign
+        # An Envoy asks for its own name of this listener, which no browser can look up.
+        by_envoy = request.path == DISCOVERY and request.host == DISCOVERY_CLUSTER
+        return None if by_envoy or _is_loopback(request.host) else foreign
     # The page asks for the token; it tells nothing before it has one.
     return None if request.path in PATHS else _unauthorized(request, known)
 

@@ -18,8 +18,10 @@ def named_files(raw: bytes) -> frozenset[str]:
 
 
 def _secrets(place: Place) -> Iterator[str]:
-    """Of every `{file: PATH}`, wherever it stands."""
+    """Of every `{file: PATH}`, wherever it stands but where wissel or Envoy is whose file it is."""
     for name, each in place.entries():
+        if name == "discovery":
+            continue
         if name == "file" and each.text is not None:
             yield each.text
         yield from _secrets(each)

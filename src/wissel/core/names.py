@@ -19,3 +19,6 @@ NAMESPACE: Final = "wissel"
 
 SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 """The gRPC service, which is also the name under which the health service answers for it."""
+
+DISCOVERY_CLUSTER: Final = "wissel_discovery"
+"""Envoy's cluster of wissel's admin listener, and so the host that it asks for there."""

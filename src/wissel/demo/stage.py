@@ -76,7 +76,7 @@ async def running_stage(
         clusters = sorted({entry["cluster"] for entry in named})
         upstreams = {name: await stack.enter_async_context(running_upstream(Upstream(name))) for name in clusters}
         path = home / "wissel.yaml"
-        path.write_text(yaml.safe_dump(_placed(document, upstreams), sort_keys=False))
+        path.write_text(yaml.safe_dump(_placed(document, upstreams, home), sort_keys=False))
         config = load(path)
         say("starting wissel (the first start prepares the embedding model)")
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -91,14 +91,22 @@ async def running_stage(
         yield Stage(config, path, envoy, upstreams, log, process.pid)
 
 
-def _placed(document: Mapping[str, Any], upstreams: Mapping[str, Upstream]) -> dict[str, Any]:
+def _placed(document: Mapping[str, Any], upstreams: Mapping[str, Upstream], home: Path) -> dict[str, Any]:
     addresses = {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
     envoy = {
         "listen": f"127.0.0.1:{free_port()}",
         "admin": f"127.0.0.1:{free_port()}",
+        "discovery": _discovery(document, home, addresses["admin"]),
         "clusters": [{"name": name, "address": upstream.address} for name, upstream in upstreams.items()],
     }
     return {**document, "listen": {**document.get("listen", {}), **addresses}, "envoy": envoy}
+
+
+def _discovery(document: Mapping[str, Any], home: Path, admin: str) -> Any:
+    asked = document.get("envoy", {}).get("discovery", {"file": ""})
+    if isinstance(asked, str):
+        return asked
+    return {**asked, **({"rest": admin} if "rest" in asked else {"file": str(home / "clusters.json")})}
 
 
 async def is_ready(session: aiohttp.ClientSession, readyz: str) -> bool:

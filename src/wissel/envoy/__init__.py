@@ -11,11 +11,14 @@ say nothing for long, so no clock bounds a whole stream: neither the route's
 nor the one on the call to the processor. Silence is bounded instead.
 """
 
+from wissel.envoy.discovery import CLUSTER, Publication, digest, has_wanted, published
 from wissel.envoy.listener import bootstrap, render
 from wissel.envoy.plans import (
     ClusterTLS,
     EnvoyPlan,
+    Polled,
     UpstreamCluster,
+    Watched,
     message_timeout,
     plan,
     processors,
@@ -24,15 +27,22 @@ from wissel.envoy.plans import (
 from wissel.envoy.processor import PROCESSOR_CLUSTER, override_modes
 
 __all__ = [
+    "CLUSTER",
     "PROCESSOR_CLUSTER",
     "ClusterTLS",
     "EnvoyPlan",
+    "Polled",
+    "Publication",
     "UpstreamCluster",
+    "Watched",
     "bootstrap",
+    "digest",
+    "has_wanted",
     "message_timeout",
     "override_modes",
     "plan",
     "processors",
+    "published",
     "render",
     "verified_namespace",
 ]

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable
 import yaml
 
 from wissel.core.names import CLUSTER_HEADER, PREFIX
+from wissel.envoy.discovery import discovery_clusters, published, secrets, source
 from wissel.envoy.fields import Fields, address, seconds, typed
 from wissel.envoy.plans import MEBIBYTE, EnvoyPlan
 from wissel.envoy.processor import ext_proc, processor_cluster
 from wissel.envoy.replies import access_log, local_replies
-from wissel.envoy.upstream import upstream_cluster
 
 CORS = "envoy.filters.http.cors"
 _CORS_API = "envoy.extensions.filters.http.cors.v3"
@@ -28,13 +28,19 @@ def render(plan: EnvoyPlan) -> str:
 
 def bootstrap(plan: EnvoyPlan) -> Fields:
     """The bootstrap as plain data."""
+    found = plan.discovery
+    own = [processor_cluster(plan.processors), *discovery_clusters(found)]
+    models = published(plan).values() if found is None else ()
+    kept = secrets(found)
     return {
         "node": {"id": "wissel-envoy", "cluster": "wissel"},
         "admin": {"address": address(plan.admin)},
         "overload_manager": _overload_manager(),
+        **({} if found is None else {"dynamic_resources": source(found)}),
         "static_resources": {
             "listeners": [_listener(plan)],
-            "clusters": [processor_cluster(plan.processors), *(upstream_cluster(cluster) for cluster in plan.clusters)],
+            "clusters": [*own, *models],
+            **({"secrets": kept} if kept else {}),
         },
     }
 

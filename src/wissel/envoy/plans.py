@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wissel.config import Config, host_and_port, worker_address
-from wissel.config.model import Cluster
+from wissel.config.model import Cluster, ClusterTls, Discovery
+from wissel.core.names import DISCOVERY_CLUSTER
 from wissel.errors import ConfigError
 
 PROCESSOR_CLUSTER = "wissel_ext_proc"
@@ -26,6 +27,16 @@ class ClusterTLS:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """How Envoy finds out whether a server is well: by a GET that is answered 200."""
+
+    path: str
+    interval: float
+    timeout: float
+    """Both in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamCluster:
     """The servers of one model, or of several."""
 
@@ -33,6 +44,26 @@ class UpstreamCluster:
     servers: tuple[tuple[str, int], ...]
     """Of each its `host:port` and its weight."""
     tls: ClusterTLS | None = None
+    probing: Probing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Clusters come from a file on Envoy's machine, which is replaced by renaming."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Clusters come from an admin listener of wissel, which is asked again and again."""
+
+    address: str
+    every: float
+    """Seconds."""
+    tls: ClusterTLS | None = None
+    token: str | None = None
+    """The file on Envoy's machine with the token to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +75,8 @@ class EnvoyPlan:
     processors: tuple[str, ...]
     """Each `host:port` or `unix:/path`; Envoy balances over them and retries on another."""
     clusters: tuple[UpstreamCluster, ...]
+    discovery: Watched | Polled | None = None
+    """Where the clusters are learnt while Envoy runs; None where they stand in the bootstrap."""
     allow_headers: tuple[str, ...] = ()
     """The `x-wissel-*` headers that callers may set themselves."""
     verified_namespace: str | None = None
@@ -73,8 +106,8 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
     clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
     wanted = {user.cluster for user in (*config.models, *config.passthrough)}
     problems = [f'envoy.clusters: no cluster is named "{name}"' for name in sorted(wanted - clusters.keys())]
-    if PROCESSOR_CLUSTER in clusters:
-        problems.append(f'envoy.clusters: "{PROCESSOR_CLUSTER}" is wissel\'s own; take another name')
+    ours = (name for name in (PROCESSOR_CLUSTER, DISCOVERY_CLUSTER) if name in clusters)
+    problems += [f'envoy.clusters: "{name}" is wissel\'s own; take another name' for name in ours]
     if problems:
         raise ConfigError(problems)
     return EnvoyPlan(
@@ -82,6 +115,7 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         admin=config.envoy.admin,
         processors=processors(config, workers=workers),
         clusters=tuple(clusters.values()),
+        discovery=_discovery(config.envoy.discovery),
         allow_headers=tuple(sorted(config.access.allow_headers)) if config.access else (),
         verified_namespace=verified_namespace(config),
         max_body_bytes=config.listen.max_body_bytes,
@@ -108,12 +142,30 @@ def verified_namespace(config: Config) -> str | None:
 
 
 def _planned(cluster: Cluster) -> UpstreamCluster:
-    host, _ = host_and_port(cluster.servers[0].address)
-    match cluster.tls:
+    servers = tuple((each.address, each.weight) for each in cluster.servers)
+    check = cluster.health_check
+    probing = Probing(check.path, check.interval, check.timeout) if check else None
+    return UpstreamCluster(cluster.name, servers, _tls(cluster.tls, cluster.servers[0].address), probing)
+
+
+def _tls(tls: ClusterTls | bool, address: str) -> ClusterTLS | None:
+    host, _ = host_and_port(address)
+    match tls:
         case False:
-            tls = None
+            return None
         case True:
-            tls = ClusterTLS(host)
+            return ClusterTLS(host)
         case given:
-            tls = ClusterTLS(given.sni or host, given.ca or SYSTEM_CA)
-    return UpstreamCluster(cluster.name, tuple((each.address, each.weight) for each in cluster.servers), tls)
+            return ClusterTLS(given.sni or host, given.ca or SYSTEM_CA)
+
+
+def _discovery(written: Discovery | Literal["static"]) -> Watched | Polled | None:
+    match written:
+        case "static":
+            return None
+        case Discovery(file=str(path)):
+            return Watched(path)
+        case Discovery(rest=address):
+            assert address is not None  # it has one of the two
+            token = written.token.file if written.token else None
+            return Polled(address, written.poll, _tls(written.tls, address), token)

@@ -1,6 +1,6 @@
 """The clusters of the models' servers."""
 
-from wissel.envoy.fields import Fields, address, discovery, http_options, is_ip, many, typed
+from wissel.envoy.fields import Fields, address, discovery, http_options, is_ip, many, seconds, typed
 from wissel.envoy.plans import ClusterTLS, UpstreamCluster
 
 
@@ -23,7 +23,21 @@ def upstream_cluster(cluster: UpstreamCluster) -> Fields:
         "load_assignment": {"cluster_name": cluster.name, "endpoints": [{"lb_endpoints": _servers(cluster)}]},
     }
     if cluster.tls:
-        fields["transport_socket"] = _tls_socket(cluster.tls)
+        fields["transport_socket"] = tls_socket(cluster.tls)
+    if cluster.probing:
+        # Envoy's default threshold of panic stays: with every server ill they are all tried, and a request that fails
+        # there may be retried elsewhere, as one without a server may not.
+        fields["health_checks"] = [
+            {
+                "timeout": seconds(cluster.probing.timeout),
+                "interval": seconds(cluster.probing.interval),
+                # A model that nobody asks for is not known to be well: its first caller should not find out.
+                "no_traffic_interval": seconds(cluster.probing.interval),
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": cluster.probing.path},
+            }
+        ]
     return fields
 
 
@@ -38,7 +52,7 @@ def _servers(cluster: UpstreamCluster) -> list[Fields]:
     ]
 
 
-def _tls_socket(tls: ClusterTLS) -> Fields:
+def tls_socket(tls: ClusterTLS) -> Fields:
     # Without a validation context Envoy believes any certificate, without a SAN any that the authority signed.
     named = is_ip(tls.sni)
     context: Fields = {} if named else {"sni": tls.sni}

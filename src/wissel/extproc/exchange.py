@@ -169,10 +169,8 @@ class Exchange:
 
     def identified(self, answer: Principal | Denied) -> list[Step]:
         """Go on once the caller is known."""
-        if isinstance(answer, Denied):
-            return self._refuse(answer)
-        if self._trailers:
-            return self._refuse(trailers())
+        if isinstance(answer, Denied) or self._trailers:
+            return self._refuse(answer if isinstance(answer, Denied) else trailers())
         head = self._known_head()
         self._caller = answer
         if not self._reads:

@@ -35,7 +35,7 @@ from wissel.config import (
 )
 from wissel.core.rollouts.spec import Delivery
 from wissel.core.snapshot import ManagedKey
-from wissel.errors import WisselError
+from wissel.errors import ConfigError, WisselError
 from wissel.extproc.session import PROCESSOR, methods
 from wissel.grpc.server import Limits, Server, ServingStatus
 from wissel.rollouts.replica import Fleet, running_fleet
@@ -45,6 +45,7 @@ from wissel.runtime.tls import TLS
 from wissel.serving.desk import AdminDesk
 from wissel.serving.files import Files, follow
 from wissel.serving.gate import Gate, running_gate
+from wissel.serving.publishing import Publisher
 from wissel.store.embedded import embedded_redis
 from wissel.store.health import STATES, RedisHealth
 from wissel.telemetry.counting import Telemetry
@@ -102,6 +103,7 @@ _AT_START: Final[Mapping[str, Callable[[Config], object]]] = {
     "redis": redis_url,
     "namespace": lambda config: config.namespace,
     "telemetry": lambda config: config.telemetry,
+    "envoy.discovery": lambda config: config.envoy.discovery if config.envoy else "static",
 }
 """What is read when a process starts and never again."""
 
@@ -122,6 +124,8 @@ class App:
         """Where the admin API listens, as bound."""
         self.fleet: Fleet | None = None
         """What is shared with other replicas; None where the configuration has no redis."""
+        self.publisher: Publisher | None = None
+        """Of Envoy's clusters; None where they stand in its bootstrap."""
         self.problem: str | None = None
         """Why the configuration file as it is now, or one that it names, is not in use."""
         self.restart_needed: str | None = None
@@ -161,6 +165,8 @@ class App:
             "restart_needed": self.restart_needed,
             "store_problem": self._store.problem,
         }
+        if self.publisher is not None:
+            detail["clusters"] = self.publisher.publication.version
         return Readiness(ready=not self.draining, detail=detail)
 
 
@@ -212,6 +218,7 @@ async def running_app(
             admin = await stack.enter_async_context(listening(api, config.listen.admin, desk.context))
             desk.listener = admin
         app.admin = admin.address
+        await _publish(app, config, stack, writes=worker is None or worker.index == 0)
         limits = Limits.for_bodies(config.listen.max_body_bytes)
         server = Server(methods(lambda: app.router, telemetry, app.fleet), services=[PROCESSOR], limits=limits)
         address = worker_address(config.listen.ext_proc, worker.index if worker else 0)
@@ -222,6 +229,20 @@ async def running_app(
         await stack.enter_async_context(beside(follow(files, reloading.reload)))
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
         yield app
+
+
+async def _publish(app: App, config: Config, stack: AsyncExitStack, *, writes: bool) -> None:
+    """From now on, where Envoy learns its clusters from here."""
+    if config.envoy is None or config.envoy.discovery == "static":
+        return
+    app.publisher = Publisher(config.envoy.discovery, config.envoy.admin, writes=writes)
+    try:
+        await app.publisher.begin(config)
+    except ConfigError as error:
+        # There is nothing older to go back to: what Envoy has taken serves.
+        app.problem = str(error)
+        log.warning("clusters_refused", problem=app.problem)
+    await stack.enter_async_context(beside(app.publisher.run()))
 
 
 async def serve(path: Path, *, data: Path, grace: float, worker: WorkerTerms | None = None) -> None:
@@ -316,7 +337,13 @@ class Reloading:
 
     async def _decide(self) -> None:
         router = await build_router(self._config, self._parts)
+        publisher = self._app.publisher
+        if publisher is not None:
+            # Before a router may name them.
+            await publisher.add(self._config)
         self._app.use(router, compile_rollouts(self._config))
+        if publisher is not None:
+            publisher.named()
         changed = [name for name, read in _AT_START.items() if read(self._config) != self._at_start[name]]
         self._app.restart_needed = ", ".join(changed) or None
         if changed:

@@ -12,7 +12,7 @@ from typing import Final
 
 from wissel.config import named_files
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.3
 """Between two looks at the files."""
 
 

@@ -9,7 +9,7 @@ and `root` puts them together into `Config`. Others take the names from here.
 """
 
 from wissel.config.model.access import EnvoyIdentity, Jwt, Limit, Rule, When
-from wissel.config.model.envoy import Cluster
+from wissel.config.model.envoy import Cluster, ClusterTls, Discovery, HealthCheck
 from wissel.config.model.forms import Day, host_and_port, quote, unix_time, worker_address
 from wissel.config.model.intent import (
     ArchRouterClassifier,
@@ -52,9 +52,11 @@ __all__ = [
     "CascadeClassifier",
     "Classifier",
     "Cluster",
+    "ClusterTls",
     "Config",
     "Credential",
     "Day",
+    "Discovery",
     "EmbeddingClassifier",
     "Encoder",
     "EnvoyIdentity",
@@ -62,6 +64,7 @@ __all__ = [
     "FolderEncoder",
     "Grader",
     "HeaderCondition",
+    "HealthCheck",
     "Intent",
     "Jwt",
     "Limit",

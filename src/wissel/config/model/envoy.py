@@ -1,10 +1,21 @@
-"""What `wissel envoy` needs to know of Envoy."""
+"""What is to be known of Envoy: by `wissel envoy`, and by `wissel serve` where Envoy learns its clusters from it."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, Tag, model_validator
 
-from wissel.config.model.forms import Address, BasePath, ClusterName, ProcessorAddress, SetOf, Text, host_and_port
+from wissel.config.model.forms import (
+    AbsoluteFile,
+    Address,
+    BasePath,
+    ClusterName,
+    Duration,
+    ProcessorAddress,
+    RequestPath,
+    SetOf,
+    Text,
+    host_and_port,
+)
 from wissel.config.model.section import WORD_OR_MAPPING, Section, one_of
 
 
@@ -26,6 +37,17 @@ class ClusterAddress(Section):
     """Its share of the requests, beside the others'."""
 
 
+class HealthCheck(Section):
+    """A request that Envoy sends each server now and then; one that does not answer 200 is left out."""
+
+    path: RequestPath = "/health"
+    """What is asked for with GET, without a credential."""
+    interval: Annotated[Duration, Field(ge=0.1, le=3600)] = 10.0
+    """Between two requests to one server."""
+    timeout: Annotated[Duration, Field(ge=0.01, le=600)] = 2.0
+    """For one answer."""
+
+
 class Cluster(Section):
     """An upstream of Envoy."""
 
@@ -42,6 +64,8 @@ class Cluster(Section):
     `wissel serve` as well."""
     tls: Annotated[Annotated[bool, Tag("<word>")] | Annotated[ClusterTls, Tag("<mapping>")], WORD_OR_MAPPING] = False
     """true for TLS with the system's authorities, or a mapping with sni and ca."""
+    health_check: HealthCheck | None = None
+    """How Envoy finds out which servers are well; from requests alone if not given."""
 
     @model_validator(mode="after")
     def _some_server(self) -> Self:
@@ -65,8 +89,44 @@ class Cors(Section):
     """Such as https://app.example; "*" for all, where every caller needs a key anyway."""
 
 
+class EnvoyToken(Section):
+    """A token that Envoy shows."""
+
+    file: Text
+    """The file on Envoy's machine that holds it; Envoy reads it at its start."""
+
+
+class Discovery(Section):
+    """Clusters that Envoy takes from `wissel serve` while both run."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("file", "rest"))
+
+    file: AbsoluteFile | None = None
+    """The JSON file that wissel writes and Envoy watches, absolute, in a folder that both see."""
+    rest: Address | None = None
+    """The admin listener of wissel as Envoy reaches it, which Envoy asks again and again: for an Envoy elsewhere."""
+    token: EnvoyToken | None = None
+    """What Envoy shows the admin listener that wants a token; `admin.viewer_token` is enough."""
+    tls: Annotated[Annotated[bool, Tag("<word>")] | Annotated[ClusterTls, Tag("<mapping>")], WORD_OR_MAPPING] = False
+    """How Envoy speaks to the admin listener, as of a cluster."""
+    poll: Annotated[Duration, Field(ge=0.05, le=60)] = 0.25
+    """Between two questions of Envoy's; it takes up to twice as long."""
+    delay: Annotated[Duration, Field(ge=0, le=60)] = 1.5
+    """After a change is published and nobody can say whether Envoy has it: how long until its clusters are named."""
+    grace: Annotated[Duration, Field(ge=0, le=3600)] = 150.0
+    """How long a cluster that is named no more stays: attempts that are under way still need it."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.rest is None):
+            raise ValueError("should have either file or rest")
+        if self.file is not None and (self.token is not None or self.tls is not False):
+            raise ValueError("token and tls are for rest; a file is read by who may read it")
+        return self
+
+
 class Envoy(Section):
-    """What `wissel envoy` writes into Envoy's bootstrap; a mesh that configures Envoy itself needs none of it."""
+    """Where Envoy listens and what its clusters are; a mesh that configures Envoy itself needs none of it."""
 
     listen: Address = "127.0.0.1:10000"
     """Where Envoy listens for callers."""
@@ -76,5 +136,10 @@ class Envoy(Section):
     """Every replica or worker of wissel; `listen.ext_proc` if not given."""
     cors: Cors | None = None
     """Which web pages may call; none if not given."""
+    discovery: Annotated[
+        Annotated[Literal["static"], Tag("<word>")] | Annotated[Discovery, Tag("<mapping>")], WORD_OR_MAPPING
+    ] = "static"
+    """static: clusters stand in the bootstrap, and a new one needs a new start of Envoy. With file or rest,
+    `wissel serve` publishes them, and a model that is added to this file serves a second later."""
     clusters: tuple[Cluster, ...] = ()
     """The upstreams that models and passthrough name."""

@@ -182,6 +182,8 @@ BasePath = Annotated[
     Form(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]+/?)*", 'a path that begins with "/", without "//", "?" and "#"'),
     AfterValidator(_without_slash),
 ]
+RequestPath = Annotated[str, Form(r"/[!-~]*", 'a path that begins with "/", as a request has it')]
+AbsoluteFile = Annotated[str, Form(r"/(?:[\s\S]*[^/])", "the absolute path of a file")]
 Prefix = Annotated[
     str,
     Form(r"[!-~](?:[ -~]{0,62}[!-~])? ?", "what stands before the secret, such as Bearer", hidden=True),
