@@ -132,7 +132,8 @@ class App:
         """The settings that have changed and are read at the start only, with commas between."""
         self._store = store
         """What Redis is; without one it is well."""
-        self.draining = False
+        self.serving = False
+        """Whether streams are taken: after everything is there, and until it is time to go."""
 
     def use(self, router: Router, deliveries: tuple[Delivery, ...]) -> None:
         """Decide by this configuration from now on."""
@@ -158,7 +159,7 @@ class App:
         return Revision(self.router.snapshot.revision, self._loaded_at, is_refused=self.problem is not None)
 
     def readiness(self) -> Readiness:
-        """Ready unless draining; a bad file on reload, or a Redis that is unwell, is told and changes nothing else."""
+        """Ready while serving; a bad file on reload, or a Redis that is unwell, is told and changes nothing else."""
         detail = {
             "revision": self.router.snapshot.revision,
             "config_problem": self.problem,
@@ -167,7 +168,7 @@ class App:
         }
         if self.publisher is not None:
             detail["clusters"] = self.publisher.publication.version
-        return Readiness(ready=not self.draining, detail=detail)
+        return Readiness(ready=self.serving, detail=detail)
 
 
 @asynccontextmanager
@@ -225,6 +226,7 @@ async def running_app(
         app.ext_proc = await server.start(address, _tls(config))
         stack.push_async_callback(_drain, app, server, grace)
         server.health.set(ServingStatus.SERVING)
+        app.serving = True
         reloading = Reloading(path, config, app, parts, desk, server)
         await stack.enter_async_context(beside(follow(files, reloading.reload)))
         log.info("ready", ext_proc=app.ext_proc, admin=app.admin, revision=app.router.snapshot.revision)
@@ -280,7 +282,7 @@ def _tls(config: Config) -> TLS | None:
 
 
 async def _drain(app: App, server: Server, grace: float) -> None:
-    app.draining = True
+    app.serving = False
     server.health.set(ServingStatus.NOT_SERVING)
     # While Envoy still believes in this process it sends streams here: taking them costs less than refusing them.
     notice = min(LAME_DUCK_SECONDS, grace / 2) if server.connections else 0.0

@@ -94,9 +94,8 @@ class Publisher:
         self._wanted = published(plan(config))
         goes = monotonic() + self._discovery.grace
         self._kept = {name: (each, goes) for name, each in self._recalled().items() if name not in self._wanted}
-        await self._publish()
-        # An Envoy that is away reads the file before it serves; one that polls may not have been asked to yet.
-        await self._until_taken({}, unseen=self._discovery.delay if self._discovery.rest else 0.0)
+        # An Envoy that is away reads the file before it serves; one that polls may not have asked yet.
+        await self._offer({}, unseen=self._discovery.delay if self._discovery.rest else 0.0)
 
     async def add(self, config: Config) -> None:
         """Return once the configuration's clusters may be named. Raises ConfigError where Envoy has not taken them."""
@@ -108,8 +107,7 @@ class Publisher:
         self._kept = {name: each for name, each in (kept | leaving).items() if name not in wanted}
         self._wanted = wanted
         try:
-            await self._publish()
-            await self._until_taken(before, unseen=self._discovery.delay)
+            await self._offer(before, unseen=self._discovery.delay)
         except ConfigError:
             self._wanted, self._kept = before, kept
             await self._publish()
@@ -152,11 +150,13 @@ class Publisher:
             async with self._writing:
                 await asyncio.to_thread(_replace, self._path, json.dumps(self.response(), indent=1))
 
-    async def _until_taken(self, before: Clusters, *, unseen: float) -> None:
-        """Wait until Envoy has what is wanted, or for `unseen` seconds where nobody says whether it has."""
+    async def _offer(self, before: Clusters, *, unseen: float) -> None:
+        """Publish, and wait until Envoy has it, or for `unseen` seconds where nobody says whether it has."""
         needed, added = digest(self._wanted), self._wanted.keys() - before.keys()
-        began, refused_before = monotonic(), None
         async with reaching(self._admin) as envoy:
+            earlier = await envoy.told()
+            await self._publish()
+            began = monotonic()
             while True:
                 told, polls = await envoy.told(added), self._recent_polls()
                 waited = monotonic() - began
@@ -166,8 +166,7 @@ class Publisher:
                         return
                 elif _has(told, polls, needed, added):
                     break
-                refused_before = told.refused if told is not None and refused_before is None else refused_before
-                if _refuses(told, polls, needed, refused_before):
+                if _refuses(earlier, told, polls, needed):
                     raise self._trouble(before, "Envoy refuses what is published; its log says why")
                 if waited >= PATIENCE_SECONDS:
                     raise self._trouble(before, "Envoy has not taken what is published; see `wissel doctor`")
@@ -191,8 +190,8 @@ def _has(told: Told | None, polls: list[_Poll], needed: str, added: Collection[s
     return is_there and all(has_wanted(each.version, needed) for each in polls)
 
 
-def _refuses(told: Told | None, polls: list[_Poll], needed: str, refused_before: int | None) -> bool:
-    if told is not None and refused_before is not None and told.refused > refused_before:
+def _refuses(earlier: Told | None, told: Told | None, polls: list[_Poll], needed: str) -> bool:
+    if earlier is not None and told is not None and told.refused > earlier.refused:
         return not has_wanted(told.version, needed)
     return any(each.offers > OFFERS and not has_wanted(each.version, needed) for each in polls)
 
