@@ -71,6 +71,12 @@ class ResponseTrailers:
 Event = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
 
 
+def is_local_reply(event: Event) -> bool:
+    """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
+    details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
+    return bool(details) and details != "via_upstream"
+
+
 # What is to be done.
 
 

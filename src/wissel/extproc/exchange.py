@@ -50,6 +50,7 @@ from wissel.extproc.events import (
     ResponseTrailers,
     Score,
     Step,
+    is_local_reply,
 )
 from wissel.extproc.heads import read_head
 from wissel.extproc.inquiry import Inquiry
@@ -149,7 +150,7 @@ class Exchange:
 
     def receive(self, event: Event, *, now: float, protocol: Protocol | None = None) -> list[Step]:
         """What to do about Envoy's next message; `protocol` comes with the stream's first."""
-        if self._state == "new" and not isinstance(event, RequestHeaders) and not _is_local_reply(event):
+        if self._state == "new" and not isinstance(event, RequestHeaders) and not is_local_reply(event):
             return self._refuse(misconfigured("set processing_mode.request_header_mode to SEND"))
         if protocol is not None:
             self._protocol = protocol
@@ -446,9 +447,3 @@ class Exchange:
     def _known_head(self) -> Head:
         assert self._head is not None, "answered before it was asked"
         return self._head
-
-
-def _is_local_reply(event: Event) -> bool:
-    """Whether Envoy answered by itself before any filter saw the request, as it does to an upgrade."""
-    details = event.attributes.get("response.code_details") if isinstance(event, ResponseHeaders) else None
-    return bool(details) and details != "via_upstream"

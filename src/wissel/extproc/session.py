@@ -191,10 +191,7 @@ class Session:
                 case Reply():
                     self._call.send(*wire.encode(step))
                 case Refuse():
-                    self._call.send(*wire.encode(step))
-                    # Of a passthrough that ends so it is told already, or will be.
-                    if not isinstance(self._exchange.decision, Passed):
-                        self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
+                    self._refuse(step)
                 case Identify(head):
                     self._trace = self._router.shared.tracing.begin(head, self._request_id)
                     with self._active():
@@ -215,6 +212,12 @@ class Session:
                     self._router.unmade(made, self._exchange.decision)
                 case Fail(why):
                     self._fail("protocol", why)
+
+    def _refuse(self, step: Refuse) -> None:
+        self._call.send(*wire.encode(step))
+        # A passthrough that ends so was told already, or will be.
+        if not isinstance(self._exchange.decision, Passed | Kept):
+            self._tell_decision(perf_counter() - self._asked_at if self._asked_at else 0.0)
 
     def _heed(self, model: Model) -> None:
         if self._peer.may_ask(model):
