@@ -16,6 +16,8 @@ OWNED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HE
 
 NAMESPACE: Final = "wissel"
 """Of the dynamic metadata."""
+ATTEMPTS_NAMESPACE: Final = "wissel.attempts"
+"""Of the metadata that says where a request goes, and what each attempt is made of."""
 
 SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 """The gRPC service, which is also the name under which the health service answers for it."""

@@ -1,6 +1,6 @@
 """An Envoy that runs is asked about itself, and sent one request to see who answers."""
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -8,9 +8,12 @@ import aiohttp
 from wissel.config import Config
 from wissel.core.names import REQUEST_ID_HEADER
 from wissel.doctor.dump import Chain, read_chains
-from wissel.doctor.examine import Probe, chains_to_models, counted, examine, judge
+from wissel.doctor.examine import Probe, State, chains_to_models, counted, examine, judge
 from wissel.doctor.finding import Finding
 from wissel.errors import ConfigError, UpstreamError
+
+
+CLUSTERS_VERSION: Final = "cluster_manager.cds.version_text"
 
 
 async def diagnose(config: Config, *, envoy: str | None = None, workers: int = 1) -> list[Finding]:
@@ -29,10 +32,11 @@ async def diagnose(config: Config, *, envoy: str | None = None, workers: int = 1
         chains = chains_to_models(read_chains(config_dump), config)
         answers = [await _send(session, _url(chain, admin)) for chain in chains]
         clusters = await _fetch(session, f"{admin}/clusters?format=json")
+        state = await _state(session, admin)
         stats = await _stats(session, admin)
     begun = counted(stats, "streams_started") - counted(before, "streams_started")
     probes = [Probe(*answer, streams=begun) for answer in answers]
-    return [*map(judge, probes), *examine(config_dump, stats, clusters, config, workers=workers)]
+    return [*map(judge, probes), *examine(config_dump, stats, clusters, config, workers=workers, state=state)]
 
 
 def _url(chain: Chain, admin: str) -> str:
@@ -58,6 +62,13 @@ async def _send(session: aiohttp.ClientSession, url: str) -> tuple[str, int | No
 async def _stats(session: aiohttp.ClientSession, admin: str) -> dict[str, int]:
     told = await _fetch(session, f"{admin}/stats?format=json&filter=ext_proc")
     return {each["name"]: each["value"] for each in told.get("stats", []) if "value" in each}
+
+
+async def _state(session: aiohttp.ClientSession, admin: str) -> State:
+    runtime = await _fetch(session, f"{admin}/runtime")
+    found = await _fetch(session, f"{admin}/stats?format=json&filter=^{CLUSTERS_VERSION}$")
+    versions = [each["value"] for each in found.get("stats", []) if each.get("name") == CLUSTERS_VERSION]
+    return State(runtime.get("entries", {}), str(versions[0]) if versions else "")
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str) -> Any:

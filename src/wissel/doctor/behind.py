@@ -15,7 +15,8 @@ from wissel.doctor.dump import (
     type_name,
 )
 from wissel.doctor.finding import ENVOYS_BREAKER, MANY_STREAMS, Finding, checked
-from wissel.envoy import processors
+from wissel.envoy import digest, has_wanted, plan, processors, published
+from wissel.errors import ConfigError
 
 
 def inspect_processors(
@@ -124,4 +125,30 @@ def _inspect_tls(name: str, cluster: Message, planned: Cluster | None) -> Findin
         f'cluster "{name}" is believed only with the right certificate',
         f'cluster "{name}": Envoy does not check who answers, and sends it prompts and credentials',
         "set trusted_ca and match_typed_subject_alt_names in its validation_context",
+    )
+
+
+def inspect_published(version: str | None, config: Config) -> Iterator[Finding]:
+    """Whether Envoy has learnt the clusters that the file has; `version` is that of what it has."""
+    if version is None or config.envoy is None or config.envoy.discovery == "static":
+        return
+    try:
+        wanted = digest(published(plan(config)))
+    except ConfigError as error:
+        yield Finding("discovery", "problem", f"the file has no clusters to publish: {error}", "mend the file")
+        return
+    if not version:
+        yield Finding(
+            "discovery",
+            "problem",
+            "Envoy has learnt no clusters from wissel, so a model that is added to the file is never served",
+            "start Envoy with the bootstrap of `wissel envoy`, and see that it reaches envoy.discovery",
+        )
+        return
+    yield checked(
+        "discovery",
+        has_wanted(version, wanted),
+        f"Envoy has the clusters that wissel publishes, version {version}",
+        f"Envoy has the clusters of version {version}, and the file makes {wanted}",
+        "see config_problem in /readyz, and in Envoy's log why it has refused an update",
     )

@@ -10,6 +10,7 @@ from wissel.doctor.dump import (
     Chain,
     Message,
     action_of,
+    is_decided,
     is_removed,
     leads_to,
     named_clusters,
@@ -25,8 +26,8 @@ from wissel.doctor.finding import QUIET_SECONDS, Finding, checked, is_long
 def inspect_reach(chains: list[Chain]) -> Iterator[Finding]:
     yield checked(
         "cluster_header",
-        any(action_of(route).get("cluster_header") == CLUSTER_HEADER for chain in chains for _, route in chain.routes),
-        f"requests are routed by {CLUSTER_HEADER}",
+        any(is_decided(action_of(route)) for chain in chains for _, route in chain.routes),
+        "requests are routed as wissel decides",
         f"no route of this Envoy reads {CLUSTER_HEADER}, so no decision has an effect",
         f"give the models' route `cluster_header: {CLUSTER_HEADER}` in place of a cluster",
     )

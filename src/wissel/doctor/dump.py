@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wissel.config import host_and_port
-from wissel.core.names import CLUSTER_HEADER
+from wissel.core.names import ATTEMPTS_NAMESPACE, CLUSTER_HEADER
 
 Message = Mapping[str, Any]
 """One message of Envoy's configuration, as its JSON shows it: what is at its default is not there."""
@@ -21,6 +21,8 @@ MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.Ht
 EARLY_MUTATION: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
 HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+PRIORITY_GROUP: Final = "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier"
+MATCHED: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
@@ -108,6 +110,15 @@ def is_literal(address: str) -> bool:
     return address.startswith("unix:") or not re.search("[A-Za-z]", host_and_port(address)[0])
 
 
+def version_of(config_dump: Message) -> tuple[int, int] | None:
+    """Envoy's own, major and minor; None where it does not tell."""
+    for section in config_dump.get("configs", []):
+        build = section.get("bootstrap", {}).get("node", {}).get("user_agent_build_version", {}).get("version", {})
+        if build:
+            return int(build.get("major_number", 0)), int(build.get("minor_number", 0))
+    return None
+
+
 def processor_cluster(ext_proc: Message) -> str:
     """Where an ext_proc filter finds its processor; empty where Envoy leaves that to gRPC's own library."""
     return ext_proc.get("grpc_service", {}).get("envoy_grpc", {}).get("cluster_name", "")
@@ -121,7 +132,30 @@ def router_of(chain: Chain) -> Message:
 def leads_to(route: Message, wanted: set[str]) -> bool:
     """Whether a route leads to what wissel decides on."""
     action = action_of(route)
-    return action.get("cluster_header") == CLUSTER_HEADER or bool(named_clusters(action) & wanted)
+    return is_decided(action) or bool(named_clusters(action) & wanted)
+
+
+def is_decided(action: Message) -> bool:
+    """Whether wissel says where the request goes: in a header, or in metadata with an order of attempts."""
+    return action.get("cluster_header") == CLUSTER_HEADER or plan_of(action) is not None
+
+
+def plan_of(action: Message) -> Message | None:
+    """What a route has that asks one cluster after the other, in an order of wissel's; None without."""
+    found = action.get("inline_cluster_specifier_plugin", {}).get("extension", {}).get("typed_config", {})
+    ours = type_name(found) == PRIORITY_GROUP and found.get("override_metadata_namespace") == ATTEMPTS_NAMESPACE
+    return found if ours else None
+
+
+def attempt_stages(cluster: Message) -> list[Message]:
+    """The ext_proc filters that each attempt at a cluster passes."""
+    options: Message = cluster.get("typed_extension_protocol_options", {}).get(HTTP_OPTIONS, {})
+    filters = [each.get("typed_config", {}) for each in options.get("http_filters", [])]
+    inner = [
+        each.get("extension_config", {}).get("typed_config", {}) if type_name(each) == MATCHED else each
+        for each in filters
+    ]
+    return [each for each in inner if type_name(each) == EXT_PROC]
 
 
 def action_of(route: Message) -> Message:
@@ -129,9 +163,11 @@ def action_of(route: Message) -> Message:
 
 
 def named_clusters(action: Message) -> set[str]:
-    """Where a route leads without asking a header."""
+    """Where a route leads without a decision."""
+    groups = (plan_of(action) or {}).get("priority_groups", [])
+    grouped = [each.get("cluster_name") for group in groups for each in group.get("clusters", [])]
     weighted = [each.get("name") for each in action.get("weighted_clusters", {}).get("clusters", [])]
-    return {name for name in (action.get("cluster"), *weighted) if name}
+    return {name for name in (action.get("cluster"), *weighted, *grouped) if name}
 
 
 def is_removed(manager: Message, name: str) -> bool:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from wissel.config import Config
-from wissel.doctor.behind import inspect_processors, inspect_upstreams
+from wissel.doctor.attempts import inspect_guard, inspect_plans, inspect_trailers, inspect_version
+from wissel.doctor.behind import inspect_processors, inspect_published, inspect_upstreams
 from wissel.doctor.chain import inspect_manager, inspect_reach, inspect_routes, missing
-from wissel.doctor.dump import Chain, Message, leads_to, read_chains, read_clusters
+from wissel.doctor.dump import Chain, Message, leads_to, read_chains, read_clusters, version_of
 from wissel.doctor.filter import filter_of, inspect_buffer, inspect_filter
 from wissel.doctor.finding import Finding, Severity
 
@@ -41,6 +42,16 @@ _COUNTERS: Final[tuple[tuple[str, Severity, str, str], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """What Envoy says besides its configuration; None where it was not asked."""
+
+    runtime: Message | None = None
+    """Its runtime's entries, by key."""
+    clusters_version: str | None = None
+    """Of the clusters that it has learnt while running; empty if none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What came back for `GET /v1/models` through Envoy, and what Envoy counted meanwhile."""
 
@@ -53,9 +64,15 @@ class Probe:
 
 
 def examine(
-    config_dump: Message, stats: Mapping[str, int], clusters: Message, config: Config, *, workers: int = 1
+    config_dump: Message,
+    stats: Mapping[str, int],
+    clusters: Message,
+    config: Config,
+    *,
+    workers: int = 1,
+    state: State = State(),  # noqa: B008 - it is frozen
 ) -> list[Finding]:
-    """What `/config_dump?include_eds`, `/stats` and `/clusters` of Envoy's admin say, against the configuration.
+    """What `/config_dump?include_eds`, `/stats`, `/clusters` and `/runtime` of Envoy's admin say, against the file.
 
     Each processor in the configuration stands for so many workers.
     """
@@ -72,6 +89,11 @@ def examine(
         findings += inspect_filter(chain, found, config)
         findings += inspect_buffer(chain, found, wanted)
         findings += inspect_processors(known, clusters, found, config, workers)
+        findings += inspect_trailers(chain, found, wanted)
+        findings += inspect_plans(chain, found, wanted, known)
+    findings += inspect_version(version_of(config_dump), config)
+    findings += inspect_guard(state.runtime, wanted, known)
+    findings += inspect_published(state.clusters_version, config)
     findings += inspect_upstreams(known, wanted, config)
     findings += _inspect_stats(stats)
     # Two chains may share a processor's cluster, and then its findings.
