@@ -186,3 +186,40 @@ async def test_a_bad_edit_changes_nothing_and_is_named(source: str, spoil: Spoil
         assert named in after["config_problem"]
         assert (after["revision"], after["clusters"]) == (before["revision"], before["clusters"])
         assert (await ask(stage, session, "first"), (await ask(stage, session, "second"))[0]) == ((200, "first"), 404)
+
+
+async def test_an_envoy_elsewhere_shows_the_token_that_the_admin_listener_wants(tmp_path: Path):
+    secret = tmp_path / "token"
+    secret.write_text("a-viewer's\n")
+    admin = {"token": {"file": str(tmp_path / "operator")}, "viewer_token": {"file": str(secret)}}
+    (tmp_path / "operator").write_text("an-operator's")
+    shown = document("rest", token={"file": str(secret)})
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(running_stage({**shown, "admin": admin}, tmp_path))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        second = await stack.enter_async_context(running_upstream(Upstream("second")))
+        Editor(stage).add("second", address=second.address)
+
+        assert set(await answers(stage, session, "second")) <= {404}
+        async with session.post(f"{stage.admin}/v3/discovery:clusters", json={}) as refused:
+            assert refused.status == 401
+
+
+async def test_servers_that_are_not_well_are_left_out(tmp_path: Path):
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(running_stage(document(), tmp_path))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        ends = await stack.enter_async_context(AsyncExitStack())
+        dying = await ends.enter_async_context(running_upstream(Upstream("up-0")))
+        servers = [dying, await stack.enter_async_context(running_upstream(Upstream("up-1")))]
+        addresses = [{"address": each.address, "weight": weight} for each, weight in zip(servers, (1, 3), strict=True)]
+        check = {"path": "/v1/models", "interval": "200ms"}
+        Editor(stage).add("second", addresses=addresses, health_check=check)
+        await answers(stage, session, "second")
+        both = {(await ask(stage, session, "second"))[1] for _ in range(20)}
+        await ends.aclose()
+        await asyncio.sleep(1)
+        one = {await ask(stage, session, "second") for _ in range(20)}
+
+        assert both == {"up-0", "up-1"}
+        assert one == {(200, "up-1")}

@@ -38,6 +38,11 @@ class Publication:
     def version(self) -> str:
         return f"{digest(self.wanted)}+{digest(self.kept)}" if self.kept else digest(self.wanted)
 
+    @property
+    def counts(self) -> tuple[str, int, int]:
+        """The version, how many are wanted, and how many are kept."""
+        return self.version, len(self.wanted), len(self.kept)
+
     def response(self) -> Fields:
         """A DiscoveryResponse, as Envoy reads it from a file or over REST."""
         resources = [{"@type": CLUSTER, **each} for each in (*self.wanted.values(), *self.kept.values())]

@@ -35,7 +35,7 @@ from wissel.config import (
 )
 from wissel.core.rollouts.spec import Delivery
 from wissel.core.snapshot import ManagedKey
-from wissel.errors import ConfigError, WisselError
+from wissel.errors import WisselError
 from wissel.extproc.session import PROCESSOR, methods
 from wissel.grpc.server import Limits, Server, ServingStatus
 from wissel.rollouts.replica import Fleet, running_fleet
@@ -49,7 +49,7 @@ from wissel.serving.publishing import Publisher
 from wissel.store.embedded import embedded_redis
 from wissel.store.health import STATES, RedisHealth
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, show_config, show_rollouts, show_store, show_store_state
+from wissel.telemetry.gauges import Revision, show_clusters, show_config, show_rollouts, show_store, show_store_state
 from wissel.telemetry.otlp import exporting
 from wissel.tiers.grading import Graders
 
@@ -237,14 +237,12 @@ async def _publish(app: App, config: Config, stack: AsyncExitStack, *, writes: b
     """From now on, where Envoy learns its clusters from here."""
     if config.envoy is None or config.envoy.discovery == "static":
         return
-    app.publisher = Publisher(config.envoy.discovery, config.envoy.admin, writes=writes)
-    try:
-        await app.publisher.begin(config)
-    except ConfigError as error:
-        # There is nothing older to go back to: what Envoy has taken serves.
-        app.problem = str(error)
+    publisher = app.publisher = Publisher(config.envoy.discovery, config.envoy.admin, writes=writes)
+    show_clusters(app.telemetry.meter, lambda: publisher.publication.counts)
+    app.problem = await publisher.begin(config)
+    if app.problem is not None:
         log.warning("clusters_refused", problem=app.problem)
-    await stack.enter_async_context(beside(app.publisher.run()))
+    await stack.enter_async_context(beside(publisher.run()))
 
 
 async def serve(path: Path, *, data: Path, grace: float, worker: WorkerTerms | None = None) -> None:

@@ -39,6 +39,10 @@ OFFERS: Final = 2
 _FOR_EVER: Final = float("inf")
 
 
+class NotTakenError(ConfigError):
+    """Envoy has not taken what was published."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Poll:
     """The latest question of one Envoy over REST."""
@@ -85,17 +89,22 @@ class Publisher:
         self._polls[asker] = _Poll(version, monotonic(), current, offers + (version != current))
         return version != current
 
-    async def begin(self, config: Config) -> None:
-        """Publish for the first time, and wait for an Envoy that is there.
+    async def begin(self, config: Config) -> str | None:
+        """Publish for the first time, and wait for an Envoy that is there; why it does not take it, if so.
 
         What an earlier process had published stays for the grace time: that one may be finishing. Raises ConfigError
-        where the file cannot be written, or Envoy does not take it; it stays published all the same.
+        where the file cannot be written.
         """
         self._wanted = published(plan(config))
         goes = monotonic() + self._discovery.grace
         self._kept = {name: (each, goes) for name, each in self._recalled().items() if name not in self._wanted}
-        # An Envoy that is away reads the file before it serves; one that polls may not have asked yet.
-        await self._offer({}, unseen=self._discovery.delay if self._discovery.rest else 0.0)
+        try:
+            # An Envoy that is away reads the file before it serves; one that polls may not have asked yet.
+            await self._offer({}, unseen=self._discovery.delay if self._discovery.rest else 0.0)
+        except NotTakenError as error:
+            # There is nothing to go back to: what Envoy has taken serves.
+            return str(error)
+        return None
 
     async def add(self, config: Config) -> None:
         """Return once the configuration's clusters may be named. Raises ConfigError where Envoy has not taken them."""
@@ -180,9 +189,9 @@ class Publisher:
         away = monotonic() - 4 * self._discovery.poll - 2.0
         return [each for each in self._polls.values() if each.at > away]
 
-    def _trouble(self, before: Clusters, why: str) -> ConfigError:
+    def _trouble(self, before: Clusters, why: str) -> NotTakenError:
         changed = sorted(name for name, each in self._wanted.items() if before.get(name) != each)
-        return ConfigError([f"envoy.clusters: {', '.join(changed) or 'removing some'}: {why}"])
+        return NotTakenError([f"envoy.clusters: {', '.join(changed) or 'removing some'}: {why}"])
 
 
 def _has(told: Told | None, polls: list[_Poll], needed: str, added: Collection[str]) -> bool:

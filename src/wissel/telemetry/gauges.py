@@ -51,6 +51,20 @@ def show_config(meter: Meter, read: Callable[[], Revision]) -> None:
     )
 
 
+def show_clusters(meter: Meter, read: Callable[[], tuple[str, int, int]]) -> None:
+    """From now on tell what `read` says is published to Envoy: the version, clusters wanted, clusters kept."""
+
+    def clusters() -> Observations:
+        version, wanted, kept = read()
+        return [({"version": version, "state": "wanted"}, wanted), ({"version": version, "state": "kept"}, kept)]
+
+    meter.observed(
+        "wissel.clusters.published",
+        "clusters that Envoy may learn here, with their version; `kept` are named no more and go after the grace time",
+        clusters,
+    )
+
+
 def show_store(meter: Meter, read: Callable[[], StoreHealth]) -> None:
     """From now on tell how `read` says that delivering goes."""
     observed = meter.observed
