@@ -235,6 +235,7 @@ def test_the_demo_tells_its_story_and_every_request_is_served_as_decided():
     served = [each for each in told["decisions"] if each["status"] == 200]
 
     assert (done.returncode, told["failures"]) == (0, 0), done.stderr
+    assert told["added"]["served"]
     assert told["requests"] == len(told["decisions"])
     assert len({each["route"] for each in served if each["route"]}) >= 5
     assert len({each["model"] for each in served}) >= 4

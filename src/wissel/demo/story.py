@@ -21,10 +21,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from wissel.demo.addition import NEW, Added, add_model, tell_addition
 from wissel.demo.delivery import Delivered, deliver, sum_up
 from wissel.demo.live import Question, go_on
 from wissel.demo.parts import EnvoyProcess
 from wissel.demo.stage import Stage, running_stage
+from wissel.demo.upstream import Upstream, running_upstream
 from wissel.errors import WorldError
 
 ENGINEERING: Final = "wsl-demo-engineering"
@@ -113,27 +115,33 @@ async def tell(*, once: bool, as_json: bool, browser: bool = False) -> bool:
     console = Console(stderr=as_json)
     document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
     with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
-        async with running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage:
+        async with (
+            running_upstream(Upstream(NEW)) as newcomer,
+            running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage,
+        ):
             status.stop()
             if not as_json:
                 console.print(f"The console shows all of this live: {stage.admin}/\n", highlight=False)
             if browser:
                 await asyncio.to_thread(webbrowser.open, f"{stage.admin}/")
-            return await _tell_on(stage, console, once=once, as_json=as_json)
+            return await _tell_on(stage, console, newcomer.address, once=once, as_json=as_json)
 
 
-async def _tell_on(stage: Stage, console: Console, *, once: bool, as_json: bool) -> bool:
+async def _tell_on(stage: Stage, console: Console, newcomer: str, *, once: bool, as_json: bool) -> bool:
     told = await _play(stage, console, quiet=as_json)
     if not as_json:
         _sum_up(told, console)
+    added = await add_model(stage, newcomer, key=ENGINEERING)
+    if not as_json:
+        tell_addition(added, console)
     delivered = await deliver(stage, console, key=ENGINEERING, quiet=as_json)
     if as_json:
-        print(json.dumps(_summary(told, delivered), indent=2))
+        print(json.dumps(_summary(told, added, delivered), indent=2))
     else:
         sum_up(delivered, console)
     if not once:
         await _stay(stage, console)
-    return all(each.as_decided for each in told) and all(each.is_as_expected for each in delivered)
+    return all(each.as_decided for each in told) and added.served and all(each.is_as_expected for each in delivered)
 
 
 async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
@@ -211,12 +219,13 @@ def added_ms(state: str) -> float | None:
     return round(sum(micros) / 1000, 2) if micros else None
 
 
-def _summary(told: list[Told], delivered: list[Delivered]) -> dict[str, Any]:
+def _summary(told: list[Told], added: Added, delivered: list[Delivered]) -> dict[str, Any]:
     """For programs: what `wissel demo --once --json` prints."""
     return {
         "requests": len(told),
         "failures": sum(not each.as_decided for each in told),
         "decisions": [asdict(each) for each in told],
+        "added": asdict(added),
         "rollouts": [asdict(each) for each in delivered],
     }
 
