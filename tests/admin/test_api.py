@@ -36,6 +36,7 @@ class Process:
     ready: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
     fleet: None = None
+    publisher: None = None
 
     @property
     def router(self) -> Router:

@@ -27,6 +27,8 @@ async def client():
         ("viewer", "GET", "/v1/rollouts", 200),
         ("viewer", "HEAD", "/metrics", 200),
         ("viewer", "POST", "/v1/route", 200),
+        ("viewer", "POST", "/v3/discovery:clusters", 200),
+        ("", "POST", "/v3/discovery:clusters", 401),
         ("viewer", "POST", "/v1/rollouts/chat/promote", 403),
         ("viewer", "POST", "/v1/feedback", 403),
         ("viewer", "DELETE", "/v1/route/x", 403),

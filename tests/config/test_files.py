@@ -24,3 +24,7 @@ def test_so_it_is_where_the_document_is_refused():
 
 def test_what_is_no_yaml_names_none():
     assert named_files(b"models: [") == frozenset()
+
+
+def test_what_wissel_publishes_and_what_envoy_reads_is_not_followed():
+    assert named_files(b"envoy: {discovery: {rest: 'w:1', file: clusters.json, token: {file: token}}}") == frozenset()

@@ -21,8 +21,9 @@ from real import needs_envoy, until
 from wissel.config import load, parse
 from wissel.demo.parts import EnvoyProcess, envoy_binary, free_port, running_envoy
 from wissel.demo.upstream import Upstream, running_upstream
-from wissel.envoy import PROCESSOR_CLUSTER, ClusterTLS, EnvoyPlan, UpstreamCluster, plan, render
+from wissel.envoy import PROCESSOR_CLUSTER, ClusterTLS, EnvoyPlan, Polled, UpstreamCluster, Watched, plan, render
 from wissel.envoy.listener import anything_but, bootstrap
+from wissel.envoy.plans import Probing
 from wissel.errors import ConfigError, WorldError
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -145,6 +146,10 @@ PLANS = {
     ),
     "streamed bodies": sample(request_body_mode="FULL_DUPLEX_STREAMED", response_body_mode="STREAMED"),
     "a verified identity": sample(verified_namespace="envoy.filters.http.jwt_authn"),
+    "clusters from a file": sample(discovery=Watched("/tmp/clusters.json")),
+    "clusters over REST": sample(discovery=Polled("wissel.example:8081", 0.25)),
+    "clusters over REST with TLS": sample(discovery=Polled("127.0.0.1:8081", 0.25, ClusterTLS("127.0.0.1"))),
+    "health checks": sample(clusters=(UpstreamCluster("c", (("127.0.0.1:1", 1),), probing=Probing("/ok", 10, 2)),)),
     "allowed headers": sample(allow_headers=("x-wissel-tenant", "X-Wissel-Trace", "x-wissel-t")),
 }
 
@@ -159,6 +164,7 @@ def validate(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", PLANS)
 def test_envoy_accepts_a_plan_without_a_warning(name: str, tmp_path: Path):
     (tmp_path / "envoy.yaml").write_text(render(PLANS[name]))
+    Path("/tmp/clusters.json").touch()
 
     said = validate(tmp_path)
 

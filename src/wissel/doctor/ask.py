@@ -12,7 +12,6 @@ from wissel.doctor.examine import Probe, State, chains_to_models, counted, exami
 from wissel.doctor.finding import Finding
 from wissel.errors import ConfigError, UpstreamError
 
-
 CLUSTERS_VERSION: Final = "cluster_manager.cds.version_text"
 
 

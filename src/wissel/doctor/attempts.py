@@ -86,8 +86,7 @@ def _inspect_stage(name: str, cluster: Message) -> Iterator[Finding]:
     for stage in stages:
         yield checked(
             "attempts_metadata",
-            ATTEMPTS_NAMESPACE
-            in stage.get("metadata_options", {}).get("forwarding_namespaces", {}).get("untyped", []),
+            ATTEMPTS_NAMESPACE in stage.get("metadata_options", {}).get("forwarding_namespaces", {}).get("untyped", []),
             "the attempt stage is told what an attempt is made of",
             f'cluster "{name}": the attempt stage is not shown {ATTEMPTS_NAMESPACE}, and can write no attempt',
             f"add {ATTEMPTS_NAMESPACE} to its metadata_options.forwarding_namespaces.untyped",

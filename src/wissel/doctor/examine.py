@@ -70,7 +70,7 @@ def examine(
     config: Config,
     *,
     workers: int = 1,
-    state: State = State(),  # noqa: B008 - it is frozen
+    state: State = State(),
 ) -> list[Finding]:
     """What `/config_dump?include_eds`, `/stats`, `/clusters` and `/runtime` of Envoy's admin say, against the file.
 
