@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from wissel.config import Config
 from wissel.core.names import ATTEMPTS_NAMESPACE
 from wissel.doctor.dump import Chain, Message, action_of, attempt_stages, endpoints, leads_to, named_clusters, plan_of
 from wissel.doctor.finding import Finding, checked
@@ -14,16 +13,17 @@ PLANS_SINCE: Final = (1, 40)
 GUARD: Final = "envoy.reloadable_features.grpc_side_stream_flow_control"
 
 
-def inspect_version(version: tuple[int, int] | None, config: Config) -> Iterator[Finding]:
+def inspect_version(version: tuple[int, int] | None) -> Iterator[Finding]:
     if version is None:
         return
     shown = ".".join(map(str, version))
     yield checked(
         "version",
-        version >= PLANS_SINCE or not any(model.fallbacks for model in config.models),
+        version >= PLANS_SINCE,
         f"Envoy is {shown}",
-        f"Envoy {shown} cannot ask one model after the other, so no fallback is ever tried",
-        "take Envoy 1.40 or later, or leave models[].fallbacks out",
+        f"Envoy {shown} cannot ask one model after the other where the first fails",
+        "take Envoy 1.40 or later",
+        severity="warning",
     )
 
 

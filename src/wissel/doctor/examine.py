@@ -91,7 +91,7 @@ def examine(
         findings += inspect_processors(known, clusters, found, config, workers)
         findings += inspect_trailers(chain, found, wanted)
         findings += inspect_plans(chain, found, wanted, known)
-    findings += inspect_version(version_of(config_dump), config)
+    findings += inspect_version(version_of(config_dump))
     findings += inspect_guard(state.runtime, wanted, known)
     findings += inspect_published(state.clusters_version, config)
     findings += inspect_upstreams(known, wanted, config)
