@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from real import needs_envoy
 from wissel.cli import app
-from wissel.config import load, parse
+from wissel.config import Config, load, parse
 from wissel.demo.parts import envoy_binary, free_port
 from wissel.demo.stage import Stage, running_stage
-from wissel.doctor import Finding, Probe, diagnose, examine, judge
-from wissel.envoy import bootstrap, plan
+from wissel.doctor import Finding, Probe, State, diagnose, examine, judge
+from wissel.envoy import EnvoyPlan, bootstrap, digest, plan, published
 from wissel.errors import UpstreamError
 from wissel.runtime.child import running
 
@@ -397,3 +397,80 @@ def test_the_command_exits_with_one_where_something_must_change(tmp_path: Path, 
 
     assert (as_json.exit_code, json.loads(as_json.stdout)["ok"]) == (1, False)
     assert as_text.stdout.splitlines() == ["✗ filter: there is none", "    add it", "✓ metadata: it is kept"]
+
+
+# --- What Envoy learns while it runs ------------------------------------------------------------------------------
+
+
+LEARNING = CONFIG.model_validate(
+    {
+        **CONFIG.model_dump(mode="json", exclude_none=True),
+        "envoy": {
+            **CONFIG.model_dump(mode="json", exclude_none=True)["envoy"],
+            "discovery": {"file": "/run/wissel/clusters.json"},
+        },
+    }
+)
+WANTED = digest(published(plan(LEARNING)))
+
+
+@pytest.mark.parametrize(
+    ("version", "severity"),
+    [(WANTED, "ok"), (f"{WANTED}+0123", "ok"), ("0123", "problem"), ("", "problem")],
+)
+def test_the_clusters_that_envoy_has_learnt_are_compared_with_the_file(version: str, severity: str):
+    found = examine(dump_of(sample()), {}, processors(host()), LEARNING, state=State({}, version))
+
+    assert [each.severity for each in found if each.what == "discovery"] == [severity]
+
+
+def test_where_clusters_stand_in_the_bootstrap_nothing_is_learnt():
+    found = examine(dump_of(sample()), {}, processors(host()), CONFIG, state=State({}, ""))
+
+    assert [each for each in found if each.what == "discovery"] == []
+
+
+@pytest.mark.parametrize(("minor", "severity"), [(39, "warning"), (40, "ok"), (41, "ok")])
+def test_an_envoy_that_knows_no_order_of_clusters_is_told(minor: int, severity: str):
+    dump = dump_of(sample())
+    build = {"version": {"major_number": 1, "minor_number": minor, "patch": 3}}
+    dump["configs"].append({"bootstrap": {"node": {"user_agent_build_version": build}}})
+    found = examine(dump, {}, processors(host()), CONFIG)
+
+    assert [each.severity for each in found if each.what == "version"] == [severity]
+
+
+@pytest.mark.parametrize(
+    ("mode", "told_of"), [("BUFFERED", "left out"), ("FULL_DUPLEX_STREAMED", "refused with 400, since Envoy's retry")]
+)
+def test_it_says_what_becomes_of_trailers(mode: str, told_of: str):
+    [why] = [each.why for each in findings_of(sample(request_body_mode=mode)) if each.what == "request_trailers"]
+
+    assert told_of in why
+
+
+@pytest.mark.slow
+@needs_envoy
+async def test_an_envoy_that_takes_no_clusters_from_wissel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def static(config: Config) -> EnvoyPlan:
+        return replace(plan(config), discovery=None)
+
+    monkeypatch.setattr("wissel.demo.stage.plan", static)
+    async with running_stage(DOCUMENT, tmp_path) as stage:
+        await _serve_one(stage)
+        found = await diagnose(stage.config)
+
+    assert told(found) == {("discovery", "problem")}
+
+
+@pytest.mark.slow
+@needs_envoy
+async def test_an_envoy_whose_clusters_are_of_another_file_is_told(tmp_path: Path):
+    async with running_stage(DOCUMENT, tmp_path) as stage:
+        await _serve_one(stage)
+        other = load(stage.path).model_dump(mode="json", exclude_none=True)
+        for each in other["envoy"]["clusters"]:
+            each["address"] = "127.0.0.1:9"
+        found = await diagnose(stage.config.model_validate(other))
+
+    assert told(found) == {("discovery", "problem")}

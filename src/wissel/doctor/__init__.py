@@ -8,7 +8,7 @@ check is a few lines beside its like, and a breakage in its test.
 """
 
 from wissel.doctor.ask import diagnose
-from wissel.doctor.examine import Probe, examine, judge
+from wissel.doctor.examine import Probe, State, examine, judge
 from wissel.doctor.finding import Finding
 
-__all__ = ["Finding", "Probe", "diagnose", "examine", "judge"]
+__all__ = ["Finding", "Probe", "State", "diagnose", "examine", "judge"]
