@@ -18,7 +18,15 @@ from wissel.config import load
 from wissel.demo.parts import envoy_binary
 from wissel.envoy import plan, render
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store, show_store_state
+from wissel.telemetry.gauges import (
+    Revision,
+    StoreHealth,
+    show_clusters,
+    show_config,
+    show_rollouts,
+    show_store,
+    show_store_state,
+)
 from wissel.telemetry.meters import SERIES
 
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -156,6 +164,7 @@ def test_what_there_is_to_watch_is_what_is_counted():
     show_store(meter, lambda: StoreHealth(0.0, 0))
     show_store_state(meter, ("ok",), lambda: "ok")
     show_rollouts(meter, list)
+    show_clusters(meter, lambda: ("v1", 1, 0))
     there = {each.name for each in meter.instruments}
     text = (ROOT / "docs/operating.md").read_text().partition("## What to watch")[2]
     # `….name` stands for the beginning of the name before it.

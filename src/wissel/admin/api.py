@@ -9,7 +9,7 @@ from aiohttp import web
 from wissel.admin import console
 from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
-from wissel.admin.discovery import DiscoveryApi, Publisher
+from wissel.admin.discovery import DiscoveryApi, ClusterSource
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, Known, everybody, guard, own_headers, show_safely
@@ -43,7 +43,7 @@ class Host(Protocol):
     def fleet(self) -> Fleet | None: ...
 
     @property
-    def publisher(self) -> Publisher | None:
+    def publisher(self) -> ClusterSource | None:
         """Of Envoy's clusters; None where they stand in its bootstrap."""
         ...
 

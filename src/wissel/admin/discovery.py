@@ -12,7 +12,7 @@ PATH: Final = "/v3/discovery:clusters"
 """Envoy's own name for the question."""
 
 
-class Publisher(Protocol):
+class ClusterSource(Protocol):
     """Keeps what is published."""
 
     def response(self) -> Mapping[str, object]:
@@ -27,7 +27,7 @@ class Publisher(Protocol):
 class DiscoveryApi:
     """Of one process; `publisher` gives None where the configuration leaves Envoy's clusters to its bootstrap."""
 
-    def __init__(self, publisher: Callable[[], Publisher | None]) -> None:
+    def __init__(self, publisher: Callable[[], ClusterSource | None]) -> None:
         self._publisher = publisher
 
     def routes(self) -> list[web.RouteDef]:

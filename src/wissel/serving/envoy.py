@@ -12,7 +12,7 @@ _COUNTERS: Final = "cluster_manager.cds."
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Learnt:
     """What it says."""
 
     version: str
@@ -30,7 +30,7 @@ class EnvoyAdmin:
         self._session = session
         self._url = f"http://{address}"
 
-    async def told(self, names: Collection[str] = ()) -> Told | None:
+    async def told(self, names: Collection[str] = ()) -> Learnt | None:
         """None where nobody answers as Envoy does; `names` are the clusters of interest."""
         try:
             stats = await self._get("/stats", filter=f"^{_COUNTERS}", format="json")
@@ -39,7 +39,7 @@ class EnvoyAdmin:
             if names:
                 clusters = await self._get("/clusters", format="json")
                 active = frozenset(each["name"] for each in clusters["cluster_statuses"])
-            return Told(str(found.get("version_text", "")), int(found.get("update_rejected", 0)), active & {*names})
+            return Learnt(str(found.get("version_text", "")), int(found.get("update_rejected", 0)), active & {*names})
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -23,7 +23,7 @@ from wissel.config import Config
 from wissel.config.model import Discovery
 from wissel.envoy import CLUSTER, Publication, digest, has_wanted, plan, published
 from wissel.errors import ConfigError
-from wissel.serving.envoy import Told, reaching
+from wissel.serving.envoy import Learnt, reaching
 
 log = structlog.get_logger(__name__)
 
@@ -194,12 +194,12 @@ class Publisher:
         return NotTakenError([f"envoy.clusters: {', '.join(changed) or 'removing some'}: {why}"])
 
 
-def _has(told: Told | None, polls: list[_Poll], needed: str, added: Collection[str]) -> bool:
+def _has(told: Learnt | None, polls: list[_Poll], needed: str, added: Collection[str]) -> bool:
     is_there = told is None or (has_wanted(told.version, needed) and told.active >= set(added))
     return is_there and all(has_wanted(each.version, needed) for each in polls)
 
 
-def _refuses(earlier: Told | None, told: Told | None, polls: list[_Poll], needed: str) -> bool:
+def _refuses(earlier: Learnt | None, told: Learnt | None, polls: list[_Poll], needed: str) -> bool:
     if earlier is not None and told is not None and told.refused > earlier.refused:
         return not has_wanted(told.version, needed)
     return any(each.offers > OFFERS and not has_wanted(each.version, needed) for each in polls)
