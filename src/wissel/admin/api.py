@@ -9,7 +9,7 @@ from aiohttp import web
 from wissel.admin import console
 from wissel.admin.activity import activity_view, tiers_view
 from wissel.admin.configuration import configuration_view
-from wissel.admin.discovery import DiscoveryApi, ClusterSource
+from wissel.admin.discovery import ClusterSource, DiscoveryApi
 from wissel.admin.errors import error
 from wissel.admin.experiments import ExperimentsApi
 from wissel.admin.guard import BODY_LIMIT, Known, everybody, guard, own_headers, show_safely
