@@ -199,3 +199,16 @@ def test_a_stream_is_asked_for_in_small_letters(name):
 @pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (None, False)])
 def test_what_asks_for_a_stream_is_one(stream, streams):
     assert read("chat", messages=[HI], stream=stream).stream is streams
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "metadata", "user", "safety_identifier", "prompt_cache_key", "stream_options", "logit_bias", "stop", "thinking",
+        "reasoning", "previous_response_id", "stop_sequences", "include", "modalities", "provider",
+    ],
+)  # fmt: skip
+def test_what_no_model_is_shown_is_not_billed(member: str):
+    with_it = read("chat", messages=[HI], **{member: {"note": TEXT}})
+
+    assert with_it.input_tokens == read("chat", messages=[HI]).input_tokens

@@ -59,3 +59,11 @@ def test_anthropic_takes_its_key_where_its_clients_send_it_and_openais_clients_t
 @pytest.mark.parametrize("written", ["openai-organization", "openai_organization", "api_key", "x-goog_api-key"])
 def test_a_header_is_withheld_however_its_words_are_joined(written: str):
     assert header_name(written) in WITHHELD
+
+
+def test_what_is_withheld_is_what_providers_and_proxies_document():
+    of_accounts = {"openai-organization", "openai-project", "x-goog-user-project"}
+    credentials = {"api-key", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key"}
+    of_the_way = {"cookie", "proxy-authorization", "x-forwarded-client-cert"}
+
+    assert of_accounts | credentials | of_the_way == WITHHELD

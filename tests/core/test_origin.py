@@ -8,7 +8,7 @@ from factories import forbid, model, permit, request, snapshot, split
 from wissel.core.access import Permit, Principal
 from wissel.core.affinity import MadeId, Origin, owner_of
 from wissel.core.conversation import conversation_key
-from wissel.core.decision import Denied, Kept, Routed
+from wissel.core.decision import Denied, Kept, ListedAnswer, Routed
 from wissel.core.origin import go_on, list_answers, revisit
 from wissel.core.policy import ByIntent, Named
 from wissel.core.request import Head, Request
@@ -170,7 +170,9 @@ def listed(made=CHAT, *models: str, caller: Principal = ada, **fields) -> list[s
 
 
 def test_a_list_has_what_could_be_asked_for_oldest_first():
-    assert listed() == ["c-1", "c-2"]
+    found = list_answers(snapshot(), LIST, ada, CHAT, now=0.0)
+
+    assert found.answers == (ListedAnswer("c-1", "small", 1), ListedAnswer("c-2", "large", 2))
 
 
 @pytest.mark.parametrize(("name", "ids"), [("large", ["c-2"]), ("ab", ["c-1", "c-2"]), ("nobody", [])])

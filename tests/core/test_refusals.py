@@ -66,6 +66,22 @@ def every_refusal(written: str) -> list[Denied]:
     ]
 
 
+def test_a_refusal_after_the_configuration_was_asked_says_which_it_was():
+    before_it = {denied.code for denied in every_refusal("x") if denied.revision != "r1"}
+
+    assert before_it == {
+        "unreadable_request", "request_too_large", "unsupported_coding", "too_many_bodies", "too_many_uploads",
+        "request_timeout", "request_trailers", "upgrade_not_supported", "origin_not_allowed", "not_a_call",
+        "unsupported_mode", "path_not_found", "already_given", "request_not_found", "store_away", "feedback_not_kept",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_unpacked_is_told_with_what_can():
+    denied = refusals.unread_coding(UnsupportedCodingError("send gzip"), "gzip")
+
+    assert (denied.message, denied.headers) == ("send gzip", {"accept-encoding": "gzip"})
+
+
 def rows_of(denied: Denied) -> list[Refusal]:
     """The rows that it can have been made of."""
 
