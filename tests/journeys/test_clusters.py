@@ -14,7 +14,7 @@ import yaml
 
 from real import needs_envoy, until
 from wissel.demo.stage import Stage, running_stage
-from wissel.demo.upstream import Upstream, running_upstream
+from wissel.demo.upstream import Behaviour, Upstream, running_upstream
 from wissel.runtime.background import beside
 
 pytestmark = [pytest.mark.slow, needs_envoy]
@@ -131,6 +131,38 @@ async def test_no_request_fails_over_many_edits_under_load(source: str, tmp_path
     assert set(statuses) == {200}
     assert len(statuses) > EDITS
     assert sorted(took)[len(took) // 2] < WITHIN
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_an_answer_that_is_being_streamed_outlives_its_cluster(source: str, tmp_path: Path):
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(running_stage(document(source), tmp_path))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        leaving, changing = [
+            await stack.enter_async_context(running_upstream(Upstream(name, behaviour=Behaviour(event_gap=0.4))))
+            for name in ("leaving", "changing")
+        ]
+        other = await stack.enter_async_context(running_upstream(Upstream("other")))
+        editor = Editor(stage)
+        for upstream in (leaving, changing):
+            editor.add(upstream.name, address=upstream.address)
+            await answers(stage, session, upstream.name)
+
+        async def stream(model: str) -> bytes:
+            body = {"model": model, "messages": [{"role": "user", "content": "hi there"}], "stream": True}
+            async with session.post(f"{stage.envoy.url}/v1/chat/completions", json=body) as response:
+                return await response.read()
+
+        streaming = [asyncio.create_task(stream(name)) for name in ("leaving", "changing")]
+        await until(lambda: (leaving.served, changing.served) == (2, 2))
+        editor.content["envoy"]["clusters"][-1]["address"] = other.address
+        editor.remove("leaving")
+        await answers(stage, session, "leaving", status=404)
+        await asyncio.sleep(1)  # the grace time is over
+        moved = await ask(stage, session, "changing")
+
+        assert all(told.endswith(b"data: [DONE]\n\n") for told in await asyncio.gather(*streaming))
+        assert moved == (200, "other")
 
 
 async def test_a_cluster_that_is_named_no_more_goes_after_the_grace_time(tmp_path: Path):

@@ -97,6 +97,16 @@ async def test_a_cluster_stays_until_the_router_in_use_does_not_name_it(tmp_path
     assert before == {"a", "b"}
 
 
+async def test_a_file_that_somebody_took_is_put_back(tmp_path: Path):
+    found = publisher(tmp_path)
+    await found.begin(config("a"))
+    (tmp_path / "clusters.json").unlink()
+    async with beside(found.run()):
+        await until((tmp_path / "clusters.json").exists)
+
+    assert in_file(tmp_path) == {"a"}
+
+
 async def test_where_nobody_can_be_asked_a_written_time_passes(tmp_path: Path):
     found = publisher(tmp_path)
     await found.begin(config("a"))

@@ -129,12 +129,12 @@ class Publisher:
         self._kept = {name: (each, min(until, goes)) for name, (each, until) in self._kept.items()}
 
     async def run(self) -> None:
-        """Remove what is named no more when its time has come, for ever."""
+        """Remove what is named no more when its time has come, and put back a file that somebody took, for ever."""
         while True:
             await asyncio.sleep(min(1.0, self._discovery.grace / 4 + 0.05))
             now = monotonic()
             gone = sorted(name for name, (_, until) in self._kept.items() if until <= now)
-            if not gone:
+            if not gone and (self._path is None or self._path.exists()):
                 continue
             self._kept = {name: each for name, each in self._kept.items() if name not in gone}
             try:
