@@ -66,6 +66,11 @@ def test_what_cannot_be_meant_is_told(written: str, named: str):
         parse(CONFIG % written)
 
 
+def test_there_has_to_be_something_to_publish():
+    with pytest.raises(ConfigError, match=r"envoy\.discovery: there are no clusters to publish"):
+        parse("models: [{name: m, cluster: a}]\nenvoy: {discovery: {file: /run/clusters.json}}")
+
+
 def test_the_name_of_the_admin_listeners_cluster_is_taken():
     with pytest.raises(ConfigError, match='"wissel_discovery" is wissel\'s own'):
         plan(parse((CONFIG % "static").replace(": a", ": wissel_discovery")))

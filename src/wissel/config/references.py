@@ -234,6 +234,8 @@ def _intents(root: Place, routes: _Names, entrypoints: _Names) -> Iterator[Probl
 
 def _clusters(root: Place) -> Iterator[Problem]:
     if not root["envoy"]["clusters"].present:
+        if any(root["envoy"]["discovery"].entries()):
+            yield root["envoy"]["discovery"].problem("there are no clusters to publish; list them in envoy.clusters")
         return
     clusters = _named("cluster of envoy.clusters", root["envoy"]["clusters"])
     for item in chain(root["models"].items(), root["passthrough"].items()):
