@@ -83,3 +83,19 @@ def test_an_unreadable_body_says_what_is_wrong(data, message):
         read_body(data)
 
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "param"),
+    [
+        (b"", "the body is empty; send a JSON object", None),
+        (b'{"model": "a", "Model": "b"}', 'the body names the model as "Model"; write "model"', "Model"),
+        (b"{}", "the body must name a model: a non-empty string", "model"),
+        (b"[]", "the body is not a JSON object", None),
+    ],
+)
+def test_what_is_wrong_is_told_whole_and_names_the_member(data: bytes, message: str, param: str | None):
+    with pytest.raises(UnreadableError) as refused:
+        read_body(data)
+
+    assert (str(refused.value), refused.value.param) == (message, param)

@@ -15,6 +15,8 @@ from wissel.errors import UnreadableError
 FEW = Bounds(model_name=8, messages=5, parts=6, members=7, values=60, depth=6, fields=4, lines=3)
 FORM, PAIRS, LINES = "multipart/form-data; boundary=edge", "application/x-www-form-urlencoded", "application/jsonl"
 
+LONG = "x" * 70_000
+
 
 def call(api: str, **members: Any) -> None:
     path = APIS[api].paths[0]
@@ -34,9 +36,16 @@ def nested(count: int) -> Any:
     return found
 
 
+def nested_long(count: int) -> Any:
+    """Each array longer than a window of its own."""
+    found: Any = 1
+    for _ in range(count):
+        found = [LONG, found]
+    return found
+
+
 SAID = {"role": "user", "content": "hi"}
 PART = {"type": "text", "text": "hi"}
-LONG = "x" * 70_000
 
 READERS: list[tuple[str, int, Callable[[int], object]]] = [
     ("model_name", 8, lambda n: read_body(json.dumps({"model": "m" * n}).encode(), FEW)),
@@ -53,6 +62,7 @@ READERS: list[tuple[str, int, Callable[[int], object]]] = [
     ("members", 7, lambda n: read_body(json.dumps({"model": "m", **dict.fromkeys("abcdefgh"[: n - 1])}).encode(), FEW)),
     ("depth", 6, lambda n: call("chat", messages=[], x=nested(n - 1))),
     ("depth", 6, lambda n: call("chat", messages=[], x=nested(n - 1), y=LONG)),
+    ("depth", 6, lambda n: call("chat", messages=[], x=nested_long(n - 1))),
     ("fields", 4, lambda n: models_in(b"&".join([b"x=1"] * n), PAIRS, FEW)),
     ("fields", 4, lambda n: models_in(form(n), FORM, FEW)),
     ("fields", 4, lambda n: models_in(json.dumps([{"model": f"m{at}"} for at in range(n)]).encode(), LINES, FEW)),

@@ -132,3 +132,17 @@ def test_reading_pauses_between_windows():
 def test_a_bound_is_named(data: bytes, bound: str):
     with pytest.raises(UnreadableError, match=f"listen.bounds.{bound}"):
         whole(read_json(data, Bounds(values=FEW)))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b'["' + b"x" * 200, "unterminated string starting at byte"),
+        (b'["' + b"x" * 200 + b"\\q" + b'"]', r"invalid \\escape at byte 202$"),
+        (b"[" + b"1," * 100 + b"x]", "expecting value at byte 201"),
+    ],
+)
+def test_what_is_no_json_behind_a_window_is_told_with_its_place(data: bytes, why: str):
+    with pytest.raises(UnreadableError, match=f"^the body is not JSON: {why}"):
+        whole(read_json(data, ANY))

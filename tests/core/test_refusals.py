@@ -13,6 +13,7 @@ from wissel.core import refusals
 from wissel.core.access import Forbid, Principal
 from wissel.core.decision import Denied, Listed, Unable
 from wissel.core.feedback import ScoreAnswer
+from wissel.core.intent import Intent
 from wissel.core.limits import Charge, Exceeded, MeterReading
 from wissel.core.quoting import MOST_QUOTED
 from wissel.core.refusals import duration, exceeded
@@ -200,3 +201,25 @@ def test_a_limit_is_told_by_its_kind_and_span(kind, amount, period, told):
     assert exceeded(Exceeded((charge,), (MeterReading(0, 1, 1),)), ada, "r1").message.startswith(
         f'limit "cap": {told} '
     )
+
+
+@pytest.mark.parametrize(
+    ("denied", "message"),
+    [
+        (refusals.forbidden(Forbid(("r",)), request("m"), ada, None, "r1"),
+         '"ada" may not use the model "m": rule "r" forbids it'),
+        (refusals.forbidden(Forbid(), request("m"), ada, Intent("code", "match"), "r1"),
+         '"ada" may not use the model "m" for the route "code": no rule permits it'),
+        (refusals.forbidden_path(Forbid(("a", "b")), "/v1/files", "m", ada, "r1"),
+         '"ada" may not use the path "/v1/files" with the model "m": rule "a", "b" forbids it'),
+        (refusals.unknown_model("smal", ada, snapshot()), 'no model is named "smal"; did you mean "small"?'),
+        (refusals.unknown_model("smal", ada, snapshot(rules=())), 'no model is named "smal"'),
+        (refusals.no_able_model("t", (Unable("a", "x"), Unable("b", "y")), ada, None, "r1"),
+         'no model behind "t" can serve this request: "a" x; "b" y'),
+        (refusals.no_able_model("t", (), ada, None, "r1"),
+         'no model behind "t" can serve this request: its remaining variants have no weight'),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_a_refusal_says_who_what_and_why(denied: Denied, message: str):
+    assert (denied.message, denied.principal) == (message, ada)

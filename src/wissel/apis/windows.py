@@ -273,12 +273,12 @@ class Cursor:
     # What is longer than a window, and begins with this one.
 
     def _long(self, depth: int) -> Slices[Any]:
-        if depth >= self._bounds.depth:
-            raise beyond(self._bounds, "depth")
         yield
         match self.text[:1]:
             case '"':
                 return (yield from self._long_text())
+            case "[" | "{" if depth >= self._bounds.depth:
+                raise beyond(self._bounds, "depth")
             case "[":
                 return (yield from self._long_array(depth + 1))
             case "{":
@@ -399,7 +399,7 @@ class Cursor:
         self._place = (0, 0)
         place, data = self.here, self.data
         if place > WINDOW:
-            return UnreadableError(f"the body is not JSON: {why.lower()} at byte {place}")
+            return UnreadableError(f"the body is not JSON: {why.lower().removesuffix(' at')} at byte {place}")
         line = data.count(b"\n", 0, place) + 1
         column = len(data[data.rfind(b"\n", 0, place) + 1 : place].decode("utf-8", "replace")) + 1
         return UnreadableError(f"the body is not JSON: {why.lower()} at line {line}, column {column}")

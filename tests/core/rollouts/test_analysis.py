@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rollout_factories import an_analysis, an_arm, evidence, sample
-from wissel.core.rollouts.analysis import Analysis, Judgement, Verdict, look, unlooked
+from wissel.core.rollouts.analysis import Analysis, Blocks, Judgement, Reading, Verdict, look, unlooked
 from wissel.core.rollouts.evidence import Evidence, Missing
 from wissel.core.rollouts.metrics import BUILT_IN, AnalysisSpec, Comparison, FixedLimit, Guard
 
@@ -301,3 +301,42 @@ def test_before_the_first_look_every_metric_waits_and_says_for_what():
     assert [(each.metric, each.judgement, each.dry_run, each.note) for each in verdict.readings] == [
         (metric.label, "waiting", metric.dry_run, note) for metric in spec.metrics
     ]
+
+
+LIMIT, QUERY = FixedLimit("error_rate", max=0.05), FixedLimit("checkout", max=5.0)
+STABLE = an_arm(900, 18)
+UNDER_WAY = an_arm(10, 1, served=10, failed=1, begun=100, failing=60)
+
+
+@pytest.mark.parametrize(
+    ("metric", "seen", "reading"),
+    [
+        (GUARD, evidence(an_arm(49, 7), STABLE), Reading("", "waiting", 1 / 7, 0.02, note="needs 1 more requests")),
+        (GUARD, evidence(an_arm(100, 10)), Reading("", "pass", 0.1, 0.02, note="within its limit")),
+        (GUARD, evidence(an_arm(100, 50)), Reading("", "fail", 0.5, 0.02, note="canary 0.5, above 0.25")),
+        (GUARD, evidence(UNDER_WAY), Reading("", "fail", 0.1, 0.02, note="canary 0.6 of all that began, above 0.25")),
+        (LIMIT, evidence(an_arm(99, 2), STABLE), Reading("", "waiting", None, 0.02, note="needs 1 more requests")),
+        (LIMIT, evidence(an_arm(100, 2), STABLE),
+         Reading("", "pass", 0.02, 0.02, note="0 of 1 blocks beyond the limit")),
+        (LIMIT, evidence(an_arm(100, 20)),
+         Reading("", "fail", 0.2, 0.02, note="canary 0.2, 1 of 1 blocks beyond the limit")),
+        (QUERY, evidence(queries={"checkout": 3.0}), Reading("", "pass", 3.0, note="0 of 1 blocks beyond the limit")),
+        (QUERY, evidence(queries={"checkout": 7.0}),
+         Reading("", "fail", 7.0, note="canary 7, 1 of 1 blocks beyond the limit")),
+        (QUERY, evidence(queries={"checkout": Missing("gone")}), Reading("", "no_data", note="gone")),
+    ],
+    ids=range(10),
+)  # fmt: skip
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_reading_has_the_metrics_label_both_arms_and_a_note(
+    metric: Guard | FixedLimit, seen: Evidence, reading: Reading, dry_run: bool
+):
+    tried = replace(metric, dry_run=dry_run)
+
+    assert after(an_analysis(tried), seen).readings == (replace(reading, metric=tried.label, dry_run=dry_run),)
+
+
+def test_a_guard_that_failed_goes_on_failing_and_counts_how_often():
+    analysis, _ = both_after(an_analysis(GUARD), evidence(an_arm(100, 50)), evidence(an_arm(200, 99)))
+
+    assert [each.failures for each in analysis.metrics if isinstance(each, Blocks)] == [2]

@@ -315,6 +315,7 @@ def test_a_lost_record_serves_stable_until_resumed():
     held = played(SPEC, (30, None), (90, None), rollout=lost).rollout
 
     assert (held.weight, held.paused) == (0, "lost")
+    assert lost.reason == "the rollout's record is gone: serving stable only until it is resumed"
     assert advance(moved(resume(held, 91, by="ada")), SPEC, None, 92).rollout.weight == 10
 
 
