@@ -92,6 +92,7 @@ def test_an_unreadable_body_says_what_is_wrong(data, message):
         (b'{"model": "a", "Model": "b"}', 'the body names the model as "Model"; write "model"', "Model"),
         (b"{}", "the body must name a model: a non-empty string", "model"),
         (b"[]", "the body is not a JSON object", None),
+        (b'{"model": "a', "the body is not JSON: unterminated string starting at line 1, column 11", None),
     ],
 )
 def test_what_is_wrong_is_told_whole_and_names_the_member(data: bytes, message: str, param: str | None):

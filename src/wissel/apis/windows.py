@@ -398,11 +398,12 @@ class Cursor:
         self.at = max(0, min(at, len(self.text)))
         self._place = (0, 0)
         place, data = self.here, self.data
+        what = why.lower().removesuffix(" at")
         if place > WINDOW:
-            return UnreadableError(f"the body is not JSON: {why.lower().removesuffix(' at')} at byte {place}")
+            return UnreadableError(f"the body is not JSON: {what} at byte {place}")
         line = data.count(b"\n", 0, place) + 1
         column = len(data[data.rfind(b"\n", 0, place) + 1 : place].decode("utf-8", "replace")) + 1
-        return UnreadableError(f"the body is not JSON: {why.lower()} at line {line}, column {column}")
+        return UnreadableError(f"the body is not JSON: {what} at line {line}, column {column}")
 
     def finish(self) -> Slices[None]:
         """Nothing but space may follow. Raises UnreadableError."""
