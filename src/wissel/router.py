@@ -41,7 +41,7 @@ from wissel.core.policy import ByIntent, Chosen, Named, admit, choose, decide, l
 from wissel.core.refusals import origin_unavailable
 from wissel.core.request import Conversation, Head, Request
 from wissel.core.settlement import used
-from wissel.core.snapshot import Snapshot
+from wissel.core.snapshot import Model, Snapshot
 from wissel.core.tier import Grading, NoWinRate, Thresholds, Tier, WinRate, toss
 from wissel.errors import WorldError
 from wissel.runtime.asking import asking_for
@@ -173,11 +173,11 @@ class Router:
         if decision.pin is not None:
             self.shared.pins.keep(decision.pin, decision.route, self.snapshot.routes, time())
 
-    def made(self, made: MadeId, decision: Decision | None) -> None:
-        """The answer to a routed request is called so, and its caller has it kept."""
+    def made(self, made: MadeId, decision: Decision | None, fallback: Model | None = None) -> None:
+        """The answer to a routed request is called so, and its caller has it kept; `fallback` made it, if one did."""
         if self.shared.affinity is None or not isinstance(decision, Routed):
             return
-        model, now = decision.model, time()
+        model, now = fallback or decision.model, time()
         owner, thread, until = owner_of(decision.principal), decision.thread or "", now + self.snapshot.keep_origins
         self.shared.affinity.keep(made, Origin(model.name, model.cluster, decision.route, owner, thread, now, until))
 
@@ -198,7 +198,8 @@ class Router:
             return
         came_to = None
         if isinstance(decision, Routed | Passed | Kept) and decision.reserved is not None:
-            drawn, came_to = decision.reserved.drawn, used(decision.reserved, outcome)
+            served = decision.served_after(outcome.attempts) if isinstance(decision, Routed) and outcome else None
+            drawn, came_to = decision.reserved.drawn, used(decision.reserved, outcome, served)
         for each in drawn:
             limiter.settle(each, came_to)
 

@@ -116,6 +116,8 @@ async def test_a_decision_shows_its_whole_reasoning(client):
         "key": None,
         "bucket": None,
         "unable": [],
+        "plan": [{"model": "large", "cluster": "large-cluster"}],
+        "left_out": [],
         "tier": None,
         "principal": "ada",
         "revision": "r1",

@@ -20,7 +20,7 @@ from wissel.core.affinity import MadeId
 from wissel.core.decision import Denied
 from wissel.core.limits import Estimate, estimate
 from wissel.core.outcome import Usage
-from wissel.core.policy import inability
+from wissel.core.plan import inability
 from wissel.core.snapshot import Model
 
 ROOT = Path(__file__).parents[2]

@@ -255,7 +255,9 @@ def _without_filter(planned: EnvoyPlan) -> dict[str, Any]:
     fields: Any = bootstrap(planned)
     manager = fields["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"] = [each for each in manager["http_filters"] if "ext_proc" not in each["name"]]
-    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+    host = manager["route_config"]["virtual_hosts"][0]
+    host["routes"] = [route for route in host["routes"] if "cluster_header" in route["route"]]
+    for route in host["routes"]:
         route["route"].pop("cluster_header")
         route["route"].pop("cluster_not_found_response_code", None)
         route["route"]["cluster"] = "up"

@@ -20,6 +20,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from time import thread_time
+from types import MappingProxyType
 from typing import Final
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
@@ -83,6 +84,7 @@ class Deaf:
     """A call whose answers nobody reads."""
 
     method = wire.METHOD
+    metadata = MappingProxyType[bytes, bytes]({})
 
     def send(self, *parts: Part) -> None:
         pass

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from factories import request, snapshot
 from wissel.core import refusals
 from wissel.core.access import Forbid, Principal
-from wissel.core.decision import Denied, Listed, Unable
+from wissel.core.decision import Denied, Listed
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.intent import Intent
 from wissel.core.limits import Charge, Exceeded, MeterReading
+from wissel.core.plan import Unable
 from wissel.core.quoting import MOST_QUOTED
 from wissel.core.refusals import duration, exceeded
 from wissel.core.request import Head
@@ -44,6 +45,7 @@ def every_refusal(written: str) -> list[Denied]:
         refusals.unnamed_model(Head("other", "POST", written, {}), caller, "r1"),
         refusals.late(),
         refusals.trailers(),
+        refusals.overdue(1),
         refusals.no_upgrade(),
         refusals.no_cors(written),
         refusals.not_a_call(),

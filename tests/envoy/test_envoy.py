@@ -188,7 +188,7 @@ async def stack() -> AsyncGenerator[AsyncExitStack]:
 
 def test_several_servers_share_a_cluster_by_their_weights():
     servers = ("10.0.0.1:80", 3), ("models.inside:80", 1)
-    (_, cluster) = bootstrap(sample(clusters=(UpstreamCluster("c", servers),)))["static_resources"]["clusters"]
+    (_, cluster, _) = bootstrap(sample(clusters=(UpstreamCluster("c", servers),)))["static_resources"]["clusters"]
     told = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
 
     assert [(each["endpoint"]["hostname"], each["load_balancing_weight"]) for each in told] == list(servers)
@@ -404,7 +404,7 @@ class TestWhatWasNotDecidedGoesNowhere:
         status, answer = await ask(envoy)
 
         assert (status, answer["error"]["code"]) == (503, "gateway_unavailable")
-        assert processor.attributes("response_headers") == {"response.code_details": "cluster_not_found"}
+        assert processor.attributes("response_headers")["response.code_details"] == "cluster_not_found"
 
     async def test_an_upgrade_is_refused(self, start: Start, processor: Processor):
         envoy = await start()
@@ -455,7 +455,7 @@ class TestWhatEnvoySaysItself:
         status, answer = await ask(envoy)
 
         assert (status, answer["error"]["message"]) == (500, "qwen fails as it was asked to")
-        assert processor.attributes("response_headers") == {"response.code_details": "via_upstream"}
+        assert processor.attributes("response_headers")["response.code_details"] == "via_upstream"
 
     async def test_the_processor_is_told_where_a_request_comes_from(self, start: Start, processor: Processor):
         envoy = await start()

@@ -5,6 +5,7 @@ import gc
 import json
 import tracemalloc
 from base64 import b64encode
+from types import MappingProxyType
 
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
@@ -26,6 +27,7 @@ class Written:
     """A call that keeps what is said."""
 
     method = wire.METHOD
+    metadata = MappingProxyType[bytes, bytes]({})
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []

@@ -4,6 +4,7 @@ import asyncio
 import json
 from base64 import b64encode
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ class Quiet:
     """A call whose answers nobody reads."""
 
     method = wire.METHOD
+    metadata = MappingProxyType[bytes, bytes]({})
 
     def send(self, *parts: Part) -> None:
         pass

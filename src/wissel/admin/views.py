@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed, Unable
+from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.intent import Intent
 from wissel.core.pin import Pin
+from wissel.core.plan import Unable
 from wissel.core.tier import Graded
 
 View = dict[str, Any]
@@ -34,6 +35,8 @@ def decision_view(decision: Decision) -> View:
                 "key": {"source": str(decision.key.source), "value": decision.key.value} if decision.key else None,
                 "bucket": decision.bucket,
                 "unable": _unable_view(decision.unable),
+                "plan": [{"model": each.name, "cluster": each.cluster} for each in decision.candidates],
+                "left_out": _unable_view(decision.plan.left_out),
                 "tier": _tier_view(decision.tier),
                 "principal": decision.principal.id,
                 "revision": decision.revision,

@@ -12,7 +12,7 @@ asked.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from wissel.apis.windows import WINDOW, Cursor, LongText, Slices, named_twice, whole
 from wissel.core.bounds import Bounds, beyond
@@ -58,6 +58,24 @@ class Body:
         written = (*parts, view[at:])
         return written if len(view) > WINDOW else b"".join(written)
 
+    def model_in(self, name: str, *splices: Splice) -> tuple[int, int]:
+        """From where to where the model stands in what `with_model` makes of the same arguments."""
+        start, _ = self.spans["model"]
+        moved = sum(len(each.text.encode()) - each.end + each.start for each in splices if each.start < start)
+        return start + moved, start + moved + len(json.dumps(name))
+
+    def leaving_out(self, name: str) -> Splice:
+        """What takes a member out, and the comma that parts it from its neighbour; there is always the model's."""
+        start, end = self.spans[name]
+        key_end = self.data.rindex(b'"', 0, start)
+        key = self.data.rindex(b'"', 0, key_end)
+        before = key - 1
+        while self.data[before] in _BLANKS:
+            before -= 1
+        if self.data[before] == _COMMA:
+            return Splice(before, end, "")
+        return Splice(key, self.data.index(b",", end) + 1, "")
+
     def inside(self, name: str) -> Iterator[tuple[str, int, int]]:
         """Of a member that is an object, each member's name, and from where to where its value stands."""
         start, end = self.spans[name]
@@ -68,6 +86,10 @@ class Body:
             whole(cursor.value(1))
             yield inner, begin, start + cursor.here
             inner = whole(cursor.name(first=False))
+
+
+_BLANKS: Final = b" \t\r\n"
+_COMMA: Final = ord(",")
 
 
 def read_body(data: bytes | bytearray, bounds: Bounds) -> Slices[Body]:

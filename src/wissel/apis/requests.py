@@ -19,6 +19,8 @@ from wissel.errors import UnreadableError
 _LONGEST_SETTING: Final = 64
 """Characters of a text beside the messages that is taken for a setting, which no model is shown."""
 _MOST_ANSWERS: Final = 1_000
+_MOST_NAMED: Final = 32
+"""Models that a caller lists; a plan is far shorter."""
 
 
 def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, bounds: Bounds) -> Slices[Request]:
@@ -50,7 +52,15 @@ def understand(api: Api, path: str, headers: Mapping[str, str], body: Body, boun
         keeps=kept is not None and kept.asks_to_keep(members),
         previous=MadeId(api.name, previous) if isinstance(previous, str) and previous else None,
         goes_on_by=kept.goes_on_by if kept is not None else "",
+        fallbacks=_named(members),
     )
+
+
+def _named(members: Json) -> tuple[str, ...]:
+    """What `models` lists, as OpenRouter's callers write it."""
+    listed = members.get("models")
+    names = cast("list[object]", listed) if isinstance(listed, list) else []
+    return tuple(name for name in names[:_MOST_NAMED] if isinstance(name, str))
 
 
 def _streams(members: Json) -> bool:

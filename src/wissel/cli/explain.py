@@ -72,12 +72,13 @@ def _show_decision(view: dict[str, Any]) -> None:
         ("rules", ", ".join), ("shadow_rules", ", ".join), ("target", str), ("tier", _tier_line),
         ("split", str), ("key", _key_line),
         ("bucket", str), ("variant", str), ("reason", str), ("model", str), ("upstream_model", str),
-        ("cluster", str), ("unable", _unable_line), ("models", ", ".join), ("revision", str),
+        ("cluster", str), ("plan", _plan_line), ("left_out", _unable_line), ("unable", _unable_line),
+        ("models", ", ".join), ("revision", str),
     ]  # fmt: skip
     for name, line in shown:
         value = view.get(name)
-        if value not in (None, [], {}, ""):
-            table.add_row(name.replace("_", " "), line(value))
+        if value not in (None, [], {}, "") and (text := line(value)):
+            table.add_row(name.replace("_", " "), text)
     out.print(table, markup=False, highlight=False)
 
 
@@ -119,6 +120,11 @@ def _scores_line(scores: dict[str, float]) -> str:
 
 def _key_line(key: dict[str, str]) -> str:
     return f"{key['source']} = {key['value']}"
+
+
+def _plan_line(plan: list[dict[str, str]]) -> str:
+    """Nothing where the model is all of it."""
+    return " > ".join(each["model"] for each in plan) if len(plan) > 1 else ""
 
 
 def _unable_line(unable: list[dict[str, str]]) -> str:

@@ -22,7 +22,7 @@ from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
 from wissel.core.conversation import ConversationIds
 from wissel.core.pin import PinPolicy
-from wissel.core.snapshot import ApiKey, Route, Snapshot, Terms
+from wissel.core.snapshot import ApiKey, Failover, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
 from wissel.errors import ConfigError
 from wissel.runtime.redis_url import parse
@@ -40,6 +40,7 @@ DECIDING = {
     "rollouts",
     "tiers",
     "access",
+    "failover",
 }
 """The sections that a decision depends on; replicas may differ in the others."""
 
@@ -96,6 +97,12 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
             passthrough=passthrough,
             max_body_bytes=config.listen.max_body_bytes,
             bounds=Bounds(**config.listen.bounds.model_dump()),
+            failover=Failover(
+                attempts=config.failover.attempts,
+                deadline=config.failover.deadline,
+                statuses=config.failover.statuses,
+                accept_models=config.failover.accept_models,
+            ),
         ),
     )
 

@@ -27,6 +27,8 @@ def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
             base_path=paths.get(each.cluster, PROVIDERS[provider_name(each)].path),
             forward_headers=each.forward_headers,
             stream_usage=each.stream_usage,
+            fallbacks=each.fallbacks,
+            first_token=each.timeouts.first_token,
         )
         for at, each in enumerate(config.models)
     }

@@ -65,6 +65,7 @@ def reference_problems(root: Place) -> list[Problem]:
                 )
             ),
             _targets(root, (models, splits, rollouts, tiers), (entrypoints, aliases)),
+            _fallbacks(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
             _splits(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
             _rollouts(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
             _tiers(root, (models, splits, rollouts), (tiers, entrypoints, aliases)),
@@ -143,6 +144,17 @@ def _targets(root: Place, servers: tuple[_Names, ...], others: tuple[_Names, ...
         yield from _unknown(route["target"], servers, others)
     for _, target in root["aliases"].entries():
         yield from _unknown(target, servers, others)
+
+
+def _fallbacks(root: Place, models: _Names, others: tuple[_Names, ...]) -> Iterator[Problem]:
+    for model in root["models"].items():
+        seen = {model["name"].text}
+        for fallback in model["fallbacks"].items():
+            yield from _unknown(fallback, (models,), others)
+            if fallback.text is not None and fallback.text in seen:
+                what = "the model itself" if fallback.text == model["name"].text else "already a fallback of it"
+                yield fallback.problem(f"{quote(fallback.text)} is {what}")
+            seen.add(fallback.text)
 
 
 def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:

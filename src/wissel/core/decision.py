@@ -5,7 +5,7 @@ served traffic would have met and needs no second implementation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wissel.core.access import Principal
 from wissel.core.affinity import Lead
@@ -13,17 +13,10 @@ from wissel.core.intent import Intent
 from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
 from wissel.core.pin import Pin
+from wissel.core.plan import Plan, Unable
 from wissel.core.snapshot import Model, Passthrough
 from wissel.core.split import Reason, Split, TargetingKey
 from wissel.core.tier import Graded
-
-
-@dataclass(frozen=True, slots=True)
-class Unable:
-    """A model that was taken out before the split, and why."""
-
-    model: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +52,27 @@ class Routed:
     """What became of the id of an earlier answer that it goes on from."""
     thread: str | None = None
     """The key of the conversation, where the caller has the answer kept; None where nothing is kept."""
+    plan: Plan = field(default_factory=lambda: Plan(()))
+    """Who serves where the model does not; empty for the model alone."""
+    at: float = 0.0
+    """Unix time of the decision."""
+
+    @property
+    def candidates(self) -> tuple[Model, ...]:
+        """In the order in which they are asked."""
+        return self.plan.models or (self.model,)
+
+    def alone(self) -> "Routed":
+        """The same where Envoy asks one model and no other."""
+        if len(self.candidates) == 1:
+            return self
+        why = "is asked by an Envoy that walks plans, and this one does not"
+        unasked = tuple(Unable(each.name, why) for each in self.candidates[1:])
+        return replace(self, plan=Plan(self.candidates[:1], (*self.plan.left_out, *unasked)))
+
+    def served_after(self, attempts: int) -> Model:
+        """The one that answered where so many were asked."""
+        return self.candidates[min(attempts, len(self.candidates)) - 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,11 @@ class Reservation:
     model: Model | None = None
     """None where no model serves it."""
 
+    @property
+    def holds_a_place(self) -> bool:
+        """Whether it counts among those that are open at the same time, until its answer is over."""
+        return any(charge.kind == "concurrent" for drawn in self.drawn for charge in drawn.charges)
+
 
 @dataclass(frozen=True, slots=True)
 class Used:

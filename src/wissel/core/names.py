@@ -10,8 +10,29 @@ MODEL_HEADER: Final = "x-wissel-model"
 ROUTE_HEADER: Final = "x-wissel-route"
 VARIANT_HEADER: Final = "x-wissel-variant"
 REQUEST_ID_HEADER: Final = "x-wissel-request-id"
+PLAN_HEADER: Final = "x-wissel-plan"
+"""How many models a request may be tried on; only where that is more than one."""
+REWRITTEN_HEADER: Final = "x-wissel-rewritten"
+"""Set for a further attempt once it was written for its model; without it no credential leaves Envoy with it."""
+ATTEMPTS_HEADER: Final = "x-wissel-attempts"
+"""In an answer: how many models were asked."""
+STAGE_KEY: Final = "x-wissel-stage"
+"""In the metadata of a gRPC call of an Envoy that walks plans: what it asks about."""
+REQUEST_STAGE: Final = "request"
+ATTEMPT_STAGE: Final = "attempt"
 
-OWNED: Final = frozenset({CLUSTER_HEADER, MODEL_HEADER, ROUTE_HEADER, VARIANT_HEADER, REQUEST_ID_HEADER})
+OWNED: Final = frozenset(
+    {
+        CLUSTER_HEADER,
+        MODEL_HEADER,
+        ROUTE_HEADER,
+        VARIANT_HEADER,
+        REQUEST_ID_HEADER,
+        PLAN_HEADER,
+        REWRITTEN_HEADER,
+        ATTEMPTS_HEADER,
+    }
+)
 """The headers that wissel sets; a caller that could set them would choose in its place."""
 
 NAMESPACE: Final = "wissel"

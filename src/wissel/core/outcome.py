@@ -94,6 +94,8 @@ class Outcome:
     """Why a body that was there could not be read; empty where it could."""
     fault: Fault = ""
     """Whose fault it is that the upstream refused the request."""
+    attempts: int = 1
+    """How many models were asked; all but the last of them failed."""
 
     @property
     def is_evidence(self) -> bool:
@@ -114,6 +116,11 @@ class Outcome:
     def is_refusal(self) -> bool:
         """Whether the model would not answer."""
         return not REFUSALS.isdisjoint(self.finish_reasons)
+
+
+def failed_attempt(outcome: Outcome) -> Outcome:
+    """What is known of the first model where another one had to answer: that it failed."""
+    return Outcome(status=503, duration=outcome.duration, api=outcome.api)
 
 
 Ended = Callable[[Outcome | None], None]

@@ -1,6 +1,6 @@
 """One request, one snapshot, one verdict.
 
-    name what is asked for -> choose route -> authorize -> able models -> [strong or weak] -> assign variant
+    name what is asked for -> choose route -> authorize -> able models -> [strong or weak] -> assign variant -> plan
 
 Access comes before the split, so a model that a caller may not use is never
 assigned to it; so does ability, so an image never reaches a text model.
@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.conversation import conversation_key
-from wissel.core.decision import Denied, Listed, Passed, Routed, Unable
+from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.harness import spoken_only
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
+from wissel.core.plan import Unable, inability, plan_of
 from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path, unnamed_model
 from wissel.core.request import Head, Request
-from wissel.core.snapshot import Model, Passthrough, Route, Snapshot
+from wissel.core.snapshot import Passthrough, Route, Snapshot
 from wissel.core.split import Assignment, Reason, assign, targeting_key
 from wissel.core.tier import Grading, NoWinRate, Strength, Tier, begin, grade
 
@@ -93,12 +94,12 @@ def decide(
     """The verdict on an admitted request whose target is known; `grading` is read only where that is a tier."""
     match aim:
         case Named(_, permit):
-            return _serve(snapshot, request, caller, aim, permit, grading, request_id)
+            return _serve(snapshot, request, caller, aim, permit, grading, request_id, now)
         case Chosen(target, intent):
             answer = permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return forbidden(answer, request, caller, intent, snapshot.revision)
-            return _serve(snapshot, request, caller, aim, answer, grading, request_id)
+            return _serve(snapshot, request, caller, aim, answer, grading, request_id, now)
 
 
 def _serve(
@@ -109,6 +110,7 @@ def _serve(
     permit: Permit,
     grading: Grading | None,
     request_id: str,
+    now: float,
 ) -> Routed | Denied:
     target = aim.target
     intent, pin = (aim.intent, aim.pin) if isinstance(aim, Chosen) else (None, None)
@@ -128,8 +130,9 @@ def _serve(
     graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
     served, assigned = assignments[graded.end if graded else "strong"]
     broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
+    model = snapshot.models[assigned.variant.model]
     routed = Routed(
-        model=snapshot.models[assigned.variant.model],
+        model=model,
         target=target,
         variant=assigned.variant.name,
         reason="error" if broken else assigned.reason,
@@ -148,6 +151,8 @@ def _serve(
         pin=pin,
         lead=request.lead,
         thread=(conversation_key(request, snapshot.conversation) or "") if request.keeps else None,
+        at=now,
+        plan=plan_of(snapshot, request, caller, model, route=intent.route if intent else None, now=now),
     )
     # Where nothing is generated no arm shows what it is worth, no budget is used and nothing is learned.
     return replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed
@@ -243,19 +248,6 @@ def list_models(snapshot: Snapshot, head: Head, caller: Principal, *, now: float
         return any(arm.model in named for arm in snapshot.arms(snapshot.aliases.get(name, name)))
 
     return Listed(tuple(name for name in snapshot.names if usable(name)), caller, snapshot.revision)
-
-
-def inability(model: Model, request: Request) -> str | None:
-    """Why `model` cannot serve `request`; None if it can."""
-    if request.api not in model.apis:
-        return f'does not serve the api "{request.api}"'
-    accepts = model.accepts if request.answers else model.embeds
-    if accepts is not None and (missing := request.needs - accepts):
-        return f"does not accept {', '.join(sorted(missing))}"
-    needed = request.context_tokens + request.max_output_tokens
-    if model.context is not None and needed > model.context and not request.only_counts:
-        return f"has a context of {model.context} tokens, and this needs about {needed}"
-    return None
 
 
 def permitted(

@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from typing import Final
 
 from wissel.core.access import Forbid, Principal
-from wissel.core.decision import Denied, Listed, Unable
+from wissel.core.decision import Denied, Listed
 from wissel.core.feedback import ScoreAnswer
 from wissel.core.intent import Intent
 from wissel.core.limits import NANO, Charge, Exceeded, MeterReading
+from wissel.core.plan import Unable
 from wissel.core.quoting import cut, quoted
 from wissel.core.request import Head, Request
 from wissel.core.sentences import (
@@ -32,6 +33,7 @@ from wissel.core.sentences import (
     NO_UPGRADE,
     NOT_A_CALL,
     ORIGIN_AWAY,
+    OVERDUE,
     OVERRUN,
     SCORED_TWICE,
     STORE_AWAY,
@@ -94,6 +96,11 @@ def crowded(caller: Principal, held_bytes: int) -> Denied:
 def late() -> Denied:
     """A body that does not end."""
     return Denied(*LATE.told())
+
+
+def overdue(attempts: int) -> Denied:
+    """Another attempt at a request would begin too late."""
+    return Denied(*OVERDUE.told(models="a model" if attempts == 1 else f"{attempts} models"))
 
 
 def no_upgrade() -> Denied:

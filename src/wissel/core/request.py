@@ -122,6 +122,8 @@ class Request:
     """What became of that id, once it was asked for."""
     thread: str = ""
     """The key of the conversation that `previous` belongs to; empty where nobody knows."""
+    fallbacks: tuple[str, ...] = ()
+    """What the caller names to serve where the model does not, in its order; read where `failover.accept_models`."""
 
 
 def question(text: str) -> str:

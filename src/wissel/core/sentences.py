@@ -220,6 +220,12 @@ TABLE: Final = (
         "feedback cannot be taken right now; try again",
         "feedback while Redis is away",
     ),
+    OVERDUE := Refusal(
+        504,
+        "deadline_passed",
+        "{models} could not serve this request, and there is no time left to ask another",
+        "the models of a plan failed until `failover.deadline` had passed",
+    ),
 )
 """In order of the status."""
 

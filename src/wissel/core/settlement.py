@@ -8,13 +8,19 @@ that failed costs what it gave until then.
 
 from wissel.core.limits import Reservation, Used, nano_usd
 from wissel.core.outcome import Outcome, Usage
+from wissel.core.snapshot import Model
 
 
-def used(reserved: Reservation, outcome: Outcome | None) -> Used:
-    """Of a request that went on; `outcome` is None if nothing is known of what followed."""
+def used(reserved: Reservation, outcome: Outcome | None, served: Model | None = None) -> Used:
+    """Of a request that went on; `outcome` is None if nothing is known of what followed.
+
+    `served` is the model that answered, where another was asked before: its price counts. One that failed before it
+    began to answer is taken to have cost nothing.
+    """
     usage = _usage(reserved, outcome)
     tokens = usage.input_tokens, usage.output_tokens
-    return Used(sum(tokens), nano_usd(reserved.model, *tokens, usage.cached_tokens) if reserved.model else 0)
+    model = served or reserved.model
+    return Used(sum(tokens), nano_usd(model, *tokens, usage.cached_tokens) if model else 0)
 
 
 def _usage(reserved: Reservation, outcome: Outcome | None) -> Usage:

@@ -79,6 +79,10 @@ class Model:
     """Of a caller's headers that are withheld from servers, those that its server gets."""
     stream_usage: Literal["ask", "never"] = "ask"
     """Whether its streams are asked to tell their usage."""
+    fallbacks: tuple[str, ...] = ()
+    """Models that are asked in this order where it fails."""
+    first_token: float | None = None
+    """Seconds that it may take to begin an answer; None: until the silence is too long for Envoy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,20 @@ class Passthrough:
 
 
 @dataclass(frozen=True, slots=True)
+class Failover:
+    """How a plan is walked."""
+
+    attempts: int = 3
+    """At most, the first included."""
+    deadline: float = 120.0
+    """Seconds after which no further one begins."""
+    statuses: tuple[int, ...] = (429, 529)
+    """With which a model has failed as well, besides all from 500."""
+    accept_models: bool = False
+    """Whether a caller's `models` say what follows, in place of the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What Envoy's edge must know before a request is decided."""
 
@@ -124,6 +142,7 @@ class Terms:
     """A larger body is refused where it is read."""
     bounds: Bounds = field(default_factory=Bounds)
     """What a body that is read may hold."""
+    failover: Failover = Failover()
 
 
 @dataclass(frozen=True, slots=True)

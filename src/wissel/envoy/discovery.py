@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Final
 
 from wissel.core.names import DISCOVERY_CLUSTER
+from wissel.envoy.attempts import attempt_filters
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, many, seconds, typed
 from wissel.envoy.plans import EnvoyPlan, Polled, Watched
 from wissel.envoy.upstream import tls_socket, upstream_cluster
@@ -51,7 +52,8 @@ class Publication:
 
 def published(plan: EnvoyPlan) -> dict[str, Fields]:
     """The clusters that a plan wants, by name."""
-    return {cluster.name: upstream_cluster(cluster) for cluster in plan.clusters}
+    filters = attempt_filters(plan)
+    return {cluster.name: upstream_cluster(cluster, filters) for cluster in plan.clusters}
 
 
 def digest(clusters: Mapping[str, Fields]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 import yaml
 
 from wissel.core.names import CLUSTER_HEADER, PREFIX
+from wissel.envoy.attempts import RUNTIME, cluster_specifier, retry_policy, undecided_cluster, unplanned
 from wissel.envoy.discovery import discovery_clusters, published, secrets, source
 from wissel.envoy.fields import Fields, address, seconds, typed
 from wissel.envoy.plans import MEBIBYTE, EnvoyPlan
@@ -39,9 +40,10 @@ def bootstrap(plan: EnvoyPlan) -> Fields:
         **({} if found is None else {"dynamic_resources": source(found)}),
         "static_resources": {
             "listeners": [_listener(plan)],
-            "clusters": [*own, *models],
+            "clusters": [*own, *models, undecided_cluster()],
             **({"secrets": kept} if kept else {}),
         },
+        "layered_runtime": RUNTIME,
     }
 
 
@@ -125,26 +127,43 @@ def anything_but(words: Collection[str]) -> str:
 
 
 def _routes(plan: EnvoyPlan) -> Fields:
-    # One route, decided or not: without the header it leads to no cluster, which is 503. A route of its own with a
-    # `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that stands
-    # while the body arrives.
-    route: Fields = {
-        "match": {"prefix": "/"},
+    # One model or several, as the decision says; undecided it leads to no cluster, which is 503. A route of its own
+    # with a `direct_response` reads better but takes no part in `request_body_buffer_limit`, and it is the one that
+    # stands while the body arrives.
+    one = _route(
+        plan,
+        unplanned(),
+        cluster_header=CLUSTER_HEADER,
+        # Only where the upstream has not seen the request: a second try must never be a second answer.
+        retry_policy={"retry_on": "connect-failure,refused-stream", "num_retries": 1},
+    )
+    several = _route(
+        plan, {"prefix": "/"}, inline_cluster_specifier_plugin=cluster_specifier(), retry_policy=retry_policy()
+    )
+    host: Fields = {
+        "name": "models",
+        "domains": ["*"],
+        "routes": [one, several],
+        # By its number an attempt's filters know that it is not the first.
+        "include_request_attempt_count": True,
+    }
+    if plan.origins:
+        host["typed_per_filter_config"] = {CORS: _cors(plan.origins)}
+    return {"name": "wissel", "virtual_hosts": [host]}
+
+
+def _route(plan: EnvoyPlan, match: Fields, **action: object) -> Fields:
+    return {
+        "match": match,
         "route": {
-            "cluster_header": CLUSTER_HEADER,
+            **action,
             "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
             "auto_host_rewrite": True,
             "timeout": "0s",
-            # Only where the upstream has not seen the request: a second try must never be a second answer.
-            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
         "request_body_buffer_limit": plan.max_body_bytes,
         "request_headers_to_remove": ["x-envoy-external-address"],
     }
-    host: Fields = {"name": "models", "domains": ["*"], "routes": [route]}
-    if plan.origins:
-        host["typed_per_filter_config"] = {CORS: _cors(plan.origins)}
-    return {"name": "wissel", "virtual_hosts": [host]}
 
 
 def _cors(origins: tuple[str, ...]) -> Fields:

@@ -3,17 +3,25 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from wissel.apis.providers import OTHER_CREDENTIALS
 from wissel.config import Config, host_and_port, worker_address
-from wissel.config.model import Cluster, ClusterTls, Discovery
+from wissel.config.model import Cluster, ClusterTls, Credential, Discovery
+from wissel.core.identity import CREDENTIAL_HEADERS
 from wissel.core.names import DISCOVERY_CLUSTER
 from wissel.errors import ConfigError
 
 PROCESSOR_CLUSTER = "wissel_ext_proc"
+UNDECIDED_CLUSTER = "wissel_undecided"
+"""It has no server: where requests go that nobody decided."""
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian, Alpine and Envoy's own image keep the public authorities."""
+CONNECT_TIMEOUT = 5.0
 MEBIBYTE = 1024 * 1024
 MESSAGE_TIMEOUT = 5.0
 """Seconds for the processor to read one message, of 32 MiB as well, beside what the classifier may take."""
+
+
+_CREDENTIALS = tuple(sorted({*CREDENTIAL_HEADERS, *OTHER_CREDENTIALS}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class UpstreamCluster:
     """Of each its `host:port` and its weight."""
     tls: ClusterTLS | None = None
     probing: Probing | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,8 @@ class EnvoyPlan:
     """How long the processor may have one message: a backstop behind its own deadlines, and never Envoy's 200 ms."""
     idle_timeout: float = 900.0
     """How long a stream may be silent: a model that thinks before it answers says nothing for minutes."""
+    credential_headers: tuple[str, ...] = _CREDENTIALS
+    """Where some server is shown a credential."""
 
 
 def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
@@ -103,10 +115,10 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
     """
     if config.envoy is None:
         raise ConfigError(["envoy: this section is missing; it says where Envoy listens and what its clusters are"])
-    clusters = {cluster.name: _planned(cluster) for cluster in config.envoy.clusters}
+    clusters = {cluster.name: _planned(cluster, config) for cluster in config.envoy.clusters}
     wanted = {user.cluster for user in (*config.models, *config.passthrough)}
     problems = [f'envoy.clusters: no cluster is named "{name}"' for name in sorted(wanted - clusters.keys())]
-    ours = (name for name in (PROCESSOR_CLUSTER, DISCOVERY_CLUSTER) if name in clusters)
+    ours = (name for name in (PROCESSOR_CLUSTER, DISCOVERY_CLUSTER, UNDECIDED_CLUSTER) if name in clusters)
     problems += [f'envoy.clusters: "{name}" is wissel\'s own; take another name' for name in ours]
     if problems:
         raise ConfigError(problems)
@@ -122,7 +134,14 @@ def plan(config: Config, *, workers: int = 1) -> EnvoyPlan:
         message_timeout=message_timeout(config),
         origins=tuple(sorted(config.envoy.cors.origins)) if config.envoy.cors else (),
         upgrades=any(entry.upgrade for entry in config.passthrough),
+        credential_headers=_credential_headers(config),
     )
+
+
+def _credential_headers(config: Config) -> tuple[str, ...]:
+    """Those of every model's, so that none of them leaves with a request that is another's."""
+    named = {each.credential.header for each in config.models if isinstance(each.credential, Credential)}
+    return tuple(sorted({*_CREDENTIALS, *(name for name in named if name)}))
 
 
 def processors(config: Config, *, workers: int = 1) -> tuple[str, ...]:
@@ -141,11 +160,13 @@ def verified_namespace(config: Config) -> str | None:
     return source.namespace if source else None
 
 
-def _planned(cluster: Cluster) -> UpstreamCluster:
+def _planned(cluster: Cluster, config: Config) -> UpstreamCluster:
     servers = tuple((each.address, each.weight) for each in cluster.servers)
     check = cluster.health_check
     probing = Probing(check.path, check.interval, check.timeout) if check else None
-    return UpstreamCluster(cluster.name, servers, _tls(cluster.tls, cluster.servers[0].address), probing)
+    waits = [each.timeouts.connect for each in config.models if each.cluster == cluster.name]
+    connect = max([each for each in waits if each is not None], default=CONNECT_TIMEOUT)
+    return UpstreamCluster(cluster.name, servers, _tls(cluster.tls, cluster.servers[0].address), probing, connect)
 
 
 def _tls(tls: ClusterTls | bool, address: str) -> ClusterTLS | None:

@@ -3,7 +3,7 @@
 The filter fails closed, and no clock bounds a whole stream.
 """
 
-from wissel.core.names import NAMESPACE, SERVICE
+from wissel.core.names import ATTEMPTS_NAMESPACE, NAMESPACE, REQUEST_STAGE, SERVICE, STAGE_KEY
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, many, seconds, typed
 from wissel.envoy.plans import PROCESSOR_CLUSTER, EnvoyPlan
 
@@ -12,25 +12,7 @@ def ext_proc(plan: EnvoyPlan) -> Fields:
     streamed = plan.request_body_mode == "FULL_DUPLEX_STREAMED"
     return typed(
         "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
-        grpc_service={
-            "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
-            # No `timeout`: it would bound the whole stream, and with it the longest answer.
-            "retry_policy": {
-                # `reset` too: a processor that died before its first answer has decided nothing.
-                "retry_on": "connect-failure,refused-stream,reset,unavailable",
-                "num_retries": 2,
-                "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
-                "retry_host_predicate": [
-                    {
-                        "name": "envoy.retry_host_predicates.previous_hosts",
-                        "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
-                    }
-                ],
-                # A processor that is gone has the fewest requests, so a draw is won by it three times in four: with
-                # three further draws one request in thirteen would fail until a health check notices.
-                "host_selection_retry_max_attempts": 16,
-            },
-        },
+        grpc_service=grpc_service(REQUEST_STAGE),
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
         message_timeout=seconds(plan.message_timeout),
@@ -43,15 +25,40 @@ def ext_proc(plan: EnvoyPlan) -> Fields:
             "connection.mtls",
             "connection.uri_san_peer_certificate",
         ],
-        response_attributes=["response.code_details"],
+        response_attributes=["response.code_details", "upstream.request_attempt_count"],
         metadata_options=_metadata_options(plan.verified_namespace),
         # A change that Envoy would drop silently is a bug of the processor, and a wrong request: refuse it.
-        mutation_rules={"disallow_is_error": True},
+        # `x-envoy-*` too: a request with fallbacks says there how often and how long it is tried.
+        mutation_rules={"disallow_is_error": True, "allow_envoy": True},
     )
 
 
+def grpc_service(stage: str) -> Fields:
+    """How a processor is asked, and about what."""
+    return {
+        "envoy_grpc": {"cluster_name": PROCESSOR_CLUSTER, "skip_envoy_headers": True},
+        # No `timeout`: it would bound the whole stream, and with it the longest answer.
+        "retry_policy": {
+            # `reset` too: a processor that died before its first answer has decided nothing.
+            "retry_on": "connect-failure,refused-stream,reset,unavailable",
+            "num_retries": 2,
+            "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                }
+            ],
+            # A processor that is gone has the fewest requests, so a draw is won by it three times in four: with
+            # three further draws one request in thirteen would fail until a health check notices.
+            "host_selection_retry_max_attempts": 16,
+        },
+        "initial_metadata": [{"key": STAGE_KEY, "value": stage}],
+    }
+
+
 def _metadata_options(verified_namespace: str | None) -> Fields:
-    received: Fields = {"receiving_namespaces": {"untyped": [NAMESPACE]}}
+    received: Fields = {"receiving_namespaces": {"untyped": [NAMESPACE, ATTEMPTS_NAMESPACE]}}
     if verified_namespace is None:
         return received
     return {"forwarding_namespaces": {"untyped": [verified_namespace]}, **received}

@@ -1,10 +1,13 @@
 """The clusters of the models' servers."""
 
+from collections.abc import Sequence
+
 from wissel.envoy.fields import Fields, address, discovery, http_options, is_ip, many, seconds, typed
 from wissel.envoy.plans import ClusterTLS, UpstreamCluster
 
 
-def upstream_cluster(cluster: UpstreamCluster) -> Fields:
+def upstream_cluster(cluster: UpstreamCluster, filters: Sequence[Fields] = ()) -> Fields:
+    """The cluster, with what an attempt passes on its way to a server."""
     secured = cluster.tls is not None
     # A secured server may choose HTTP/2, by ALPN.
     protocol: Fields = {"auto_config": {}} if secured else {"explicit_http_config": {"http_protocol_options": {}}}
@@ -13,12 +16,13 @@ def upstream_cluster(cluster: UpstreamCluster) -> Fields:
         "name": cluster.name,
         # One look-up at a time is followed only where there is one name.
         "type": discovery(addresses, many_addresses=secured and len(addresses) == 1),
-        "connect_timeout": "5s",
+        "connect_timeout": seconds(cluster.connect_timeout),
         "circuit_breakers": many(),
         "typed_extension_protocol_options": http_options(
             # uvicorn, and so vLLM, hangs up after 5 s without a request: who hangs up first loses no request.
             common_http_protocol_options={"idle_timeout": "60s" if secured else "4s"},
             **protocol,
+            **({"http_filters": list(filters)} if filters else {}),
         ),
         "load_assignment": {"cluster_name": cluster.name, "endpoints": [{"lb_endpoints": _servers(cluster)}]},
     }

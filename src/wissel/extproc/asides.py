@@ -11,7 +11,9 @@ def heard(response: Response, decision: Decision | None) -> list[Step]:
     if not isinstance(decision, Routed):
         return []
     made = response.name() if decision.thread is not None else None
-    return [*([Heed(decision.model)] if response.objects_to_us else []), *([Made(made)] if made is not None else [])]
+    fallback = response.model if response.model is not decision.model else None
+    heeds = [Heed(response.model)] if response.model is not None and response.objects_to_us else []
+    return [*heeds, *([Made(made, fallback)] if made is not None else [])]
 
 
 def deleted(head: Head | None, status: str) -> list[Step]:

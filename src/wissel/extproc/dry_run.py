@@ -35,7 +35,7 @@ async def dry_run(
     With `caller` the request is decided as theirs, whatever credential it shows.
     """
     router = router.uncounted()
-    exchange = Exchange(request_id, now=0.0, terms=router.snapshot.terms)
+    exchange = Exchange(request_id, now=0.0, terms=router.snapshot.terms, walks_plans=True)
     steps = exchange.receive(RequestHeaders(headers, end_of_stream=not body), now=0.0)
     while exchange.decision is None:
         match steps.pop() if steps else None:

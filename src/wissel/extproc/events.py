@@ -10,6 +10,7 @@ from wissel.core.affinity import MadeId
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model
+from wissel.extproc.itinerary import Itinerary
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
@@ -55,6 +56,11 @@ class ResponseHeaders:
     headers: Mapping[str, str]
     end_of_stream: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def details(self) -> str:
+        """Where the answer came from, in Envoy's words; empty where it does not say."""
+        return self.attributes.get("response.code_details", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ class Made:
     """Tell the router what the answer is called that the caller has kept."""
 
     made: MadeId
+    model: Model | None = None
+    """That answers in the place of the one that was chosen; None where that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,8 @@ class Reply:
     """Ask Envoy to keep the stream until the response is over, of which nothing is read."""
     read_body: bool = False
     """Ask Envoy to send the response's body after these headers, in chunks."""
+    itinerary: Itinerary | None = None
+    """Where the request goes; with the answer that decides it. None where that is one model, which a header names."""
 
 
 @dataclass(frozen=True, slots=True)

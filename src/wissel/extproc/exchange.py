@@ -20,7 +20,7 @@ from typing import Final, Literal
 from wissel.apis.api import Api
 from wissel.apis.body import read_body
 from wissel.apis.forms import models_in
-from wissel.apis.packing import ACCEPTED, coding_of, unpacked
+from wissel.apis.packing import coding_of, unpacked
 from wissel.apis.requests import understand
 from wissel.apis.windows import Slices
 from wissel.core.access import Principal
@@ -28,10 +28,10 @@ from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, 
 from wissel.core.feedback import Feedback, ScoreAnswer, read_feedback
 from wissel.core.names import MODEL_HEADER, REQUEST_ID_HEADER
 from wissel.core.outcome import Outcome
-from wissel.core.refusals import crowded, late, misconfigured, too_large, trailers, unread_coding, unreadable, unscored
+from wissel.core.refusals import crowded, late, misconfigured, too_large, trailers, unscored
 from wissel.core.request import Head
 from wissel.core.snapshot import Model, Terms
-from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
+from wissel.errors import UnreadableError
 from wissel.extproc.asides import deleted, heard
 from wissel.extproc.events import (
     Decide,
@@ -52,10 +52,12 @@ from wissel.extproc.events import (
     Step,
     is_local_reply,
 )
-from wissel.extproc.heads import read_head
+from wissel.extproc.heads import read_head, why_unread
 from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import (
     Mutation,
+    answered_headers,
+    attempts_metadata,
     for_denied,
     for_kept,
     for_listed,
@@ -65,7 +67,7 @@ from wissel.extproc.mutation import (
 )
 from wissel.extproc.objection import Objection
 from wissel.extproc.onward import ReadCall, hand_back, read_call, to_model
-from wissel.extproc.response import Response
+from wissel.extproc.response import Response, attempts_of
 
 _UNTOLD: Final = Protocol("buffered", "none")
 """Where Envoy does not tell its modes: those that need no telling."""
@@ -77,7 +79,7 @@ class Exchange:
     """The state of one request.
 
     `now` is any clock's time in seconds that never goes back; `may_ask` says whether a model's server takes the
-    question for a stream's usage.
+    question for a stream's usage, `walks_plans` whether Envoy asks the next model where one fails.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Exchange:
         "_state",
         "_terms",
         "_trailers",
+        "_walks_plans",
         "decision",
     )
 
@@ -108,9 +111,11 @@ class Exchange:
         now: float,
         terms: Terms = Terms(),  # noqa: B008 - it is frozen
         may_ask: Callable[[Model], bool] = lambda _: True,
+        walks_plans: bool = False,
     ) -> None:
         self._request_id = request_id
         self._may_ask = may_ask
+        self._walks_plans = walks_plans
         self._terms = terms
         self._began = now
         self._state: _State = "new"
@@ -193,6 +198,8 @@ class Exchange:
 
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
+        if isinstance(decision, Routed) and not self._walks_plans:
+            decision = decision.alone()
         self.decision = decision
         match decision:
             case Denied():
@@ -307,25 +314,16 @@ class Exchange:
                 case _:
                     steps = yield from self._read_call(head, data, unpacked=bool(coding))
         except UnreadableError as error:
-            return self._refuse(self._unreadable(error))
+            return self._refuse(why_unread(error, self._terms.max_body_bytes))
         self._state = "deciding"
         return steps
-
-    def _unreadable(self, error: UnreadableError) -> Denied:
-        match error:
-            case UnsupportedCodingError():
-                return unread_coding(error, ACCEPTED)
-            case TooLargeError():
-                return too_large(self._terms.max_body_bytes)
-            case _:
-                return unreadable(error)
 
     def _read_call(self, head: Head, data: bytes | bytearray, *, unpacked: bool) -> Slices[list[Step]]:
         assert self._api is not None
         assert self._caller is not None
         body = yield from read_body(data, self._terms.bounds)
         request = yield from understand(self._api, head.path, head.headers, body, self._terms.bounds)
-        self._call = read_call(head, self._api, body, streams=request.stream, unpacked=unpacked)
+        self._call = read_call(head, self._api, body, self._terms, streams=request.stream, unpacked=unpacked)
         return [Decide(request, self._caller)]
 
     def _read_form(self, head: Head, data: bytes | bytearray) -> Slices[list[Step]]:
@@ -343,10 +341,10 @@ class Exchange:
         assert call is not None
         self._state = "forwarded"
         body = self._answers_body
-        asks = body != "never" and decision.model.stream_usage == "ask" and self._may_ask(decision.model)
+        takes_it = all(each.stream_usage == "ask" and self._may_ask(each) for each in decision.candidates)
+        asks = body != "never" and takes_it
         splices = call.asking_for_usage if asks else ()
         self._response = Response(
-            decision.model,
             call.api,
             Inquiry(decision, call.body),
             Objection(call.body if splices else None, call.head.headers.get(":path", "")),
@@ -354,18 +352,19 @@ class Exchange:
             body=body,
             strip_usage=bool(splices),
         )
-        mutation, data = to_model(
+        mutation, itinerary, data = to_model(
             call,
             decision,
             splices,
-            allow=self._terms.allow_headers,
+            self._terms,
+            request_id=self._request_id,
             read_answer=body != "never",
             in_chunks=self._is_duplex,
         )
         metadata = metadata_of(decision)
         if not self._is_duplex:
-            return [Reply("request_body", mutation, metadata)]
-        steps: list[Step] = [Reply("request_headers", mutation, metadata)]
+            return [Reply("request_body", mutation, metadata, itinerary=itinerary)]
+        steps: list[Step] = [Reply("request_headers", mutation, metadata, itinerary=itinerary)]
         return steps + hand_back(data if isinstance(data, bytes) else b"".join(data), end_of_stream=True)
 
     @property
@@ -412,23 +411,22 @@ class Exchange:
             # Envoy answered by itself, and there is nothing to decide any more; the answer's body may follow.
             self._state = "refused"
         ours = {REQUEST_ID_HEADER: self._request_id}
-        if isinstance(self.decision, Routed | Kept):
+        if isinstance(self.decision, Kept):
             ours[MODEL_HEADER] = self.decision.model.name
-        if self._response is None:
-            reply = Reply("response_headers", Mutation(set_headers=ours), stay=self._holds_a_place)
+        if self._response is None or not isinstance(self.decision, Routed):
+            reserved = self.decision.reserved if isinstance(self.decision, Passed | Kept) else None
+            stay = reserved is not None and reserved.holds_a_place
+            reply = Reply("response_headers", Mutation(set_headers=ours), stay=stay)
             return [*deleted(self._head, event.headers.get(":status", "")), reply]
-        details = event.attributes.get("response.code_details", "")
-        opening = self._response.begin(event.headers, details, end_of_stream=event.end_of_stream, now=now)
+        attempts = attempts_of(self.decision, event.attributes)
+        ours |= answered_headers(self.decision, attempts)
+        self._response.answers(self.decision.served_after(attempts), attempts)
+        opening = self._response.begin(event.headers, event.details, end_of_stream=event.end_of_stream, now=now)
         shrinks = opening.may_shrink and "content-length" in event.headers
         mutation = Mutation(set_headers=ours, remove_headers=("content-length",) if shrinks else ())
-        return [Reply("response_headers", mutation, read_body=opening.read_body)]
-
-    @property
-    def _holds_a_place(self) -> bool:
-        """Whether what is no call counts among those that are open at the same time, until its answer is over."""
-        reserved = self.decision.reserved if isinstance(self.decision, Passed | Kept) else None
-        charges = [charge for drawn in reserved.drawn for charge in drawn.charges] if reserved else []
-        return any(charge.kind == "concurrent" for charge in charges)
+        return [
+            Reply("response_headers", mutation, attempts_metadata(self.decision, attempts), read_body=opening.read_body)
+        ]
 
     def _on_response_body(self, data: bytes, *, end_of_stream: bool, now: float) -> list[Step]:
         if self._response is None:

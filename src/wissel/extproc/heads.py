@@ -11,6 +11,7 @@ from typing import Literal
 from wissel.apis.api import Api
 from wissel.apis.listing import page_asked
 from wissel.apis.models import MODELS_PATH
+from wissel.apis.packing import ACCEPTED
 from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path, spelled_path
 from wissel.apis.places import named_in_path
 from wissel.apis.table import PATHS, kept_at, listed_at, spoken
@@ -18,10 +19,10 @@ from wissel.core.affinity import MadeId
 from wissel.core.decision import Denied
 from wissel.core.feedback import FEEDBACK_PATH
 from wissel.core.policy import lies_below, passthrough_for
-from wissel.core.refusals import misconfigured, no_cors, no_upgrade, unknown_path, unreadable
+from wissel.core.refusals import misconfigured, no_cors, no_upgrade, too_large, unknown_path, unread_coding, unreadable
 from wissel.core.request import Head
 from wissel.core.snapshot import Terms
-from wissel.errors import UnreadableError
+from wissel.errors import TooLargeError, UnreadableError, UnsupportedCodingError
 from wissel.extproc.events import Protocol, RequestHeaders
 
 
@@ -122,3 +123,14 @@ def _complaint(protocol: Protocol) -> str:
     if response not in {"none", "streamed"}:
         return f"processing_mode.response_body_mode is {response.upper()}; set it to NONE or STREAMED"
     return ""
+
+
+def why_unread(error: UnreadableError, most_bytes: int) -> Denied:
+    """What to say of a body that cannot be read; `most_bytes` is how large one may be."""
+    match error:
+        case UnsupportedCodingError():
+            return unread_coding(error, ACCEPTED)
+        case TooLargeError():
+            return too_large(most_bytes)
+        case _:
+            return unreadable(error)

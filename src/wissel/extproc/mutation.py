@@ -17,6 +17,7 @@ from wissel.apis.models import MODELS_PATH, OPENAI_MODELS
 from wissel.apis.paths import spelled_path
 from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.names import (
+    ATTEMPTS_HEADER,
     CLUSTER_HEADER,
     MODEL_HEADER,
     OWNED,
@@ -131,6 +132,7 @@ def metadata_of(decision: Decision) -> Metadata:
                 "route": decision.route,
                 "target": decision.target,
                 "model": decision.model.name,
+                **_plan_metadata(decision),
                 "variant": decision.variant,
                 "reason": decision.reason,
                 "principal": decision.principal.id,
@@ -155,6 +157,27 @@ def metadata_of(decision: Decision) -> Metadata:
                 "revision": decision.revision,
             }
             return {name: value for name, value in named.items() if value}
+
+
+def _plan_metadata(decision: Routed) -> Metadata:
+    names = {
+        "plan": " > ".join(each.name for each in decision.candidates[1:] and decision.candidates),
+        "left_out": "; ".join(f"{each.model} {each.why}" for each in decision.plan.left_out),
+    }
+    return {name: text for name, text in names.items() if text}
+
+
+def answered_headers(decision: Routed, attempts: int) -> dict[str, str]:
+    """What the caller is told of who answers, and of how many were asked where that may be several."""
+    tried = {} if len(decision.candidates) == 1 else {ATTEMPTS_HEADER: str(attempts)}
+    return {MODEL_HEADER: decision.served_after(attempts).name, **tried}
+
+
+def attempts_metadata(decision: Routed, attempts: int) -> Metadata | None:
+    """What access logs read of a plan once somebody answers."""
+    if len(decision.candidates) == 1:
+        return None
+    return {"served": decision.served_after(attempts).name, "attempts": attempts}
 
 
 def _tier_metadata(graded: Graded | None) -> Metadata:

@@ -6,11 +6,15 @@ from typing import Final
 from wissel.apis.api import Api
 from wissel.apis.body import Body, Splice, Written, size_of
 from wissel.apis.encoding import asked_away
+from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
+from wissel.core.names import PLAN_HEADER
 from wissel.core.request import Head
+from wissel.core.snapshot import Failover, Model, Terms
 from wissel.extproc.events import Reply, Step
+from wissel.extproc.itinerary import Errand, Itinerary
 from wissel.extproc.mutation import Mutation, for_routed
-from wissel.extproc.upstream import path_for
+from wissel.extproc.upstream import demanded_by, path_for
 
 CHUNK_BYTES: Final = 62_000
 """Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
@@ -30,25 +34,30 @@ class ReadCall:
     """Whether the caller sent it in a content coding."""
     asking_for_usage: tuple[Splice, ...]
     """What makes its stream tell its usage; nothing where it does so unasked."""
+    leaving_out: tuple[Splice, ...] = ()
+    """What of the body was meant for wissel alone."""
 
 
-def read_call(head: Head, api: Api, body: Body, *, streams: bool, unpacked: bool) -> ReadCall:
+def read_call(head: Head, api: Api, body: Body, terms: Terms, *, streams: bool, unpacked: bool) -> ReadCall:
     """What has to be kept of a call whose body was understood."""
     on_ask = api.usage_on_ask if streams else None
     ask = () if on_ask is None else on_ask.ask(body)
-    return ReadCall(head, api, replace(body, members={}), streams, unpacked, ask)
+    is_ours = terms.failover.accept_models and "models" in body.spans
+    left_out = (body.leaving_out("models"),) if is_ours else ()
+    return ReadCall(head, api, replace(body, members={}), streams, unpacked, ask, left_out)
 
 
 def to_model(
     call: ReadCall,
     decision: Routed,
     splices: tuple[Splice, ...],
+    terms: Terms,
     *,
-    allow: frozenset[str],
+    request_id: str,
     read_answer: bool,
     in_chunks: bool,
-) -> tuple[Mutation, Written]:
-    """The call for the model that was decided: what changes, and its whole body.
+) -> tuple[Mutation, Itinerary | None, Written]:
+    """The call for the model that was decided: what changes, where it goes, and its whole body.
 
     With `read_answer` the answer is asked for in a coding that can be read; with `in_chunks` the body is not part of
     the mutation.
@@ -58,9 +67,13 @@ def to_model(
     if read_answer and (accepted := head.headers.get("accept-encoding")) is not None:
         also["accept-encoding"] = asked_away(accepted, stream=call.streams)
     # One spelling for all: what the rules were asked about is what the upstream gets.
-    if (path := path_for(decision.model, _canonical(head))) != head.headers.get(":path"):
+    first, *others = decision.candidates
+    asked = _canonical(head)
+    if (path := path_for(first, asked)) != head.headers.get(":path"):
         also[":path"] = path
-    upstream = decision.model.upstream_model
+    also |= _patience(first, others, terms.failover)
+    splices = (*splices, *call.leaving_out)
+    upstream = first.upstream_model
     data = body.with_model(upstream, *splices) if upstream != body.model or splices or call.unpacked else None
     if data is not None and not in_chunks and "content-length" in head.headers:
         also["content-length"] = str(size_of(data))
@@ -68,12 +81,47 @@ def to_model(
         decision,
         api=call.api,
         headers=head.headers,
-        allow=allow,
+        allow=terms.allow_headers,
         also=also,
         without=(*(["content-length"] if in_chunks else []), *(["content-encoding"] if call.unpacked else [])),
         body=None if in_chunks else data,
     )
-    return mutation, (memoryview(body.data),) if data is None else data
+    written = (memoryview(body.data),) if data is None else data
+    if not others:
+        return mutation, None, written
+    demanded = {name for each in decision.candidates for name in demanded_by(each)}
+    errand = Errand(
+        models=tuple(each.name for each in decision.candidates),
+        api=call.api.name,
+        path=asked,
+        model_at=body.spans["model"] if data is None else body.model_in(upstream, *splices),
+        is_anonymous=decision.principal is ANONYMOUS,
+        kept=tuple(sorted(demanded & head.headers.keys())),
+        until=decision.at + terms.failover.deadline,
+        streams=call.streams,
+        request_id=request_id,
+    )
+    return mutation, Itinerary(tuple(each.cluster for each in decision.candidates), errand), written
+
+
+def _patience(first: Model, others: list[Model], failover: Failover) -> dict[str, str]:
+    """What tells Envoy's router how long to wait, and what to take for a failure.
+
+    It keeps one time for all attempts of a request, that of the first.
+    """
+    waits = first.first_token
+    told: dict[str, str] = {}
+    if others:
+        waits = min(failover.deadline, waits or failover.deadline)
+        told = {
+            PLAN_HEADER: str(1 + len(others)),
+            "x-envoy-retry-on": "5xx,retriable-status-codes",
+            "x-envoy-retriable-status-codes": ",".join(map(str, failover.statuses)),
+            "x-envoy-max-retries": str(len(others)),
+        }
+    return (
+        told if waits is None else {**told, "x-envoy-upstream-rq-per-try-timeout-ms": str(max(1, round(waits * 1000)))}
+    )
 
 
 def _canonical(head: Head) -> str:

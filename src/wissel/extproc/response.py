@@ -14,11 +14,22 @@ from wissel.apis.answers import GuessingReader, Reader, StreamReader, reader_for
 from wissel.apis.api import Api
 from wissel.apis.findings import Findings
 from wissel.core.affinity import MadeId
+from wissel.core.decision import Routed
 from wissel.core.outcome import Outcome, cost
 from wissel.core.snapshot import Model
 from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import Metadata
 from wissel.extproc.objection import Objection
+
+
+def attempts_of(decision: Routed, attributes: Mapping[str, str]) -> int:
+    """How many models Envoy asked until this answer; a second try at one model is none."""
+    candidates = len(decision.candidates)
+    told = attributes.get("upstream.request_attempt_count", "") if candidates > 1 else ""
+    try:
+        return min(max(1, int(float(told))), candidates)
+    except ValueError:
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +48,23 @@ class Response:
     __slots__ = (
         "_api",
         "_arrived",
+        "_attempts",
         "_began",
         "_body",
         "_details",
         "_headers_at",
         "_inquiry",
         "_is_named",
-        "_model",
         "_objection",
         "_reader",
         "_status",
         "_strip",
+        "model",
         "outcome",
     )
 
     def __init__(
         self,
-        model: Model,
         api: Api,
         inquiry: Inquiry,
         objection: Objection,
@@ -62,13 +73,15 @@ class Response:
         body: Literal["comes", "on request", "never"],
         strip_usage: bool,
     ) -> None:
-        self._model = model
         self._api = api
         self._inquiry = inquiry
         self._objection = objection
         self._began = began
         self._body = body
         self._strip = strip_usage
+        self._attempts = 1
+        self.model: Model | None = None
+        """The one that answers, once it does."""
         self._status = 0
         self._details = ""
         self._headers_at: float | None = None
@@ -76,6 +89,10 @@ class Response:
         self._is_named = False
         self._reader: Reader | None = None
         self.outcome: Outcome | None = None
+
+    def answers(self, model: Model, attempts: int) -> None:
+        """An answer begins: who gives it, as the last of so many that were asked."""
+        self.model, self._attempts = model, attempts
 
     def begin(self, headers: Mapping[str, str], details: str, *, end_of_stream: bool, now: float) -> Opening:
         """The headers came."""
@@ -168,7 +185,7 @@ class Response:
             self._inquiry.closed()
             self._objection.closed()
         found = self._reader.found if self._reader is not None else Findings()
-        usage, price = found.usage, self._model.price
+        usage, price = found.usage, self.model.price if self.model else None
         first, last = found.first_at, found.last_at
         pace = last - first if first is not None and found.chunks > 1 else None
         more_tokens = usage.output_tokens - 1 if usage is not None else 0
@@ -192,4 +209,5 @@ class Response:
             seen_tokens=found.seen_tokens,
             unread=unread or found.unread,
             fault=self._inquiry.fault,
+            attempts=self._attempts,
         )

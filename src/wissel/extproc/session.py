@@ -29,6 +29,7 @@ from wissel.extproc import wire
 from wissel.extproc.desk import BodyReading, Desk
 from wissel.extproc.events import Decide, Fail, Heed, Identify, Made, Read, Refuse, Reply, Score, Step, Unmade
 from wissel.extproc.exchange import Exchange
+from wissel.extproc.stage import Stage, is_attempt, walks_plans
 from wissel.grpc.server import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry.counting import Telemetry
@@ -55,6 +56,8 @@ def methods(router: Callable[[], Router], telemetry: Telemetry, ledger: Ledger |
     peer = Peer()
 
     def process(call: Call) -> Receiver:
+        if is_attempt(call):
+            return Stage(call, router(), telemetry)
         return Session(call, router(), telemetry, peer, ledger)
 
     return {wire.METHOD: process}
@@ -112,7 +115,11 @@ class Session:
         self._ended: Ended | None = None
         self._request_id = new_request_id()
         self._exchange = Exchange(
-            self._request_id, now=perf_counter(), terms=router.snapshot.terms, may_ask=peer.may_ask
+            self._request_id,
+            now=perf_counter(),
+            terms=router.snapshot.terms,
+            may_ask=peer.may_ask,
+            walks_plans=walks_plans(call),
         )
         self._task: asyncio.Task[None] | None = None
         self._clock: asyncio.TimerHandle | None = None
@@ -206,8 +213,8 @@ class Session:
                     self._task = asyncio.get_running_loop().create_task(self._score(feedback, caller))
                 case Heed(model):
                     self._heed(model)
-                case Made(made):
-                    self._router.made(made, self._exchange.decision)
+                case Made(made, fallback):
+                    self._router.made(made, self._exchange.decision, fallback)
                 case Unmade(made):
                     self._router.unmade(made, self._exchange.decision)
                 case Fail(why):

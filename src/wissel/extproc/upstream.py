@@ -51,6 +51,16 @@ _ACCEPTED: Final = frozenset(CREDENTIAL_HEADERS)
 """Where a credential stands that was meant for wissel, and so is nobody else's business."""
 
 
+def demanded_by(server: Destination) -> Mapping[str, str]:
+    """The headers that its server wants to see, whoever says them."""
+    return PROVIDERS[server.provider].headers
+
+
+def shown_in(server: Destination, api: str) -> frozenset[str]:
+    """The headers that wissel sets for it, whatever a caller sent."""
+    return frozenset(headers_for(server, api, {}, ANONYMOUS)[0])
+
+
 def path_for(server: Destination, path: str) -> str:
     """The path, with its query, under which the server has what a caller asked for at `path`."""
     behind = path[len(_CALLED) :]

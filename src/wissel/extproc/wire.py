@@ -16,7 +16,15 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
-from wissel.core.names import CLUSTER_HEADER, MODEL_HEADER, NAMESPACE, ROUTE_HEADER, SERVICE, VARIANT_HEADER
+from wissel.core.names import (
+    ATTEMPTS_NAMESPACE,
+    CLUSTER_HEADER,
+    MODEL_HEADER,
+    NAMESPACE,
+    ROUTE_HEADER,
+    SERVICE,
+    VARIANT_HEADER,
+)
 from wissel.extproc.events import (
     BodyMode,
     Event,
@@ -31,6 +39,7 @@ from wissel.extproc.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from wissel.extproc.itinerary import Fields, Itinerary, told
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 from wissel.grpc.frames import Part
 
@@ -246,8 +255,8 @@ def _reply(step: Reply) -> list[Part]:
         streamed = [*_around(1, [step.chunk]), _number(2, step.end_of_stream)]
         common += _around(3, _around(3, streamed))  # body_mutation.streamed_response
     answer = _around(_PHASES[step.phase], _around(1, common) if common else [])
-    if step.metadata:
-        answer.append(_metadata(step.metadata))
+    if step.metadata or step.itinerary:
+        answer.append(_metadata(step.metadata or {}, step.itinerary))
     if step.skip_body:
         answer.append(_SKIP_BODY)
     if step.stay:
@@ -297,15 +306,45 @@ def _refusal(immediate: ImmediateResponse) -> bytes:
     )
 
 
-def _metadata(metadata: Metadata) -> bytes:
-    """A Struct with one member, which is one of ours."""
+def _metadata(metadata: Metadata, itinerary: Itinerary | None = None) -> bytes:
+    """A Struct with a member for each of our namespaces."""
     fields = b"".join(
         [
             _repeated_value(name, value) if name in _REPEATED_METADATA else _value(name, value)
             for name, value in metadata.items()
         ]
     )
-    return _field(_DYNAMIC_METADATA, _member(NAMESPACE, _field(5, fields)))
+    ours = _member(NAMESPACE, _field(5, fields)) if metadata else b""
+    return _field(_DYNAMIC_METADATA, ours + _itinerary(itinerary) if itinerary else ours)
+
+
+def _itinerary(itinerary: Itinerary) -> bytes:
+    plan = _member("plan", _struct_value(told(itinerary.errand)))
+    return _member(ATTEMPTS_NAMESPACE, _field(5, _groups(itinerary.clusters) + plan))
+
+
+@lru_cache(_REMEMBERED)
+def _groups(clusters: tuple[str, ...]) -> bytes:
+    """What Envoy's specifier of clusters reads: a group for each attempt."""
+    groups: list[Fields] = [
+        {"name": str(at), "clusters": [{"cluster_name": cluster, "weight": 1}]} for at, cluster in enumerate(clusters)
+    ]
+    return _member("priority_groups", _struct_value(groups))
+
+
+def _struct_value(value: Any) -> bytes:
+    """One of google.protobuf.Value's."""
+    match value:
+        case bool():
+            return _number(4, int(value))
+        case str():
+            return _field(3, value.encode("utf-8", "backslashreplace"))
+        case Mapping():
+            return _field(5, b"".join([_member(name, _struct_value(each)) for name, each in value.items()]))
+        case list() | tuple():
+            return _field(6, b"".join([_field(1, _struct_value(each)) for each in value]))
+        case _:
+            return _double(2, float(value))
 
 
 def _value(name: str, value: str | float) -> bytes:

@@ -5,7 +5,7 @@ event loop that read it, and what is sent during that turn leaves at its end in
 one write; an answer that has to wait is sent later, from any task of the loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from wissel.grpc.frames import Message, Part, Status
@@ -16,6 +16,11 @@ class Call(Protocol):
 
     method: str
     """Its path, such as `/envoy.service.ext_proc.v3.ExternalProcessor/Process`."""
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """What the peer sent along when it began, by lower-case name."""
+        ...
 
     def send(self, *parts: Part) -> None:
         """Send a message, or queue it where the peer's windows are full; its parts are not to be changed any more."""

@@ -218,7 +218,8 @@ class Connection(asyncio.Protocol):
             self._http2.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         path = request.path.decode("latin-1")
-        stream = CallStream(self, stream_id, self._http2.initial_window, path, self._limits.message_bytes)
+        limit = self._limits.message_bytes
+        stream = CallStream(self, stream_id, self._http2.initial_window, path, request.fields, limit)
         self._streams[stream_id] = stream
         if self._look is None:
             self._look = self._loop.call_later(self._limits.silence, self._look_for_silence)

@@ -1,6 +1,7 @@
 """One gRPC call, as its connection knows it."""
 
 from asyncio import TimerHandle
+from collections.abc import Mapping
 from typing import Protocol
 
 from wissel.grpc.answers import PlainAnswer
@@ -28,6 +29,7 @@ class CallStream(Queue):
         "heard",
         "held",
         "inbound",
+        "metadata",
         "method",
         "over",
         "plain",
@@ -37,10 +39,19 @@ class CallStream(Queue):
         "unanswered",
     )
 
-    def __init__(self, connection: Carrier, stream_id: int, window: int, method: str, message_limit: int) -> None:
+    def __init__(
+        self,
+        connection: Carrier,
+        stream_id: int,
+        window: int,
+        method: str,
+        metadata: Mapping[bytes, bytes],
+        message_limit: int,
+    ) -> None:
         super().__init__(stream_id, window)
         self.connection = connection
         self.method = method
+        self.metadata = metadata
         self.deframer = Deframer(message_limit)
         self.receiver: Receiver | None = None
         self.deadline: TimerHandle | None = None

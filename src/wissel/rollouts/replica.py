@@ -24,7 +24,7 @@ from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.feedback import Feedback, ScoreAnswer
 from wissel.core.lesson import Taught
-from wissel.core.outcome import Ended, Outcome
+from wissel.core.outcome import Ended, Outcome, failed_attempt
 from wissel.core.request import question
 from wissel.core.rollouts import arms
 from wissel.core.rollouts.callers import SHARE
@@ -198,7 +198,13 @@ class Fleet:
     ) -> None:
         """`models` are those of the configuration that the request began under."""
         self._learn(decision, request_id, outcome)
-        if outcome is None or not outcome.is_evidence:
+        if outcome is not None and outcome.attempts > 1:
+            # The arm that was dealt failed, whatever came of it in the end; who then served is no arm's merit.
+            ticket.observed.update(observe(failed_attempt(outcome)))
+            ticket.ended()
+            self.recorder.mixed(ticket.served.scope)
+            self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
+        elif outcome is None or not outcome.is_evidence:
             ticket.dropped()
         elif _served_by_another_arm(decision, models, outcome):
             ticket.mixed()
@@ -213,9 +219,9 @@ class Fleet:
 
     def _learn(self, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
         lesson = decision.lesson
-        if lesson is not None and outcome is not None and outcome.is_evidence:
+        if lesson is not None and outcome is not None and (outcome.is_evidence or outcome.attempts > 1):
             lesson = replace(lesson, prompt=question(lesson.prompt))
-            ok = not outcome.is_error and not outcome.is_refusal
+            ok = outcome.attempts == 1 and not outcome.is_error and not outcome.is_refusal
             self.lessons.add(Taught(request_id, lesson, ok, decision.model.name, decision.route))
 
     async def score(self, feedback: Feedback, caller: str | None = None) -> ScoreAnswer:

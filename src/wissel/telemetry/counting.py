@@ -144,7 +144,8 @@ class Telemetry:
 
     def ended(self, decision: Routed, outcome: Outcome) -> None:
         """The response to a routed request is over."""
-        where = _where(decision)
+        self._tried(decision, outcome)
+        where = _where(decision, outcome)
         if outcome.headers_after is not None:
             told = {**where, "status": outcome.status, "blame": _blame(outcome)}
             self._count.responses.record(outcome.headers_after, told)
@@ -171,6 +172,19 @@ class Telemetry:
         """Where something was made was asked for."""
         self._count.lookup_seconds.record(seconds)
         self._count.lookups.add(1, {"result": result})
+
+    def _tried(self, decision: Routed, outcome: Outcome) -> None:
+        candidates = decision.candidates
+        if len(candidates) == 1:
+            return
+        chosen = decision.model.name
+        for model in candidates[: outcome.attempts - 1]:
+            self._count.attempts.add(1, {"model": model.name, "chosen": chosen, "result": "failed"})
+        # Who left before an answer began has seen none of them fail, and none serve.
+        if outcome.status:
+            is_failure = outcome.status >= 500 or (outcome.attempts > 1 and outcome.status == 429)
+            served = {"model": decision.served_after(outcome.attempts).name, "chosen": chosen}
+            self._count.attempts.add(1, {**served, "result": "failed" if is_failure else "served"})
 
     def exchange_failed(self, reason: str) -> None:
         self._count.failures.add(1, {"reason": reason})
@@ -248,14 +262,18 @@ def _beside_calls(decision: Passed | Kept | Listed | ListedAnswers) -> dict[str,
             return {"kind": "listed"}
 
 
-def _where(decision: Routed) -> dict[str, str]:
+def _where(decision: Routed, outcome: Outcome | None = None) -> dict[str, str]:
+    """By who served; what a fallback answers is no variant's."""
+    if outcome is not None and outcome.attempts > 1:
+        served = decision.served_after(outcome.attempts).name
+        return {"route": decision.route, "model": served, "variant": served}
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
 
 
 def _blame(outcome: Outcome) -> str:
     if outcome.fault == "operator":
         return "operator"
-    return "variant" if outcome.is_evidence else "nobody"
+    return "variant" if outcome.is_evidence and outcome.attempts == 1 else "nobody"
 
 
 _PLACE: Final = ("route", "model", "variant")
@@ -270,12 +288,13 @@ def _way(ways: dict[tuple[Value, ...], Traffic], facts: Mapping[str, Value], pla
 
 def _operation(decision: Routed, outcome: Outcome) -> dict[str, str]:
     """By the GenAI conventions; the provider is known by the name of its cluster."""
+    where = _where(decision, outcome)
     return {
         "gen_ai.operation.name": APIS[outcome.api].operation,
-        "gen_ai.provider.name": decision.model.cluster,
-        "gen_ai.request.model": decision.model.name,
+        "gen_ai.provider.name": decision.served_after(outcome.attempts).cluster,
+        "gen_ai.request.model": where["model"],
         "wissel.route": decision.route,
-        "feature_flag.result.variant": decision.variant,
+        "feature_flag.result.variant": where["variant"],
     }
 
 

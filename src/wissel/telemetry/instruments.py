@@ -117,6 +117,10 @@ class Instruments:
             description="from the request to its response's headers, by status, route, model and variant",
             borders=_SECONDS,
         )
+        self.attempts: Final = meter.counter(
+            "wissel.attempts",
+            description="models that requests with fallbacks were tried on, by model, chosen model and result",
+        )
         self.tokens: Final = meter.histogram(
             "gen_ai.client.token.usage",
             unit="{token}",

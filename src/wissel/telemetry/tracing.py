@@ -47,10 +47,13 @@ from wissel.core.intent import NoScores, Scores
 from wissel.core.limits import Charge, Drawn, Exceeded, Unchecked
 from wissel.core.outcome import Outcome
 from wissel.core.request import Head
+from wissel.core.snapshot import Model
 from wissel.core.tier import NoWinRate, Tier, WinRate
 from wissel.telemetry.counting import draw_result, error_type
 
 EVALUATION: Final = "feature_flag.evaluation"
+FAILED_ATTEMPT: Final = "wissel.attempt.failed"
+"""The event of a model that failed, on the span of the one that answered."""
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _HASH_BYTES: Final = 8
 _NO_PARENT: Final = Context()
@@ -100,13 +103,14 @@ def _parent(headers: Mapping[str, str]) -> Context:
 class Trace:
     """One request's spans."""
 
-    __slots__ = ("_api", "_operation", "_route", "tracer")
+    __slots__ = ("_api", "_candidates", "_operation", "_route", "tracer")
 
     def __init__(self, tracer: Tracer, route: Span, api: str | None) -> None:
         self.tracer: Final = tracer
         self._route = route
         self._api: Final = api
         self._operation: Span | None = None
+        self._candidates: tuple[Model, ...] = ()
 
     @contextmanager
     def active(self) -> Generator[None]:
@@ -138,6 +142,7 @@ class Trace:
 
     def _routed(self, decision: Routed) -> None:
         assert self._api is not None
+        self._candidates = decision.candidates
         attributes = _operation(decision, self._api)
         self._route.set_attributes({**attributes, "wissel.reason": decision.reason})
         if decision.split is not None:
@@ -160,11 +165,21 @@ class Trace:
         if span is None:
             return
         if outcome is not None:
+            self._tell_attempts(span, outcome.attempts)
             span.set_attributes(_outcome(outcome))
             if error := error_type(outcome):
                 span.set_attribute("error.type", error)
                 span.set_status(Status(StatusCode.ERROR))
         span.end()
+
+    def _tell_attempts(self, span: Span, attempts: int) -> None:
+        if attempts == 1:
+            return
+        *failed, served = self._candidates[:attempts]
+        for model in failed:
+            span.add_event(FAILED_ATTEMPT, {"gen_ai.request.model": model.name, "gen_ai.provider.name": model.cluster})
+        served_by = {"gen_ai.request.model": served.name, "gen_ai.provider.name": served.cluster}
+        span.set_attributes({**served_by, "wissel.attempts": attempts})
 
 
 _active: ContextVar[Trace | None] = ContextVar("active_trace", default=None)

@@ -25,7 +25,7 @@ from wissel.config.model.intent import (
     Route,
     StaticClassifier,
 )
-from wissel.config.model.models import Model, Passthrough
+from wissel.config.model.models import Failover, Model, Passthrough, Timeouts
 from wissel.config.model.rollouts import (
     Analysis,
     AnalysisStep,
@@ -61,6 +61,7 @@ __all__ = [
     "Encoder",
     "EnvoyIdentity",
     "Exports",
+    "Failover",
     "FolderEncoder",
     "Grader",
     "HeaderCondition",
@@ -85,6 +86,7 @@ __all__ = [
     "Step",
     "Target",
     "Tier",
+    "Timeouts",
     "Traces",
     "Weight",
     "When",

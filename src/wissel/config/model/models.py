@@ -7,6 +7,7 @@ from pydantic import Field
 from wissel.config.model.forms import (
     ApiName,
     ClusterName,
+    Duration,
     ForwardedHeaders,
     Name,
     PathPrefix,
@@ -27,6 +28,16 @@ class Price(Section):
     """Of the answer."""
     cached_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Of the part of the prompt that the provider read from its cache; as `input` if not given."""
+
+
+class Timeouts(Section):
+    """How long a model's server may take."""
+
+    connect: Duration | None = None
+    """To accept a connection, 5 s if not given; of several models of one cluster the longest holds."""
+    first_token: Duration | None = None
+    """To begin an answer, counted from the whole request; of an answer that is no stream, to have written it. Later
+    it has failed. What the chosen model says holds for its fallbacks of that request too."""
 
 
 class Model(Section):
@@ -58,6 +69,11 @@ class Model(Section):
     that refuse it. What a server refuses is remembered until the next start."""
     price: Price | None = None
     """What it costs; without it nothing is counted as spent."""
+    fallbacks: tuple[Name, ...] = ()
+    """Models that are asked in this order where it fails: those that the same caller may use and that can serve the
+    request."""
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    """How long its server may take."""
 
 
 class Passthrough(Section):
@@ -79,3 +95,17 @@ class Passthrough(Section):
     """Whether a form or a JSON object that is sent there names a model in `model`. Where rules speak of models it is
     then read, is under them like any call, and may not be larger than `listen.max_body_bytes`. With false it goes past
     unread, as large uploads must."""
+
+
+class Failover(Section):
+    """What happens where a model fails that has fallbacks, before anything of its answer went to the caller."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """How many models are asked at most, the first included; 1 for no failover at all."""
+    deadline: Duration = 120.0
+    """After which no further model is asked, counted from the request."""
+    statuses: Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], Field(max_length=20)] = (429, 529)
+    """With which a model has failed as well; all from 500 count anyway."""
+    accept_models: bool = False
+    """Whether callers may say in the body's `models` who is asked in which order after the model, in place of its
+    `fallbacks`; each has to be permitted to them as if they had named it. The member does not go on."""

@@ -10,7 +10,7 @@ from wissel.config.model.access import Access
 from wissel.config.model.envoy import Envoy
 from wissel.config.model.forms import Name, RedisUrl
 from wissel.config.model.intent import Intent, Route
-from wissel.config.model.models import Model, Passthrough
+from wissel.config.model.models import Failover, Model, Passthrough
 from wissel.config.model.rollouts import Rollout
 from wissel.config.model.section import WORD_OR_MAPPING, SecretRef, Section
 from wissel.config.model.serving import Admin, Affinity, Listen, Redis
@@ -40,6 +40,8 @@ class Config(Section):
     """Paths that are no LLM calls and go on under the same access rules; any other path is refused."""
     aliases: dict[Name, Name] = Field(default_factory=dict)
     """Other names that clients may ask for, each for a model, split, rollout or tier."""
+    failover: Failover = Field(default_factory=Failover)
+    """How the fallbacks of models are asked."""
     intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()
