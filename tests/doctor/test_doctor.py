@@ -159,7 +159,10 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "one override missing": (lambda b: ext_proc(b)["allowed_override_modes"].pop(), "mode_override", "warning"),
     "route kept": (lambda b: ext_proc(b).update(disable_clear_route_cache=True), "clear_route_cache", "problem"),
     "route retained": (lambda b: ext_proc(b).update(route_cache_action="RETAIN"), "clear_route_cache", "problem"),
-    "no metadata": (lambda b: ext_proc(b).pop("metadata_options"), "metadata", "warning"),
+    "no metadata": (
+        lambda b: ext_proc(b)["metadata_options"]["receiving_namespaces"]["untyped"].remove("wissel"),
+        "metadata", "warning",
+    ),
     "no details of responses": (lambda b: ext_proc(b).pop("response_attributes"), "response_attributes", "problem"),
     "callers' headers stay": (
         lambda b: manager(b).pop("early_header_mutation_extensions"), "callers_headers", "problem",
