@@ -75,7 +75,8 @@ def test_a_refusal_after_the_configuration_was_asked_says_which_it_was():
     assert before_it == {
         "unreadable_request", "request_too_large", "unsupported_coding", "too_many_bodies", "too_many_uploads",
         "request_timeout", "request_trailers", "upgrade_not_supported", "origin_not_allowed", "not_a_call",
-        "unsupported_mode", "path_not_found", "deadline_passed", "already_given", "request_not_found", "store_away", "feedback_not_kept",
+        "unsupported_mode", "path_not_found", "deadline_passed",
+            "already_given", "request_not_found", "store_away", "feedback_not_kept",
     }  # fmt: skip
 
 
