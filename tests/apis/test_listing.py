@@ -47,3 +47,15 @@ def test_after_what_is_not_there_comes_nothing():
 def test_what_would_be_left_out_is_refused(query):
     with pytest.raises(UnreadableError):
         page_asked(f"{PATH}?{query}")
+
+
+def test_a_blank_limit_is_no_number():
+    with pytest.raises(UnreadableError, match="must be a number"):
+        page_asked(f"{PATH}?limit=")
+
+
+def test_a_query_of_too_many_fields_is_refused():
+    page_asked(f"{PATH}?" + "&".join(["x=1"] * 32))
+
+    with pytest.raises(UnreadableError, match="too many fields"):
+        page_asked(f"{PATH}?" + "&".join(["x=1"] * 33))

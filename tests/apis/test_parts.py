@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reading import read_body, understand
+from wissel.apis.parts import MODALITIES
 from wissel.apis.table import APIS
 from wissel.core.request import Request
 
@@ -94,3 +95,26 @@ def test_a_schema_that_speaks_of_images_carries_none():
     tools = [{"type": "image_generation"}, {"name": "f", "input_schema": {"properties": {"type": "image"}}}]
 
     assert read("chat", messages=[], tools=tools).needs == {"text"}
+
+
+KINDS = {
+    "image": "image image_url image_file image_embeds image_pil input_image output_image computer_screenshot"
+    " image_generation_call",
+    "audio": "audio audio_url audio_embeds input_audio output_audio",
+    "video": "video video_url video_embeds input_video",
+    "file": "file file_url input_file document document_url container_upload",
+}
+WORDS = "text input_text output_text refusal summary_text reasoning_text"
+SHOWN = "thinking redacted_thinking reasoning encrypted_content compaction reference"
+
+
+def test_every_kind_of_part_that_a_provider_documents_has_its_modality():
+    needed = {kind: carried({"type": kind}) for kinds in KINDS.values() for kind in kinds.split()}
+
+    assert needed == {kind: {modality} for modality, kinds in KINDS.items() for kind in kinds.split()}
+    assert set(needed) == set(MODALITIES)
+
+
+@pytest.mark.parametrize("kind", [*WORDS.split(), *SHOWN.split(), "tool_use", "tool_result", "mcp_call", "x_error"])
+def test_words_and_structures_need_nothing_but_text(kind: str):
+    assert carried({"type": kind, "text": "a"}) == set()

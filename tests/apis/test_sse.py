@@ -80,3 +80,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field():
 
 def test_a_comment_has_no_data():
     assert data_of(b": data: a\n\n") == b""
+
+
+def test_a_line_that_begins_like_data_may_be_followed_by_others():
+    assert data_of(b"data: a\nid: 7\n\n") == b"a"
+    assert data_of(b"data: a\rdata: b\r\r") == b"a\nb"

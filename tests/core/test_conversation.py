@@ -143,6 +143,23 @@ def test_what_comes_and_goes_is_no_part_of_it(more: list[tuple[str, str]]):
     assert talk(*more) == talk(("system", "be brief"), ("user", "hello"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "built 2026-11-27", "it is 27.11.2026 here", "on 11/27/26", "at 9:05", "stamp 1764230400", "since Nov. 3",
+        "the 3rd November", "a Tuesday", "x-billing: none", "trace-id next", "message number", "see 7f3a9b2c",
+        "key 7f3a9b2c7f3a9b2c", "Retrieved: a note", "Search results follow: none", "memories of you: none",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_another_in_each_request_is_no_part_of_it(line: str):
+    assert talk(("system", f"{line}\nbe brief"), ("user", "hello")) == talk(("system", "be brief"), ("user", "hello"))
+
+
+@pytest.mark.parametrize("line", ["version 3.5 of 12", "march on", "Monet", "1,000 words", "context matters"])
+def test_a_line_that_only_looks_so_is_part_of_it(line: str):
+    assert talk(("system", f"{line}\nbe brief"), ("user", "hello")) != talk(("system", "be brief"), ("user", "hello"))
+
+
 def test_another_system_prompt_is_another_conversation():
     assert talk(("system", "be brief"), ("user", "hello")) != talk(("user", "hello"))
 

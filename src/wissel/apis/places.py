@@ -21,7 +21,7 @@ EACH: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class ModelPlace:
-    """Members on the way to a name, from the outermost object in."""
+    """Members on the way to a name, from the outermost object in; all in lower case."""
 
     provider: str
     path: tuple[str, ...]
@@ -52,7 +52,7 @@ IN_JSON: Final = (
     ModelPlace("gemini", ("requests", EACH, "request", "model")),
     ModelPlace("gemini", ("request", "model")),
     ModelPlace("gemini batches", ("batch", "model")),
-    ModelPlace("bedrock", ("modelId",)),
+    ModelPlace("bedrock", ("modelid",)),
     ModelPlace("watsonx", ("model_id",)),
     ModelPlace("triton, mlflow", ("model_name",)),
 )
@@ -97,7 +97,7 @@ def _tree() -> _Tree:
     for place in IN_JSON:
         at = root
         for step in place.path:
-            at = at.setdefault(step.lower(), {})
+            at = at.setdefault(step, {})
         at[""] = {}
     return root
 
