@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +84,24 @@ def route(fields: Fields) -> Fields:
 
 def cluster(fields: Fields, name: str) -> Fields:
     return next(each for each in fields["static_resources"]["clusters"] if each["name"] == name)
+
+
+def planned_route(fields: Fields) -> Fields:
+    """That of requests with more than one model."""
+    return manager(fields)["route_config"]["virtual_hosts"][0]["routes"][1]
+
+
+def specifier(fields: Fields) -> Fields:
+    return planned_route(fields)["route"]["inline_cluster_specifier_plugin"]["extension"]["typed_config"]
+
+
+def filters_of_attempts(fields: Fields) -> list[Fields]:
+    options = cluster(fields, "qwen")["typed_extension_protocol_options"]
+    return options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["http_filters"]
+
+
+def attempt_stage(fields: Fields) -> Fields:
+    return filters_of_attempts(fields)[0]["typed_config"]["extension_config"]["typed_config"]
 
 
 def validation(fields: Fields) -> Fields:
@@ -185,6 +202,25 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "any certificate": (lambda b: validation(b).pop("trusted_ca"), "upstream_tls", "problem"),
     "anybody's certificate": (
         lambda b: validation(b).pop("match_typed_subject_alt_names"), "upstream_tls", "problem",
+    ),
+    "the route learns no plan": (
+        lambda b: ext_proc(b)["metadata_options"]["receiving_namespaces"]["untyped"].remove("wissel.attempts"),
+        "attempts_metadata", "problem",
+    ),
+    "the same model again": (
+        lambda b: planned_route(b)["route"]["retry_policy"].pop("refresh_cluster_on_retry"),
+        "refresh_cluster_on_retry", "problem",
+    ),
+    "undecided requests have a server": (
+        lambda b: specifier(b)["priority_groups"][0]["clusters"][0].update(cluster_name="qwen"),
+        "undecided", "problem",
+    ),
+    "no attempt stage": (lambda b: filters_of_attempts(b).pop(0), "attempt_stage", "problem"),
+    "an attempt stage that is told nothing": (
+        lambda b: attempt_stage(b).pop("metadata_options"), "attempts_metadata", "problem",
+    ),
+    "an attempt stage that fails open": (
+        lambda b: attempt_stage(b).update(failure_mode_allow=True), "attempt_fails_closed", "problem",
     ),
     "no health checks": (lambda b: cluster(b, "wissel_ext_proc").pop("health_checks"), "health_checks", "warning"),
 }  # fmt: skip
@@ -338,10 +374,30 @@ UNLUCKY = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
-@needs_envoy
-async def test_a_real_envoy_with_everything_wrong_is_told_as_the_same_bootstrap_on_paper(tmp_path: Path):
-    path = tmp_path / "wissel.yaml"
+def undefended(bootstrapped: Fields) -> None:
+    bootstrapped.pop("layered_runtime")
+
+
+LACKING: dict[str, tuple[Break, str]] = {
+    "no guard": (undefended, "runtime_guard"),
+    "another guard": (
+        lambda b: b["layered_runtime"]["layers"][0]["static_layer"].update(
+            {"envoy.reloadable_features.grpc_side_stream_flow_control": True}
+        ),
+        "runtime_guard",
+    ),
+    **{
+        name: BREAKAGES[name][:2]
+        for name in (
+            "the route learns no plan", "the same model again", "undecided requests have a server", "no attempt stage",
+            "an attempt stage that is told nothing", "an attempt stage that fails open", "no cluster of that name",
+        )
+    },
+}  # fmt: skip
+
+
+def placed(home: Path) -> Config:
+    """A configuration whose Envoy has ports of its own, and whose wissel does not run."""
     listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
     clusters = [{"name": name, "address": "127.0.0.1:9"} for name in ("qwen", "openai")]
     models = [{"name": "gpt-4o", "cluster": "openai"}, {"name": "qwen", "cluster": "qwen"}]
@@ -349,27 +405,53 @@ async def test_a_real_envoy_with_everything_wrong_is_told_as_the_same_bootstrap_
         "models": models,
         "intent": {"deadline_ms": 300},
         "envoy": {"listen": listen, "admin": admin, "clusters": clusters},
+        "listen": {"ext_proc": f"127.0.0.1:{free_port()}"},
     }
-    document["listen"] = {"ext_proc": f"127.0.0.1:{free_port()}"}
+    path = home / "wissel.yaml"
     path.write_text(yaml.safe_dump(document))
-    config = load(path)
-    broken = deepcopy(bootstrap(plan(config)))
-    for name in UNLUCKY:
-        BREAKAGES[name][0](broken)
-    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(broken))
-    command = [envoy_binary(), "-c", str(tmp_path / "envoy.yaml"), "--disable-hot-restart", "--concurrency", "1"]
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+    return load(path)
+
+
+async def found_in(home: Path, config: Config, fields: Fields) -> list[Finding]:
+    """What is said of a real Envoy that was started so."""
+    assert config.envoy is not None
+    ready = f"http://{config.envoy.admin}/ready"
+    (home / "envoy.yaml").write_text(yaml.safe_dump(fields))
+    command = [envoy_binary(), "-c", str(home / "envoy.yaml"), "--disable-hot-restart", "--concurrency", "1"]
+    async with aiohttp.ClientSession() as session:
 
         async def is_live() -> bool:
             try:
-                async with session.get(f"http://{admin}/ready") as response:
+                async with session.get(ready) as response:
                     return response.status == 200
             except aiohttp.ClientError:
                 return False
 
-        await stack.enter_async_context(running(command, log=tmp_path / "envoy.log", ready=is_live))
-        found = await diagnose(config)
+        async with running(command, log=home / "envoy.log", ready=is_live):
+            return await diagnose(config)
+
+
+@pytest.mark.slow
+@needs_envoy
+@pytest.mark.parametrize("name", LACKING)
+async def test_a_real_envoy_that_lacks_one_thing_is_told_of_exactly_that(name: str, tmp_path: Path):
+    spoil, what = LACKING[name]
+    config = placed(tmp_path)
+    broken = deepcopy(bootstrap(plan(config)))
+    spoil(broken)
+    found = told(await found_in(tmp_path, config, broken))
+
+    assert found - {("probe", "problem"), ("processors", "problem")} == {(what, "problem")}
+
+
+@pytest.mark.slow
+@needs_envoy
+async def test_a_real_envoy_with_everything_wrong_is_told_as_the_same_bootstrap_on_paper(tmp_path: Path):
+    config = placed(tmp_path)
+    broken = deepcopy(bootstrap(plan(config)))
+    for name in UNLUCKY:
+        BREAKAGES[name][0](broken)
+    found = await found_in(tmp_path, config, broken)
 
     on_paper = told(examine(dump_of(broken), {}, {}, config))
     assert {(BREAKAGES[name][1], BREAKAGES[name][2]) for name in UNLUCKY} <= on_paper
@@ -433,14 +515,40 @@ def test_where_clusters_stand_in_the_bootstrap_nothing_is_learnt():
     assert [each for each in found if each.what == "discovery"] == []
 
 
-@pytest.mark.parametrize(("minor", "severity"), [(39, "warning"), (40, "ok"), (41, "ok")])
-def test_an_envoy_that_knows_no_order_of_clusters_is_told(minor: int, severity: str):
+FALLING_BACK = parse("""
+models: [{name: gpt-4o, cluster: openai, fallbacks: [qwen]}, {name: qwen, cluster: qwen}]
+intent: {deadline_ms: 300}
+envoy:
+  clusters:
+    - {name: qwen, address: "10.0.0.7:8000"}
+    - {name: openai, address: "api.openai.com:443", tls: true}
+""")
+
+
+@pytest.mark.parametrize(
+    ("config", "minor", "severity"),
+    [
+        (FALLING_BACK, 39, "problem"),
+        (FALLING_BACK, 40, "ok"),
+        (FALLING_BACK, 41, "ok"),
+        (CONFIG, 39, "ok"),
+    ],
+)
+def test_an_envoy_that_knows_no_order_of_clusters_is_too_old_for_fallbacks(config: Config, minor: int, severity: str):
     dump = dump_of(sample())
     build = {"version": {"major_number": 1, "minor_number": minor, "patch": 3}}
     dump["configs"].append({"bootstrap": {"node": {"user_agent_build_version": build}}})
-    found = examine(dump, {}, processors(host()), CONFIG)
+    found = examine(dump, {}, processors(host()), config)
 
     assert [each.severity for each in found if each.what == "version"] == [severity]
+
+
+def test_fallbacks_without_a_route_that_tries_them_are_told_of():
+    spoiled = sample()
+    manager(spoiled)["route_config"]["virtual_hosts"][0]["routes"].pop()
+
+    assert told(examine(dump_of(spoiled), {}, processors(host()), FALLING_BACK)) == {("fallbacks", "warning")}
+    assert told(examine(dump_of(spoiled), {}, processors(host()), CONFIG)) == set()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,18 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from wissel.config import Config
 from wissel.core.names import ATTEMPTS_NAMESPACE
-from wissel.doctor.dump import Chain, Message, action_of, attempt_stages, endpoints, leads_to, named_clusters, plan_of
+from wissel.doctor.dump import (
+    Chain,
+    Message,
+    action_of,
+    attempt_stages,
+    endpoints,
+    leads_to,
+    plan_of,
+    undecided_clusters,
+)
 from wissel.doctor.finding import Finding, checked
 
 PLANS_SINCE: Final = (1, 40)
@@ -13,18 +23,21 @@ PLANS_SINCE: Final = (1, 40)
 GUARD: Final = "envoy.reloadable_features.grpc_side_stream_flow_control"
 
 
-def inspect_version(version: tuple[int, int] | None) -> Iterator[Finding]:
+def inspect_version(version: tuple[int, int] | None, config: Config) -> Iterator[Finding]:
     if version is None:
         return
     shown = ".".join(map(str, version))
     yield checked(
         "version",
-        version >= PLANS_SINCE,
+        version >= PLANS_SINCE or not _has_fallbacks(config),
         f"Envoy is {shown}",
-        f"Envoy {shown} cannot ask one model after the other where the first fails",
+        f"Envoy {shown} cannot ask one model after the other, so no fallback is ever tried",
         "take Envoy 1.40 or later",
-        severity="warning",
     )
+
+
+def _has_fallbacks(config: Config) -> bool:
+    return config.failover.accept_models or any(model.fallbacks for model in config.models)
 
 
 def inspect_guard(runtime: Message | None, wanted: set[str], known: Mapping[str, Message]) -> Iterator[Finding]:
@@ -40,10 +53,19 @@ def inspect_guard(runtime: Message | None, wanted: set[str], known: Mapping[str,
     )
 
 
-def inspect_plans(chain: Chain, found: Message, wanted: set[str], known: Mapping[str, Message]) -> Iterator[Finding]:
+def inspect_plans(
+    chain: Chain, found: Message, wanted: set[str], known: Mapping[str, Message], config: Config
+) -> Iterator[Finding]:
     """Of routes that ask for an order of attempts; `found` is the filter that asks wissel."""
     plans = [(route, plan) for _, route in chain.routes if (plan := plan_of(action_of(route))) is not None]
     if not plans:
+        if _has_fallbacks(config):
+            yield Finding(
+                "fallbacks",
+                "warning",
+                f"{chain.name}: models have fallbacks, and no route asks for an order of attempts, so none is tried",
+                "add the route of `wissel envoy` with the priority_group specifier",
+            )
         return
     options = found.get("metadata_options", {})
     yield checked(
@@ -53,9 +75,9 @@ def inspect_plans(chain: Chain, found: Message, wanted: set[str], known: Mapping
         f"{chain.name}: Envoy drops {ATTEMPTS_NAMESPACE}, so its route never learns where a request goes",
         f"add {ATTEMPTS_NAMESPACE} to metadata_options.receiving_namespaces.untyped",
     )
-    for route, _ in plans:
+    for route, plan in plans:
         action, where = action_of(route), f"{chain.name}, route {json.dumps(route.get('match', {}))}"
-        served = sorted(name for name in named_clusters(action) if any(endpoints(known.get(name, {}))))
+        served = sorted(name for name in undecided_clusters(plan) if any(endpoints(known.get(name, {}))))
         yield checked(
             "undecided",
             not served,

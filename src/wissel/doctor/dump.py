@@ -147,6 +147,11 @@ def plan_of(action: Message) -> Message | None:
     return found if ours else None
 
 
+def undecided_clusters(plan: Message) -> set[str]:
+    """Where a request goes that asks for an order of attempts and has none."""
+    return {each["cluster_name"] for group in plan.get("priority_groups", []) for each in group.get("clusters", [])}
+
+
 def attempt_stages(cluster: Message) -> list[Message]:
     """The ext_proc filters that each attempt at a cluster passes."""
     options: Message = cluster.get("typed_extension_protocol_options", {}).get(HTTP_OPTIONS, {})
@@ -163,11 +168,9 @@ def action_of(route: Message) -> Message:
 
 
 def named_clusters(action: Message) -> set[str]:
-    """Where a route leads without a decision."""
-    groups = (plan_of(action) or {}).get("priority_groups", [])
-    grouped = [each.get("cluster_name") for group in groups for each in group.get("clusters", [])]
+    """Where a route leads without a decision, for all that wissel says."""
     weighted = [each.get("name") for each in action.get("weighted_clusters", {}).get("clusters", [])]
-    return {name for name in (action.get("cluster"), *weighted, *grouped) if name}
+    return {name for name in (action.get("cluster"), *weighted) if name}
 
 
 def is_removed(manager: Message, name: str) -> bool:
