@@ -255,3 +255,21 @@ async def test_servers_that_are_not_well_are_left_out(tmp_path: Path):
 
         assert both == {"up-0", "up-1"}
         assert one == {(200, "up-1")}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_a_cluster_that_came_later_falls_back_and_is_fallen_back_to(source: str, tmp_path: Path):
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(running_stage(document(source), tmp_path))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        second = await stack.enter_async_context(running_upstream(Upstream("second")))
+        editor = Editor(stage)
+        editor.content["models"][0]["fallbacks"] = ["second"]
+        editor.add("second", address=second.address)
+        await answers(stage, session, "second")
+        await stage.upstreams["first"].go_down()
+        stage.upstreams["first"].behaviour.error_rate = 1.0
+        served = {await ask(stage, session, "first") for _ in range(4)}
+
+        assert served == {(200, "second")}
+        assert {each.json["model"] for each in second.requests} == {"second"}
