@@ -97,6 +97,19 @@ async def test_a_cluster_stays_until_the_router_in_use_does_not_name_it(tmp_path
     assert before == {"a", "b"}
 
 
+async def test_attempts_that_are_under_way_are_waited_for_by_default(tmp_path: Path):
+    waiting, over = publisher(tmp_path / "a", grace=None), publisher(tmp_path / "b", grace="0s")
+    for found, home in ((waiting, "a"), (over, "b")):
+        (tmp_path / home).mkdir()
+        await found.begin(config("a", "b"))
+        await found.add(config("a"))
+        found.named()
+        async with beside(found.run()):
+            await asyncio.sleep(0.3)
+
+    assert (in_file(tmp_path / "a"), in_file(tmp_path / "b")) == ({"a", "b"}, {"a"})
+
+
 async def test_a_file_that_somebody_took_is_put_back(tmp_path: Path):
     found = publisher(tmp_path)
     await found.begin(config("a"))

@@ -36,6 +36,8 @@ ASK_SECONDS: Final = 0.02
 """Between two questions to Envoy."""
 OFFERS: Final = 2
 """An Envoy that was given a version so many times and asks for it again has refused it."""
+SLACK_SECONDS: Final = 30.0
+"""After the last attempt may have begun."""
 _FOR_EVER: Final = float("inf")
 
 
@@ -66,6 +68,7 @@ class Publisher:
         self._discovery = discovery
         self._admin = envoy_admin
         self._path = Path(discovery.file) if discovery.file and writes else None
+        self._grace = 0.0
         self._wanted: Clusters = {}
         self._kept: dict[str, tuple[dict[str, object], float]] = {}
         """Those that are named no more, each with the time at which it goes."""
@@ -96,7 +99,8 @@ class Publisher:
         where the file cannot be written.
         """
         self._wanted = published(plan(config))
-        goes = monotonic() + self._discovery.grace
+        self._grace = self._grace_in(config)
+        goes = monotonic() + self._grace
         self._kept = {name: (each, goes) for name, each in self._recalled().items() if name not in self._wanted}
         try:
             # An Envoy that is away reads the file before it serves; one that polls may not have asked yet.
@@ -109,6 +113,7 @@ class Publisher:
     async def add(self, config: Config) -> None:
         """Return once the configuration's clusters may be named. Raises ConfigError where Envoy has not taken them."""
         wanted = published(plan(config))
+        self._grace = self._grace_in(config)
         if wanted == self._wanted:
             return
         before, kept = self._wanted, self._kept
@@ -125,13 +130,13 @@ class Publisher:
 
     def named(self) -> None:
         """What was added is in use, and nothing is sent any more to what the configuration does not have."""
-        goes = monotonic() + self._discovery.grace
+        goes = monotonic() + self._grace
         self._kept = {name: (each, min(until, goes)) for name, (each, until) in self._kept.items()}
 
     async def run(self) -> None:
         """Remove what is named no more when its time has come, and put back a file that somebody took, for ever."""
         while True:
-            await asyncio.sleep(min(1.0, self._discovery.grace / 4 + 0.05))
+            await asyncio.sleep(min(1.0, self._grace / 4 + 0.05))
             now = monotonic()
             gone = sorted(name for name, (_, until) in self._kept.items() if until <= now)
             if not gone and (self._path is None or self._path.exists()):
@@ -143,6 +148,10 @@ class Publisher:
                 log.warning("clusters_not_published", problem=str(error))
             else:
                 log.info("clusters_removed", clusters=gone, version=self.publication.version)
+
+    def _grace_in(self, config: Config) -> float:
+        given = self._discovery.grace
+        return config.failover.deadline + SLACK_SECONDS if given is None else given
 
     def _recalled(self) -> Clusters:
         """What stands in the file; nothing where that is none of ours."""

@@ -113,8 +113,9 @@ class Discovery(Section):
     """Between two questions of Envoy's; it takes up to twice as long."""
     delay: Annotated[Duration, Field(ge=0, le=60)] = 1.5
     """After a change is published and nobody can say whether Envoy has it: how long until its clusters are named."""
-    grace: Annotated[Duration, Field(ge=0, le=3600)] = 150.0
-    """How long a cluster that is named no more stays: attempts that are under way still need it."""
+    grace: Annotated[Duration, Field(ge=0, le=3600)] | None = None
+    """How long a cluster that is named no more stays, since attempts that are under way still need it;
+    `failover.deadline` and half a minute if not given."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
