@@ -188,7 +188,9 @@ async def test_an_unknown_model_is_404(stage):
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/v1/audio/speech"), ("DELETE", CALL), ("PUT", CALL)])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("POST", "/v1/audio/speech"), ("DELETE", CALL), ("PUT", CALL)]
+)
 async def test_an_unknown_path_is_404(stage, method, path):
     status, answer, _ = await send(stage, b"", method=method, path=path)
 
