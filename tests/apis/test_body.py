@@ -100,3 +100,20 @@ def test_what_is_wrong_is_told_whole_and_names_the_member(data: bytes, message: 
         read_body(data)
 
     assert (str(refused.value), refused.value.param) == (message, param)
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        (b'{"model": "a", "models": ["b"], "n": 1}', b'{"model": "x", "n": 1}'),
+        (b'{"models": ["b", "c"] , "model": "a"}', b'{ "model": "x"}'),
+        (b'{"model": "a" ,\n "models" : [ ] }', b'{"model": "x"  }'),
+        (b'{"model": "a", "m\\u006fdels": ["b"]}', b'{"model": "x"}'),
+    ],
+)
+def test_a_member_is_left_out_with_the_comma_that_parts_it(written: bytes, left: bytes):
+    body = read_body(written)
+    splice = body.leaving_out("models")
+
+    assert body.with_model("x", splice) == left
+    assert left[slice(*body.model_in("x", splice))] == b'"x"'

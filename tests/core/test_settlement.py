@@ -49,3 +49,9 @@ def test_what_was_read_from_a_cache_costs_what_the_file_says():
     cheap = Reservation((), Estimate(30, 500), model("m", price=Price(1.0, 2.0, cached_input=0.1)))
 
     assert used(cheap, outcome(usage=Usage(100, 10, 90), complete=True)) == Used(110, 10_000 + 9_000 + 20_000)
+
+
+def test_what_a_fallback_served_costs_its_own_price():
+    served = model("fallback", price=Price(10.0, 20.0))
+
+    assert used(HELD, outcome(usage=Usage(20, 7), complete=True, attempts=2), served) == Used(27, 340_000)

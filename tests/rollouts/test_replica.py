@@ -436,6 +436,24 @@ async def test_what_nobody_explains_is_the_operators_fault_from_three_callers_on
     assert tallied.arm("canary").sample("refused").total == sum(min(3, callers.count(each)) for each in set(callers))
 
 
+async def test_what_a_fallback_answers_is_a_failure_of_the_arm_and_nobodys_success(server, tmp_path):
+    scope = Scope(PLAIN.name, PLAIN.revision)
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        for number, attempts in enumerate((1, 2, 3)):
+            key = TargetingKey(KeySource("header", "x-session-id"), f"s-{number}")
+            ended = fleet.began(dealt_to("canary", key), f"r-{number}")
+            assert ended is not None
+            ended(replace(GOOD, attempts=attempts))
+        await fleet.recorder.flush()
+        await fleet.score(Feedback("r-1", 1.0))
+        await fleet.recorder.flush()
+        tallied = await fleet.counters.read(scope, closed=False)
+    canary = tallied.arm("canary")
+
+    assert (canary.sample("error").count, canary.sample("error").total, tallied.mixed) == (3, 2, 2)
+    assert (canary.sample("latency").count, canary.sample("feedback").count) == (1, 0)
+
+
 async def test_what_a_tier_learned_last_is_kept_when_a_replica_ends(server, tmp_path):
     async with replicas(server.url, 1, tmp_path) as (replica,):
         replica.fleet.use((DELIVERY,), learning={"thrifty": Learning(0.1)})
