@@ -14,7 +14,7 @@ from wissel.tiers.base import Prompts
 from wissel.tiers.causal import LABELS, CausalGrader
 from wissel.tiers.data import Source
 from wissel.tiers.encoder import EncoderGrader
-from wissel.tiers.finetune import Plan, finetuned, label_shares
+from wissel.tiers.finetune import Schooling, finetuned, label_shares
 from wissel.tiers.metrics import call_performance
 from wissel.tiers.train import Recipe, train
 
@@ -82,7 +82,7 @@ known, unseen = battles(300, seed=1), battles(200, seed=2)
 
 def test_an_encoder_learns_which_topics_are_hard(tiny_bert, tmp_path):
     told: list[str] = []
-    grader = finetuned(lambda: EncoderGrader(tiny_bert), known, Plan(epochs=12, progress=told.append))
+    grader = finetuned(lambda: EncoderGrader(tiny_bert), known, Schooling(epochs=12, progress=told.append))
     artifact.save(tmp_path, grader, artifact.Card(kind="encoder", seed=0))
     again, _ = artifact.load(tmp_path)
 
@@ -96,7 +96,9 @@ def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
     import torch
 
     before = EncoderGrader(tiny_bert)._encoder.state_dict()
-    after = finetuned(lambda: EncoderGrader(tiny_bert, trained_layers=1), known, Plan(epochs=1))._encoder.state_dict()
+    after = finetuned(
+        lambda: EncoderGrader(tiny_bert, trained_layers=1), known, Schooling(epochs=1)
+    )._encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
 
     assert changed
@@ -104,7 +106,7 @@ def test_only_the_upper_layers_of_an_encoder_change(tiny_bert):
 
 
 def test_a_causal_model_learns_which_topics_are_hard(tiny_llama, tmp_path):
-    grader = finetuned(lambda: CausalGrader(tiny_llama, rate=3e-3), known, Plan(epochs=8))
+    grader = finetuned(lambda: CausalGrader(tiny_llama, rate=3e-3), known, Schooling(epochs=8))
     artifact.save(tmp_path, grader, artifact.Card(kind="causal", seed=0))
     again, _ = artifact.load(tmp_path)
 

@@ -29,7 +29,7 @@ def walks_plans(call: Call) -> bool:
     return call.metadata.get(STAGE_KEY.encode()) == REQUEST_STAGE.encode()
 
 
-class Stage:
+class AttemptStage:
     """The transport's receiver for one attempt's stream."""
 
     __slots__ = ("_attempt", "_call", "_over", "_telemetry")

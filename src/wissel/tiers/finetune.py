@@ -38,7 +38,7 @@ PATIENCE = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schooling:
     """How to train."""
 
     seed: int = 0
@@ -75,7 +75,7 @@ class Trainee(Protocol):
 T = TypeVar("T", bound=Trainee)
 
 
-def finetuned(make: Callable[[], T], battles: Battles, plan: Plan) -> T:
+def finetuned(make: Callable[[], T], battles: Battles, plan: Schooling) -> T:
     """What `make` makes, trained on battles with the strong model as a; the same seed makes the same grader."""
     torch, _ = libraries()
     torch.manual_seed(plan.seed)
@@ -103,7 +103,7 @@ def win_rates_of(trainee: Trainee, texts: Sequence[str]) -> Floats:
 class _Training:
     """One run: AdamW, a linear warm-up and descent of the rate, the best look kept."""
 
-    def __init__(self, trainee: Trainee, rest: Battles, held: Battles, plan: Plan) -> None:
+    def __init__(self, trainee: Trainee, rest: Battles, held: Battles, plan: Schooling) -> None:
         torch, _ = libraries()
         self._trainee, self._rest, self._held = trainee, rest, held
         self._rng = np.random.default_rng(plan.seed)

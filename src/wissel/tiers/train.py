@@ -21,7 +21,7 @@ from wissel.tiers.base import STRONG, WEAK, Battles, Encode, Grader, Progress, P
 from wissel.tiers.baselines import LengthGrader, RandomGrader
 from wissel.tiers.data import Source, read
 from wissel.tiers.factorization import FactorizationGrader
-from wissel.tiers.finetune import Plan, finetuned
+from wissel.tiers.finetune import Schooling, finetuned
 from wissel.tiers.intent import IntentGrader
 from wissel.tiers.metrics import Ends, Figures, Floats, figures
 from wissel.tiers.neighbours import NeighboursGrader
@@ -82,7 +82,7 @@ class Recipe:
     def _fit_torch(self, pair: Battles, progress: Progress | None) -> Grader:
         if self.base is None:
             raise ConfigError([f'--base: the grader "{self.kind}" needs the folder of a model to begin with'])
-        base, plan = self.base, Plan(self.seed, self.epochs, self.limit_s, progress)
+        base, plan = self.base, Schooling(self.seed, self.epochs, self.limit_s, progress)
         if self.kind == "encoder":
             from wissel.tiers.encoder import EncoderGrader  # noqa: PLC0415 - brings torch
 
