@@ -203,6 +203,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.metadata: dict[bytes, bytes] = {}
 
     def send(self, data: bytes) -> None:
         self.sent.append(data)

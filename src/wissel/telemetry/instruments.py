@@ -121,6 +121,7 @@ class Instruments:
             "wissel.attempts",
             description="models that requests with fallbacks were tried on, by model, chosen model and result",
         )
+        self.attempts.add(0, {})
         self.tokens: Final = meter.histogram(
             "gen_ai.client.token.usage",
             unit="{token}",
