@@ -70,24 +70,25 @@ def sample(found: Sequence[Mutants], size: int, seed: int, under: str = "", only
 def run(mutants: Sequence[Mutant], jobs: int, until: float) -> Iterator[tuple[Mutant, Trial]]:
     """Each in as many stages as it takes until a test fails, in a process of its own."""
     traced = _traced(jobs, until)
+    stages = {mutant.id: trial.stages(mutant, traced) for mutant in mutants}
     pool: Pool[tuple[Mutant, int], Trial] = Pool(jobs, until)
 
     def ask(mutant: Mutant, stage: int) -> None:
-        tests = trial.stages(mutant, traced)[stage]
+        tests = stages[mutant.id][stage]
         seconds = sum(spent for test, spent in traced.seconds.items() if test.startswith(tests))
         # What was begun is ended first: where time runs out, what is told is told of whole trials.
         task = partial(trial.examine, mutant, tests)
         pool.add((mutant, stage), task, cpu=PATIENCE * (IMPORT_SECONDS + seconds), first=stage > 0)
 
     for mutant in mutants:
-        if trial.stages(mutant, traced):
+        if stages[mutant.id]:
             ask(mutant, 0)
         else:
             yield mutant, Trial("survived")
     for done in pool:
         mutant, stage = done.key
         answer = done.answer or Trial("killed", OUT_OF_TIME)
-        if answer.end == "survived" and stage + 1 < len(trial.stages(mutant, traced)):
+        if answer.end == "survived" and stage + 1 < len(stages[mutant.id]):
             ask(mutant, stage + 1)
         else:
             yield mutant, answer
