@@ -13,6 +13,7 @@ from wissel.apis.ids import ids_in, named_in
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
 from wissel.core.outcome import Fault
+from wissel.extproc.excerpt import Excerpt
 
 OURS: Final = frozenset({401, 402})
 """Statuses that speak of a credential and of its account, and so of whoever showed it."""
@@ -26,14 +27,13 @@ MOST_READ: Final = 4096
 class Inquiry:
     """Of one request's answer."""
 
-    __slots__ = ("_decision", "_ids", "_is_open", "_read", "fault")
+    __slots__ = ("_decision", "_excerpt", "_ids", "fault")
 
     def __init__(self, decision: Routed, body: Body) -> None:
         self._decision = decision
         # Outside of splits and rollouts there is nobody to hold it against.
         self._ids = ids_in(body) if decision.split is not None else None
-        self._is_open = False
-        self._read = b""
+        self._excerpt = Excerpt(MOST_READ)
         self.fault: Fault = ""
 
     def opened(self, status: int, coding: str, *, end_of_stream: bool) -> bool:
@@ -41,22 +41,19 @@ class Inquiry:
         if status in OURS and self._is_shown_by_us:
             self.fault = "operator"
         elif status in UNEXPLAINED and self._ids is not None and self._is_shown_by_us | self._is_lost(status):
-            self._is_open = coding in {"", "identity"}
-            if end_of_stream and self._is_open:
+            self._excerpt.is_wanted = coding in {"", "identity"}
+            if end_of_stream:
                 self.closed()
-        return self._is_open
+        return self._excerpt.is_wanted
 
     def feed(self, data: bytes) -> None:
         """Of the body, as it comes."""
-        if self._is_open and len(self._read) < MOST_READ:
-            self._read += data[:MOST_READ]
+        self._excerpt.feed(data)
 
     def closed(self) -> None:
         """The answer is complete."""
-        if self._is_open:
-            self._is_open = False
-            text = self._read.decode(errors="replace")
-            self.fault = "" if named_in(text, self._ids or frozenset()) else "unexplained"
+        if (read := self._excerpt.closed()) is not None:
+            self.fault = "" if named_in(read.decode(errors="replace"), self._ids or frozenset()) else "unexplained"
 
     @property
     def _is_shown_by_us(self) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from wissel.apis.body import Body
 from wissel.apis.encoding import READABLE, Inflater
+from wissel.extproc.excerpt import Excerpt
 
 STATUSES: Final = frozenset({400, 422})
 """With which a member is refused."""
@@ -39,33 +40,30 @@ _ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 class Objection:
     """To one request, read from its answer; `body` is None where wissel put nothing in."""
 
-    __slots__ = ("_coding", "_is_open", "_is_ours", "_read", "_unsaid", "is_raised")
+    __slots__ = ("_coding", "_excerpt", "_is_ours", "_unsaid", "is_raised")
 
     def __init__(self, body: Body | None, path: str) -> None:
         self._is_ours = body is not None and _is_silent(body.data, path)
         self._unsaid = [word for word in OTHERS if body is not None and self._is_ours and word not in body.data]
-        self._is_open = False
+        self._excerpt = Excerpt(MOST_READ)
         self._coding = ""
-        self._read = b""
         self.is_raised = False
         """Whether the refusal says that it is about what wissel put in."""
 
     def opened(self, status: int, coding: str) -> bool:
         """The answer's headers came; whether its body should be read."""
         self._coding = coding
-        self._is_open = self._is_ours and status in STATUSES and coding in READABLE
-        return self._is_open
+        self._excerpt.is_wanted = self._is_ours and status in STATUSES and coding in READABLE
+        return self._excerpt.is_wanted
 
     def feed(self, data: bytes) -> None:
         """Of the body, as it comes."""
-        if self._is_open and len(self._read) < MOST_READ:
-            self._read += data[:MOST_READ]
+        self._excerpt.feed(data)
 
     def closed(self) -> None:
         """The answer is complete."""
-        if self._is_open:
-            self._is_open = False
-            text = self._read if self._coding in {"", "identity"} else Inflater().feed(self._read) or b""
+        if (read := self._excerpt.closed()) is not None:
+            text = read if self._coding in {"", "identity"} else Inflater().feed(read) or b""
             is_a_list = any(word in text for word in self._unsaid)
             said = _REPEATED.sub(b"", text)
             self.is_raised = not is_a_list and any(word in said for word in OURS)
