@@ -11,6 +11,7 @@ order of their start.
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -252,9 +253,16 @@ async def serve(path: Path, *, data: Path, grace: float, worker: WorkerTerms | N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_app(path, data=data, grace=grace, worker=worker):
+        _keep_what_stays()
         await stop.wait()
         log.info("draining", grace_seconds=grace)
     log.info("stopped")
+
+
+def _keep_what_stays() -> None:
+    """Let no collection walk over what is there at the start, and stays: that takes 70 ms, and every stream waits."""
+    gc.collect()
+    gc.freeze()
 
 
 async def build_router(config: Config, parts: Parts) -> Router:
