@@ -29,7 +29,7 @@ def models_in(data: bytes, content_type: str, bounds: Bounds = Bounds()) -> tupl
 
 
 def named_in_pairs(text: str) -> list[str]:
-    return forms.named_in_pairs(text.encode(), Bounds())
+    return whole(forms.named_in_pairs(text.encode(), Bounds()))
 
 
 def rewritten(found: Body, name: str, *splices: Splice) -> bytes:

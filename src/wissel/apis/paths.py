@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from wissel.apis.forms import named_in_pairs
+from wissel.apis.windows import whole
 from wissel.core.bounds import Bounds
 from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
@@ -56,4 +57,4 @@ def check_call(path: str, content_type: str, bounds: Bounds) -> None:
 def named_in_query(path: str, bounds: Bounds) -> list[str]:
     """The models that a query asks for, in any spelling. Raises UnreadableError for one of too many fields."""
     query = path.partition("?")[2]
-    return named_in_pairs(query.encode("utf-8", "surrogateescape"), bounds) if query else []
+    return whole(named_in_pairs(query.encode("utf-8", "surrogateescape"), bounds)) if query else []

@@ -67,6 +67,18 @@ def whole(work: Slices[T]) -> T:
             return cast("T", done.value)
 
 
+def count_of(marks: bytes, data: bytes | bytearray, most: int) -> Slices[int]:
+    """How often any of `marks` stands in the text; counted no further than shows that it is more than `most`."""
+    found = 0
+    for at in range(0, len(data), _SIZED_UP):
+        if at:
+            yield
+        found += sum(data.count(mark, at, at + _SIZED_UP) for mark in marks)
+        if found > most:
+            break
+    return found
+
+
 def _no_constant(name: str) -> NoReturn:
     raise UnreadableError(f'the body is not JSON: "{name}" is no JSON number')
 
@@ -155,14 +167,12 @@ class Cursor:
 
     def size_up(self) -> Slices[None]:
         """Find out whether the text can hold more values, or be deeper, than it may: mostly it cannot."""
-        data, commas, brackets = self.data, 0, 0
-        for at in range(0, len(data), _SIZED_UP):
-            if at:
-                yield
-            end = at + _SIZED_UP
-            commas += data.count(b",", at, end)
-            brackets += data.count(b"[", at, end) + data.count(b"{", at, end)
-        self._measures = commas + brackets > self._bounds.values or brackets > self._bounds.depth
+        bounds = self._bounds
+        brackets = yield from count_of(b"[{", self.data, bounds.depth)
+        self._measures = brackets > bounds.depth
+        if not self._measures:
+            commas = yield from count_of(b",", self.data, bounds.values)
+            self._measures = commas + brackets > bounds.values
 
     # What stands here.
 
