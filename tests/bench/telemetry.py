@@ -84,6 +84,7 @@ class Deaf:
     """A call whose answers nobody reads."""
 
     method = wire.METHOD
+    owner = ""
     metadata = MappingProxyType[bytes, bytes]({})
 
     def send(self, *parts: Part) -> None:

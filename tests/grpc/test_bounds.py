@@ -12,6 +12,7 @@ class Stream:
     """Holds what it is told to, and gives it up when asked."""
 
     memory: Memory
+    owner: str = ""
     held: int = 0
     given_up: list["Stream"] = field(default_factory=list["Stream"])
 
@@ -52,6 +53,17 @@ def test_a_small_stream_gives_up_where_no_large_one_can():
         stream.hold(40_000)
 
     assert given_up == [streams[2]]
+
+
+def test_who_holds_most_gives_up_and_not_who_came_last():
+    memory = Memory(500_000)
+    given_up: list[Stream] = []
+    first, second, other = (Stream(memory, owner, given_up=given_up) for owner in ("many", "many", "one"))
+    for stream, count in ((first, 200_000), (second, 200_000), (other, 250_000)):
+        stream.hold(count)
+
+    assert given_up == [second]
+    assert (first.held, other.held) == (200_000, 250_000)
 
 
 @pytest.mark.parametrize("body", [1024, 32 << 20, 256 << 20])

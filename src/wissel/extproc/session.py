@@ -247,6 +247,7 @@ class Session:
         if isinstance(caller, Denied):
             self._perform(self._exchange.identified(caller))
             return
+        self._call.owner = caller.id
         if head.carries:
             if not self._peer.desk.begins(caller.id, self._router.snapshot.terms.bounds.uploads):
                 self._perform(self._exchange.identified(overrun(caller)))

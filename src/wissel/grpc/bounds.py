@@ -3,11 +3,12 @@
 A body that Envoy sends whole is one message, and what becomes of it may take a
 while: it waits for its last bytes, for its decision, for the peer to take the
 answer. All three are one account for each stream, and the accounts of all
-connections have one limit. Where it is passed, the newest of the large streams
-ends: those before it come to their end, and the many small ones never pay for
-a few large ones.
+connections have one limit. Where it is passed, the newest large stream ends of
+whoever holds most: those before it come to their end, the many small ones never
+pay for a few large ones, and nobody pays for somebody else.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
@@ -81,6 +82,8 @@ class Account(Protocol):
 
     held: int
     """Bytes; changed by `Memory` alone."""
+    owner: str
+    """Whom it serves."""
 
     def give_up(self) -> None:
         """End, and hold nothing any more."""
@@ -109,4 +112,12 @@ class Memory:
         if after:
             (self._small if after <= _LARGE else self._large)[account] = None
         while count > 0 and self.held > self._limit:
-            next(reversed(self._large or self._small)).give_up()
+            self._next_to_go().give_up()
+
+    def _next_to_go(self) -> Account:
+        accounts = self._large or self._small
+        by_owner = Counter[str]()
+        for account in accounts:
+            by_owner[account.owner] += account.held
+        greediest = max(by_owner, key=by_owner.__getitem__)
+        return next(account for account in reversed(accounts) if account.owner == greediest)

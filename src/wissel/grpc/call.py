@@ -16,6 +16,8 @@ class Call(Protocol):
 
     method: str
     """Its path, such as `/envoy.service.ext_proc.v3.ExternalProcessor/Process`."""
+    owner: str
+    """Whom it serves, once the handler knows; empty before. Where memory runs short, who holds most gives up."""
 
     @property
     def metadata(self) -> Mapping[bytes, bytes]:

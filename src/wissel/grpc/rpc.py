@@ -32,6 +32,7 @@ class CallStream(Queue):
         "metadata",
         "method",
         "over",
+        "owner",
         "plain",
         "receiver",
         "silent",
@@ -51,6 +52,7 @@ class CallStream(Queue):
         super().__init__(stream_id, window)
         self.connection = connection
         self.method = method
+        self.owner = ""
         self.metadata = metadata
         self.deframer = Deframer(message_limit)
         self.receiver: Receiver | None = None
