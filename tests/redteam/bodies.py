@@ -60,6 +60,13 @@ def form_parts(size: int) -> _Body:
     return FORM, "multipart/form-data; boundary=e", part * (size // len(part)) + b"--e--\r\n"
 
 
+def near_boundaries(size: int) -> _Body:
+    """Every byte of it may begin the boundary, and none does."""
+    boundary = b"-" * 30 + b"x" + b"-" * 30
+    part = b'--%b\r\ncontent-disposition: form-data; name="a"\r\n\r\n' % boundary
+    return FORM, f"multipart/form-data; boundary={boundary.decode()}", part + b"-" * (size - len(part))
+
+
 def json_lines(size: int) -> _Body:
     return FORM, "application/jsonl", b'{"body":{"model":"attacked"}}\n' * (size // 26)
 
@@ -107,6 +114,7 @@ _MAKERS: Final[dict[str, tuple[Callable[[int], _Body], str]]] = {
     "escapes": (escapes, "one text of nothing but escapes"),
     "pairs": (pairs, "`a&a&…` to a passthrough"),
     "form-parts": (form_parts, "a form of empty parts to a passthrough"),
+    "near-boundaries": (near_boundaries, "a form whose one part is nearly a boundary, all along"),
     "json-lines": (json_lines, "a file of short lines to a passthrough"),
     "just-allowed": (just_allowed, "a body just under every bound at once"),
 }
