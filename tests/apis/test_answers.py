@@ -117,7 +117,7 @@ def learned(reader: Reader) -> tuple[Any, ...]:
 
 STREAMS = {
     "chat": ("chat", CHAT, (Usage(19, 10, 8, 4), ("stop",), "gpt-4o-2024-08-06", "", True, 2, "")),
-    "messages": ("messages", ANTHROPIC, (Usage(100, 15, 70, 0), ("end_turn",), "claude-sonnet", "", True, 2, "")),
+    "messages": ("messages", ANTHROPIC, (Usage(100, 15, 70, 0, 5), ("end_turn",), "claude-sonnet", "", True, 2, "")),
     "responses": (
         "responses",
         responses("response.completed", response("completed")),

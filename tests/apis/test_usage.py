@@ -35,13 +35,25 @@ TOLD: dict[str, tuple[str, dict[str, Any], Usage]] = {
         {"input_tokens": 21, "cache_creation_input_tokens": 188_086, "cache_read_input_tokens": 0,
          "cache_creation": {"ephemeral_5m_input_tokens": 188_086, "ephemeral_1h_input_tokens": 0},
          "output_tokens": 393, "service_tier": "standard"},
-        Usage(188_107, 393),
+        Usage(188_107, 393, written_tokens=188_086),
     ),
     "anthropic, read": (
         "messages",
         {"input_tokens": 21, "cache_creation_input_tokens": 300, "cache_read_input_tokens": 188_086,
          "output_tokens": 393},
-        Usage(188_407, 393, 188_086),
+        Usage(188_407, 393, 188_086, written_tokens=300),
+    ),
+    "openai chat, written": (
+        "chat",
+        {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+         "prompt_tokens_details": {"cached_tokens": 900, "cache_write_tokens": 1000}},
+        Usage(2006, 300, 900, written_tokens=1000),
+    ),
+    "openai responses, written": (
+        "responses",
+        {"input_tokens": 328, "input_tokens_details": {"cached_tokens": 128, "cache_write_tokens": 64},
+         "output_tokens": 52, "total_tokens": 380},
+        Usage(328, 52, 128, written_tokens=64),
     ),
     "anthropic, without cache": ("messages", {"input_tokens": 10, "output_tokens": 3}, Usage(10, 3)),
     "litellm before anthropic, chat": (
@@ -56,7 +68,7 @@ TOLD: dict[str, tuple[str, dict[str, Any], Usage]] = {
         {"prompt_tokens": 10_000, "completion_tokens": 20, "total_tokens": 10_020,
          "prompt_tokens_details": {"cached_tokens": 0, "cache_creation_tokens": 9000},
          "cache_read_input_tokens": 0, "cache_creation_input_tokens": 9000},
-        Usage(10_000, 20),
+        Usage(10_000, 20, written_tokens=9000),
     ),
     "litellm before anthropic, responses": (
         "responses",
@@ -191,3 +203,11 @@ def test_whatever_is_told_cached_tokens_are_some_of_the_input(told):
     usage = read("chat", {"usage": told})
 
     assert usage is None or 0 <= usage.cached_tokens <= usage.input_tokens
+
+
+def test_what_is_counted_at_last_stands_for_what_was_guessed():
+    told = ToldUsage()
+    told.take({"usage": {"input_tokens": 40, "output_tokens": 1}})
+    told.take({"usage": {"input_tokens": 30, "output_tokens": 0}}, has_counted=True)
+
+    assert told.usage == Usage(30, 1)

@@ -69,15 +69,15 @@ class Findings:
         """In the order of the choices."""
         return tuple(self._finished[index] for index in sorted(self._finished))
 
-    def take(self, said: Json, conventions: tuple[Convention, ...] = CONVENTIONS) -> None:
-        """What all formats say in one way: who answered, an error, and the usage."""
+    def take(self, said: Json, conventions: tuple[Convention, ...] = CONVENTIONS, *, has_counted: bool = False) -> None:
+        """What all formats say in one way: who answered, an error, and the usage, which may have been a guess."""
         if not self.model and isinstance(model := said.get("model"), str):
             self.model = model[:_MAX_NAME]
         if error := said.get("error"):
             self._fail(object_of(error))
         elif said.get("type") == "error":
             self._fail(said)
-        self._counts.take(said, conventions)
+        self._counts.take(said, conventions, has_counted=has_counted)
 
     def name(self, said_id: object) -> None:
         """What it is called, if that can be followed; the first name stands."""

@@ -1,10 +1,11 @@
 """Anthropic's messages: the system prompt beside them, tool results within, and errors of their own shape."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from wissel.apis.api import Api, Simulation
+from wissel.apis.errors import anthropic_type
 from wissel.apis.findings import Findings
 from wissel.apis.models import ANTHROPIC_MODELS
 from wissel.apis.prompt import Prompt
@@ -12,15 +13,6 @@ from wissel.apis.shapes import Json, object_of, words_in
 from wissel.apis.simulated import Answer, event, last_message
 from wissel.apis.windows import Slices
 from wissel.core.decision import Denied
-
-_ERRORS: Final[Mapping[int, str]] = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-}
-"""The `type` of an error by its status, where no class of statuses has one."""
 
 
 def _read(prompt: Prompt, members: Json) -> Slices[None]:
@@ -32,7 +24,8 @@ def _learn(found: Findings, said: Json) -> None:
     if said.get("type") == "message_stop":
         found.ended = True
     message = object_of(said.get("message")) or said
-    found.take(message)
+    # What a stream begins with is a guess where it was made of another format's.
+    found.take(message, has_counted=said.get("type") == "message_delta")
     found.finish(message.get("stop_reason", object_of(message.get("delta")).get("stop_reason")))
 
 
@@ -43,9 +36,13 @@ def _output(said: Json) -> int:
 
 
 def _error(denied: Denied) -> bytes:
-    kind = _ERRORS.get(denied.status, "api_error" if denied.status >= 500 else "invalid_request_error")
     # With what OpenAI's errors say besides, so that a refusal's code is told whichever API was called.
-    told = {"type": kind, "message": denied.message, "param": denied.param, "code": denied.code}
+    told = {
+        "type": anthropic_type(denied.status),
+        "message": denied.message,
+        "param": denied.param,
+        "code": denied.code,
+    }
     return json.dumps({"type": "error", "error": told}).encode()
 
 

@@ -63,7 +63,11 @@ CONVENTIONS: Final = (
             ("prompt_cache_hit_tokens",),  # DeepSeek, whose prompt is hits and misses
             _READ,  # LiteLLM before Anthropic's models: within the prompt, other than there
         ),
-        written=(_WRITTEN, ("prompt_tokens_details", "cache_creation_tokens")),
+        written=(
+            _WRITTEN,
+            ("prompt_tokens_details", "cache_write_tokens"),
+            ("prompt_tokens_details", "cache_creation_tokens"),
+        ),
         reasoning=(("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",)),
     ),
     # OpenAI's responses, and proxies that speak them before Anthropic's models.
@@ -71,7 +75,7 @@ CONVENTIONS: Final = (
         input=("input_tokens",),
         output=("output_tokens",),
         cached=(("input_tokens_details", "cached_tokens"), _READ),
-        written=(_WRITTEN,),
+        written=(_WRITTEN, ("input_tokens_details", "cache_write_tokens")),
         reasoning=(("output_tokens_details", "reasoning_tokens"),),
         marks=(("input_tokens_details", "cached_tokens"), ("total_tokens",)),
     ),
@@ -91,7 +95,10 @@ CONVENTIONS: Final = (
 
 
 class ToldUsage:
-    """What was told so far, by member; streams send running totals, of which the largest stands."""
+    """What was told so far, by member; streams send running totals, of which the largest stands.
+
+    Unless one says that it has counted, where before it was guessed.
+    """
 
     __slots__ = ("_rows", "_told")
 
@@ -99,14 +106,14 @@ class ToldUsage:
         self._rows: tuple[Convention, ...] = ()
         self._told: dict[Way, int] = {}
 
-    def take(self, said: Json, rows: tuple[Convention, ...] = CONVENTIONS) -> None:
+    def take(self, said: Json, rows: tuple[Convention, ...] = CONVENTIONS, *, has_counted: bool = False) -> None:
         """What an answer, or one of its events, tells."""
         for usage in _usages(said):
             self._rows = rows
             for way in {way for row in rows for way in row.ways}:
                 value = _at(usage, way)
                 if type(value) is int and 0 <= value <= MOST:
-                    self._told[way] = max(value, self._told.get(way, 0))
+                    self._told[way] = value if has_counted and value else max(value, self._told.get(way, 0))
 
     @property
     def usage(self) -> Usage | None:
@@ -119,21 +126,28 @@ class ToldUsage:
 
     def _read(self, row: Convention) -> Usage:
         read, wrote, total = self._of(row.input), self._of(row.output), self._of(row.total)
-        cached, reasoned = self._most(row.cached), self._most(row.reasoning)
-        extra = cached + self._most(row.written)
+        cached, written, reasoned = (self._most(ways) for ways in (row.cached, row.written, row.reasoning))
+        extra = cached + written
         # More than the whole is no part of it; and where Anthropic's members stand in another's usage, the total tells.
         if row.beside or extra > read or (_READ in self._told and total >= read + wrote + extra):
             read += extra
         hidden = max(0, total - read - wrote)
         if not hidden and reasoned > wrote:
             hidden = reasoned
-        return Usage(read, wrote + hidden, cached, reasoned)
+        return Usage(read, wrote + hidden, cached, reasoned, written)
 
     def _of(self, way: Way) -> int:
         return self._told.get(way, 0)
 
     def _most(self, ways: tuple[Way, ...]) -> int:
         return max(map(self._of, ways), default=0)
+
+
+def usage_in(said: Json) -> Usage | None:
+    """What a whole answer tells."""
+    told = ToldUsage()
+    told.take(said)
+    return told.usage
 
 
 def _usages(said: Json) -> Iterator[Json]:

@@ -50,6 +50,8 @@ class Usage:
     """Of the input, those read from the provider's cache."""
     reasoning_tokens: int = 0
     """Of the output, those that the caller does not see."""
+    written_tokens: int = 0
+    """Of the input, those written into the provider's cache."""
 
 
 @dataclass(frozen=True, slots=True)
