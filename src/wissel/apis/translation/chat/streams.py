@@ -52,13 +52,14 @@ _BEHIND: Final = Trouble(502, "the provider's answer goes on with a tool call th
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index")
+    __slots__ = ("arguments", "id", "index", "name")
 
-    def __init__(self, index: int, call_id: str) -> None:
+    def __init__(self, index: int, call_id: str, name: str) -> None:
         self.index = index
         """Of its part."""
         self.id = call_id
         """As its server wrote it."""
+        self.name = name
         self.arguments: StringIO | None = StringIO()
         """None once it has ended."""
 
@@ -74,6 +75,18 @@ class _Call:
             if self.arguments is not None and isinstance(json.loads(self.arguments.getvalue()), dict):
                 return self.end()
         return []
+
+    def is_another(self, call_id: str, name: str, arguments: str) -> bool:
+        """Whether what is told under its number begins another call, as Gemini and Ollama have it.
+
+        Others repeat id and name with each piece.
+        """
+        if not name or (name == self.name and call_id == self.id != ""):
+            return False
+        if name != self.name or call_id:
+            return True
+        # Without an id, by how arguments begin.
+        return arguments.startswith("{") and (self.arguments is None or self.arguments.tell() > 0)
 
 
 class ChatReader:
@@ -210,20 +223,18 @@ class ChatReader:
     def _call(self, told: Json, events: list[Event]) -> None:
         function = object_of(told.get("function"))
         call_id, name = text_of(told.get("id")), text_of(function.get("name"))
-        number = told.get("index")
-        key: object = number if isinstance(number, int) else (call_id or self._latest)
+        arguments, number = arguments_of(function), told.get("index")
+        # What has neither number nor id is another call where it has a name, and else more of the latest.
+        key: object = number if isinstance(number, int) else (call_id or ((self._parts,) if name else self._latest))
         call = self._calls.get(key)
-        if call is not None and call_id and name and call_id != call.id:
-            # Several calls under one number, as Gemini and Ollama have it.
+        if call is not None and call.is_another(call_id, name, arguments):
             events += call.end()
             call = None
-        arguments = arguments_of(function)
         if call is None and name:
-            call = self._calls[key] = _Call(self._parts, call_id)
-            self._begin(
-                ToolCall(call_id or made_id("call", self._name or self._occasion.id, self._parts), name, ""), events
-            )
-            self._latest = key
+            call = _Call(self._parts, call_id, name)
+            made = call_id or made_id("call", self._name or self._occasion.id, self._parts)
+            self._begin(ToolCall(made, name, ""), events)
+            self._calls[key], self._latest = call, key
         if not arguments:
             return
         if call is None:

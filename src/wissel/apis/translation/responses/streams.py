@@ -377,12 +377,12 @@ class ResponsesWriter:
                 else:
                     done = self._say("response.refusal.done", **place, refusal=text)
                 done += self._say("response.content_part.done", **place, part=content)
-            case ToolCall(name=function):
+            case ToolCall():
                 whole = replace(part.part, arguments=text or "{}")
                 done = "" if text else f"{part.before}{in_json('{}')}{part.behind}{self._next()}}}\n\n"
                 place = {"item_id": part.name, "output_index": part.at}
                 kind = "response.function_call_arguments.done"
-                done += self._say(kind, **place, name=function, arguments=whole.arguments)
+                done += self._say(kind, **place, arguments=whole.arguments)
             case Reasoning():
                 whole, done = replace(part.part, text=text, signature=part.signature), ""
                 if text:
