@@ -140,8 +140,8 @@ def write_answer(answer: WholeAnswer, occasion: Occasion) -> dict[str, Any]:
     thoughts = [part for part in answer.parts if isinstance(part, Reasoning)]
     if words := "".join(thought.text for thought in thoughts):
         message["reasoning_content"] = words
-    if blocks := [thinking_block(thought) for thought in thoughts if thought.signature or thought.hidden]:
-        message["thinking_blocks"] = blocks
+    if any(thought.signature or thought.hidden for thought in thoughts):
+        message["thinking_blocks"] = [thinking_block(thought) for thought in thoughts]
     calls = [part for part in answer.parts if isinstance(part, ToolCall)]
     if calls:
         message["tool_calls"] = [
