@@ -49,6 +49,7 @@ bench: .venv/ready
 	$(BIN)/python -m tests.bench.start
 	$(BIN)/python -m tests.bench.limits
 	$(BIN)/python -m tests.bench.telemetry
+	$(BIN)/python -m tests.bench.translation
 	$(BIN)/python -m tests.bench.scale
 
 strong: .venv/ready

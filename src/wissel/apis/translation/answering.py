@@ -32,6 +32,7 @@ from wissel.apis.translation.form import (
 from wissel.apis.translation.troubles import no_answer, read_trouble
 from wissel.apis.translation.writing import compact
 
+_SCAN: Final = json.JSONDecoder().raw_decode
 _NO_JSON: Final = Trouble(502, "the provider's stream holds an event that is no object of JSON", "malformed_event")
 _LONG_EVENT: Final = Trouble(502, "the provider's stream holds an event too long to be translated", "event_too_long")
 
@@ -41,10 +42,7 @@ def translated_answer(body: bytes, occasion: Occasion, *, spoken: Dialect, wante
 
     The status is 200 unless the body is none: then it is that of the error which it is written as.
     """
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        said = None
+    said = _parse(body)
     answer = spoken.read_answer(cast("Json", said), occasion) if isinstance(said, dict) else None
     if answer is None:
         status, text = wanted.write_trouble(no_answer(body))
@@ -115,15 +113,11 @@ class StreamTranslation:
     def _read(self, data: bytes, told: list[str]) -> None:
         if not data:
             return
-        try:
-            said = json.loads(data)
-        except (ValueError, RecursionError):
-            said = None
-            if data.strip() == b"[DONE]":
-                self._tell(self._reader.end(), told)
-                return
+        said = _parse(data)
         if isinstance(said, dict):
             self._tell(self._reader.read(cast("Json", said)), told)
+        elif said is None and data.strip() == b"[DONE]":
+            self._tell(self._reader.end(), told)
         else:
             self._tell([Failed(_NO_JSON)], told)
 
@@ -163,10 +157,19 @@ class StreamTranslation:
 
 
 def _is_whole(data: bytes) -> bool:
-    if data.strip() == b"[DONE]":
-        return True
+    return data.strip() == b"[DONE]" or _parse(data) is not None
+
+
+def _parse(data: bytes) -> object:
+    """None where it is no JSON, or null."""
     try:
-        json.loads(data)
+        text = data.decode()
+        said, end = _SCAN(text)
+        # Space around it is rare, and the slower way minds none.
+        return said if end == len(text) else json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return True
+        pass
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

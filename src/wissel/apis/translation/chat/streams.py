@@ -128,11 +128,13 @@ class ChatReader:
     def read(self, said: Json) -> list[Event]:
         if said.get("error"):
             return [Failed(trouble_within(said))]
-        self._usage.take(said)
         choices = said.get("choices")
         if not isinstance(choices, list) or not choices:
+            self._usage.take(said)
             return []
         choice = object_of(choices[0])  # pyright: ignore[reportUnknownArgumentType]
+        if said.get("usage") or "usage" in choice or "x_groq" in said:
+            self._usage.take(said)
         events: list[Event] = []
         if not self._started:
             self._start(said, events)
