@@ -21,7 +21,6 @@ from wissel.classifiers.base import Classifier
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.affinity import MadeId, Origin, Unreachable, owner_of
 from wissel.core.decision import Decision, Denied, Kept, ListedAnswers, Passed, Routed
-from wissel.core.harness import spoken_only
 from wissel.core.identity import TokenCheck, identify
 from wissel.core.intent import NoScores, Pinned, Scores
 from wissel.core.limits import (
@@ -299,7 +298,9 @@ class Router:
     ) -> Routed | Denied | Awaitable[Routed | Denied]:
         if isinstance(admitted, Routed):
             return admitted
-        said = spoken_only(request.conversation) if self._reads(admitted) else request.conversation
+        said = (
+            self.snapshot.harness.spoken_only(request.conversation) if self._reads(admitted) else request.conversation
+        )
         aim = self._aim(admitted, said, now)
         tier = self.snapshot.tiers.get(aim.target) if aim is not None else None
         rate = self._recall_rate(tier, said) if tier else None

@@ -5,9 +5,10 @@ from time import process_time
 import pytest
 
 from factories import conversation
-from wissel.core.harness import BLOCKS, spoken, spoken_only
+from wissel.core.harness import BLOCKS, HARNESS, Harness
 from wissel.core.request import Conversation, Turn
 
+spoken, spoken_only = HARNESS.spoken, HARNESS.spoken_only
 ASK = "Please review the liability clause of this contract."
 RULES = "\n".join(f"- run pytest tests/test_{n}.py after each change" for n in range(60))
 
@@ -36,6 +37,53 @@ def test_the_persons_words_are_left(text: str):
 )
 def test_a_tag_that_nobody_closed_is_the_persons(text: str):
     assert spoken(text) == text.replace("</task> ", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what does `<system-reminder>be brief</system-reminder>` do to the model?",
+        'why do I find "<context>x</context>" in my logs',
+        "it sent <context>x</context> again, is that a bug?",
+        "> <context>x</context>\nis what it quoted",
+        f"explain this:\n```xml\n<rules>\n{RULES}\n</rules>\n```\nline by line",
+        "translate\n```\n<memory>a</memory>\n<memory>b</memory>\n```",
+    ],
+)
+def test_a_block_that_a_person_quotes_stays(text: str):
+    assert spoken(text) == text
+
+
+@pytest.mark.parametrize("tag", ["workspace_snapshot", "ide-state", "openTabs"])
+def test_a_block_of_a_tag_that_nobody_knows_goes_beside_a_question(tag: str):
+    block = f"<{tag} version='2'>\n{RULES}\n</{tag}>"
+
+    assert spoken(f"{block}\n{ASK}") == ASK
+    assert spoken(block) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"fix it:\n<app-bar>\n{RULES}\n</app-bar>",
+        f"why is this list too wide?\n<div>\n{RULES}\n</div>",
+        f"what is wrong with this element?\n```\n<app-bar>\n{RULES}\n</app-bar>\n```",
+        "is <app-bar>x</app-bar> closed rightly?",
+    ],
+)
+def test_what_a_person_may_have_pasted_stays(text: str):
+    assert spoken(text) == text
+
+
+def test_what_stands_in_a_block_is_no_fence_of_the_persons():
+    assert spoken(f"<rules>\n```\n</rules>\n{ASK}\n<memory>m</memory>") == ASK
+
+
+def test_only_the_tags_that_are_listed_go():
+    text = f"<house-rules>be brief</house-rules>\n{ASK}\n<context>kept</context>"
+
+    assert Harness(("house-rules",)).spoken(text) == f"{ASK}\n<context>kept</context>"
+    assert Harness(()).spoken(text) == text
 
 
 def test_every_tag_is_one_that_a_harness_documents_or_sends():
@@ -70,10 +118,13 @@ def test_what_nobody_said_stays_as_it_is():
     assert spoken_only(said) is said
 
 
-def test_openings_without_end_take_time_that_grows_with_their_number_alone():
+@pytest.mark.parametrize(
+    "unit", ["<context><rules><memory>", "a <memory>b</memory> c ", "`<memory>b</memory>` ", "<a_", "\n<a_b>"]
+)
+def test_tags_without_end_or_in_quotes_take_time_that_grows_with_their_number_alone(unit: str):
     def seconds(count: int) -> float:
         began = process_time()
-        spoken("<context><rules><memory>" * count)
+        spoken(unit * count)
         return process_time() - began
 
     seconds(1000)

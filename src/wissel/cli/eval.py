@@ -23,9 +23,9 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            help='JSONL, a row for each turn: "messages" up to it as OpenAI has them, the "route" that is right '
-            '("other" for none) or several "routes", and, where rows are turns of one conversation, its id as '
-            '"conversation".'
+            help='JSONL, a row for each turn: "messages" up to it as OpenAI has them, or the whole "body" of a call of '
+            'any "api", the "route" that is right ("other" for none) or several "routes", and, where rows are turns '
+            'of one conversation, its id as "conversation".'
         ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page of HTML with plots.")] = None,
@@ -91,7 +91,9 @@ def lint_routes(
         loaded = load(config)
         snapshot = compile_snapshot(loaded)
         encoder, knowledge = load_encoder(loaded.intent.encoder, keys=classifier_keys(loaded.intent))
-        said = [row.conversation.last_user for row in read_rows(data, snapshot.routes)] if data else []
+        said = (
+            [row.conversation.last_user for row in read_rows(data, snapshot.routes, snapshot.harness)] if data else []
+        )
         remarks = lint(
             snapshot.routes.values(),
             encode_with(encoder.read),

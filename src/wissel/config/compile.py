@@ -21,6 +21,7 @@ from wissel.config.secrets import Secrets, fetch
 from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
 from wissel.core.conversation import ConversationIds
+from wissel.core.harness import Harness
 from wissel.core.pin import PinPolicy
 from wissel.core.snapshot import ApiKey, Failover, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
@@ -78,7 +79,9 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         aliases=dict(config.aliases),
         fallback=config.intent.fallback or "",
         pin=PinPolicy(config.intent.pin.header, config.intent.pin.keep) if config.intent.pin else None,
-        conversation=ConversationIds(config.conversation.headers, config.conversation.members),
+        conversation=ConversationIds(
+            config.conversation.headers, config.conversation.members, Harness(config.intent.strip)
+        ),
         keep_origins=config.affinity.keep,
         passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import mmh3
 
-from wissel.core.harness import spoken
+from wissel.core.harness import HARNESS, Harness
 from wissel.core.request import Request
 
 SESSION_HEADERS: Final = (
@@ -89,6 +89,8 @@ class ConversationIds:
 
     headers: tuple[str, ...] = SESSION_HEADERS
     members: tuple[str, ...] = SESSION_MEMBERS
+    harness: Harness = HARNESS
+    """What is no person's of the words that it begins with."""
 
 
 def conversation_key(request: Request, ids: ConversationIds) -> str | None:
@@ -96,7 +98,7 @@ def conversation_key(request: Request, ids: ConversationIds) -> str | None:
     named = _named(request, ids) or request.thread or request.labels.get(PREVIOUS, "")
     if named:
         return named if len(named) <= LONGEST else _hashed(named)
-    return _beginning(request)
+    return _beginning(request, ids.harness)
 
 
 def _named(request: Request, ids: ConversationIds) -> str:
@@ -135,14 +137,14 @@ _READ: Final[Mapping[str, Callable[[str], str]]] = {
 """Places that name a session only sometimes."""
 
 
-def _beginning(request: Request) -> str | None:
+def _beginning(request: Request, harness: Harness) -> str | None:
     turns = request.conversation.turns
-    words = (spoken(turn.text) for turn in turns if turn.role == "user")
+    words = (harness.spoken(turn.text) for turn in turns if turn.role == "user")
     first = next(filter(None, words), request.conversation.first_user)
     if not first:
         return None
     before = (turn for turn in takewhile(lambda turn: turn.role != "user", turns) if turn.role == "system")
-    head = next(filter(None, (_first_line(turn.text) for turn in before)), "")
+    head = next(filter(None, (_first_line(harness.spoken(turn.text[: 8 * _BEGINNING])) for turn in before)), "")
     lines = [line.strip() for line in first[:_BEGINNING].splitlines()]
     lasting = [line for line in lines if line and not _CLOCK.search(line)]
     return _hashed("\n".join((head, *(lasting or lines))))
@@ -150,7 +152,7 @@ def _beginning(request: Request) -> str | None:
 
 def _first_line(instructions: str) -> str:
     """The first line that stays what it is from request to request."""
-    lines = (line.strip() for line in spoken(instructions[: 8 * _BEGINNING]).splitlines())
+    lines = (line.strip() for line in instructions.splitlines())
     return next((line[:_BEGINNING] for line in lines if line and not _PASSING.search(line)), "")
 
 

@@ -4,12 +4,13 @@
 
 Agents and chat clients put rules, files, clocks and retrieved texts into the
 turns of the user, mostly between tags of their own. Only complete blocks go: a
-tag that nobody closes may be what the person asks about. A turn that holds
-nothing else is none of the person's.
+tag that nobody closes may be what the person asks about, and so may one that is
+quoted. A turn that holds nothing else is none of the person's.
 """
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from wissel.core.request import Conversation
@@ -45,43 +46,62 @@ WRAPPERS: Final = ("user_query", "task", "userRequest", "user_message", "feedbac
 MARKERS: Final = ("## My request for Codex:",)
 """What stands before the person's words, and after everything else."""
 
-_OPENING: Final = re.compile(rf"<({'|'.join(map(re.escape, BLOCKS))})(?:\s[^<>]{{0,200}})?>")
 _WRAPPER: Final = re.compile(rf"</?(?:{'|'.join(WRAPPERS)})>")
+_QUOTES: Final = frozenset("`'\"“‘«„‹「『")
+_MADE: Final = re.compile(
+    r"^[ \t]*<([A-Za-z][\w.:]{0,40}(?:[-_]|(?<=[a-z0-9])[A-Z])[\w.:-]{0,40})(?:\s[^<>]{0,200})?>", re.MULTILINE
+)
+"""A tag on a line of its own that no language of pages has: nobody knows it, and some harness made it up."""
+_QUESTION: Final = 12
+"""Bytes of a person's words that say by themselves what is asked; beside fewer, a block that nobody knows stays."""
+_FENCE: Final = "```"
+_LOOKED_AT: Final = 256
+"""Characters of a line before a block, and behind it."""
 
 
-def spoken(text: str) -> str:
-    """The person's words in a turn; empty where there are none."""
-    for marker in MARKERS:
-        _, found, rest = text.rpartition(marker)
-        text = rest if found else text
-    if "<" in text:
-        for opening, ending in SPANS:
-            text = _without_span(text, opening, ending)
-        text = _WRAPPER.sub("", _without_blocks(text))
-    return text.strip()
+@dataclass(frozen=True)
+class Harness:
+    """`intent.strip`: what goes of what clients send as a person's words."""
+
+    blocks: tuple[str, ...] = BLOCKS
+    """Names of tags."""
+
+    def spoken(self, text: str) -> str:
+        """The person's words in a turn; empty where there are none."""
+        if not self.blocks:
+            return text.strip()
+        for marker in MARKERS:
+            _, found, rest = text.rpartition(marker)
+            text = rest if found else text
+        if "<" in text:
+            for opening, ending in SPANS:
+                text = _without_span(text, opening, ending)
+            text = _WRAPPER.sub("", _without_blocks(text, self._opening)).strip()
+            outside = _without_blocks(text, _MADE).strip()
+            return text if 0 < len(outside.encode("utf-8", "surrogatepass")) < _QUESTION else outside
+        return text.strip()
+
+    def spoken_only(self, conversation: Conversation) -> Conversation:
+        """The conversation as people have it: without turns of the user that are a harness's alone.
+
+        Where no turn is a person's it stays as it is: there is nothing better to go by.
+        """
+        said = [
+            replace(turn, text=self.spoken(turn.text)) if turn.role == "user" else turn for turn in conversation.turns
+        ]
+        kept = tuple(turn for turn in said if turn.role != "user" or turn.text)
+        return Conversation(kept) if any(turn.role == "user" for turn in kept) else conversation
+
+    @cached_property
+    def _opening(self) -> re.Pattern[str]:
+        return re.compile(rf"<({'|'.join(map(re.escape, self.blocks))})(?:\s[^<>]{{0,200}})?>")
 
 
-def spoken_only(conversation: Conversation) -> Conversation:
-    """The conversation as people have it: without turns of the user that are a harness's alone.
-
-    Where no turn is a person's it stays as it is: there is nothing better to go by.
-    """
-    said = [replace(turn, text=spoken(turn.text)) if turn.role == "user" else turn for turn in conversation.turns]
-    kept = tuple(turn for turn in said if turn.role != "user" or turn.text)
-    return Conversation(kept) if any(turn.role == "user" for turn in kept) else conversation
-
-
-def _without_span(text: str, opening: str, ending: str) -> str:
-    start = 0 if text.startswith(opening) else text.find(f"\n{opening}")
-    end = text.find(ending, start) if start >= 0 else -1
-    return text[:start] + text[end + len(ending) :] if end >= 0 else text
-
-
-def _without_blocks(text: str) -> str:
+def _without_blocks(text: str, openings: re.Pattern[str]) -> str:
     kept: list[str] = []
     unclosed: set[str] = set()
-    at = 0
-    for opening in _OPENING.finditer(text):
+    at = fences = counted = 0
+    for opening in openings.finditer(text):
         tag = opening[1]
         if opening.start() < at or tag in unclosed:
             continue
@@ -90,6 +110,31 @@ def _without_blocks(text: str) -> str:
             # Nor will a later one of its kind be closed: looking again would take time that grows with the square.
             unclosed.add(tag)
             continue
+        end = closing + len(tag) + 3
+        fences += text.count(_FENCE, counted, opening.start())
+        counted = end
+        if fences % 2 or _is_quoted(text, at, opening.start(), end):
+            counted = opening.end()
+            continue
         kept.append(text[at : opening.start()])
-        at = closing + len(tag) + 3
+        at = end
     return "".join((*kept, text[at:]))
+
+
+def _is_quoted(text: str, begin: int, start: int, end: int) -> bool:
+    """Whether a person quotes the block: between quotes, in a line that is quoted, or amid words of the same line."""
+    before = text[max(begin, start - _LOOKED_AT) : start].rpartition("\n")[2].strip()
+    if not before:
+        return False
+    after = text[end : end + _LOOKED_AT].partition("\n")[0].strip()
+    return before[-1] in _QUOTES or before[0] == ">" or after[:1] not in {"", "<"}
+
+
+def _without_span(text: str, opening: str, ending: str) -> str:
+    start = 0 if text.startswith(opening) else text.find(f"\n{opening}")
+    end = text.find(ending, start) if start >= 0 else -1
+    return text[:start] + text[end + len(ending) :] if end >= 0 else text
+
+
+HARNESS: Final = Harness()
+"""What is known of clients."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from wissel.core.access import Forbid, Permit, Principal, RuleBook, authorize
 from wissel.core.conversation import conversation_key
 from wissel.core.decision import Denied, Listed, Passed, Routed
-from wissel.core.harness import spoken_only
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
@@ -147,7 +146,9 @@ def _serve(
         shadow_ids=permit.shadow_ids,
         unable=unable,
         tier=graded,
-        lesson=lesson_of(tier, graded, spoken_only(request.conversation).last_user) if tier and graded else None,
+        lesson=lesson_of(tier, graded, snapshot.harness.spoken_only(request.conversation).last_user)
+        if tier and graded
+        else None,
         pin=pin,
         lead=request.lead,
         thread=(conversation_key(request, snapshot.conversation) or "") if request.keeps else None,

@@ -13,6 +13,7 @@ from typing import Literal
 from wissel.core.access import Principal, RuleBook
 from wissel.core.bounds import Bounds
 from wissel.core.conversation import ConversationIds
+from wissel.core.harness import Harness
 from wissel.core.pin import PinPolicy
 from wissel.core.request import Modality
 from wissel.core.split import Split, Variant
@@ -276,6 +277,11 @@ class Snapshot:
     """Seconds for which it is remembered where an answer was made."""
     conversation: ConversationIds = field(default_factory=ConversationIds)
     """Where clients name the session that a request belongs to."""
+
+    @property
+    def harness(self) -> Harness:
+        """What is no person's of what clients send as a person's words."""
+        return self.conversation.harness
 
     def arms(self, target: str) -> tuple[Variant, ...]:
         """What can serve `target`: a split's variants, the model as its only one, or those of a tier's both ends.

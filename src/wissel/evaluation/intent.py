@@ -21,6 +21,7 @@ from typing import Any, cast
 from wissel.apis.body import read_body
 from wissel.apis.chat import CHAT
 from wissel.apis.requests import understand
+from wissel.apis.table import APIS
 from wissel.apis.windows import whole
 from wissel.classifiers.base import Classifier
 from wissel.classifiers.build import Classifiers
@@ -28,7 +29,7 @@ from wissel.classifiers.phrases import phrases_of
 from wissel.config import Config, compile_snapshot
 from wissel.config.shapes import suggestion
 from wissel.core.bounds import Bounds
-from wissel.core.harness import spoken_only
+from wissel.core.harness import HARNESS, Harness
 from wissel.core.intent import OTHER, Intent, NoScores, Scores, choose_route
 from wissel.core.request import Conversation, Request, Turn
 from wissel.core.snapshot import Route
@@ -191,7 +192,7 @@ class Difference:
     """Of McNemar's exact test."""
 
 
-def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
+def read_rows(path: Path, routes: Iterable[str], harness: Harness = HARNESS) -> list[Row]:
     """The rows of a JSONL file. Raises ConfigError that names the line."""
     known = {*routes, OTHER}
     try:
@@ -211,7 +212,7 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
                 # A dialogue written turn by turn, of which only the user's words are known.
                 said = [*(said if value["turn"] > 1 else []), {"role": "user", "content": value["user"]}]
                 value = {"messages": said, "conversation": "dialogue", **value}
-            row = _row(value)
+            row = _row(value, harness)
         except (ValueError, LookupError, TypeError, AttributeError, UnreadableError) as error:
             wanted = "should be a JSON object with messages and route or routes"
             raise ConfigError([f"{path}:{number}: {wanted}: {_why(error)}"]) from error
@@ -224,17 +225,19 @@ def read_rows(path: Path, routes: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _row(value: Mapping[str, Any]) -> Row:
-    body = json.dumps({"model": "auto", "messages": value["messages"]}).encode()
+def _row(value: Mapping[str, Any], harness: Harness) -> Row:
+    api = APIS[value.get("api", CHAT.name)]
+    asked = value["body"] if "body" in value else {"messages": value["messages"]}
+    body = json.dumps({**asked, "model": "auto"}).encode()
     bounds = Bounds()
-    request: Request = whole(understand(CHAT, CHAT.paths[0], {}, whole(read_body(body, bounds)), bounds))
+    request: Request = whole(understand(api, api.paths[0], {}, whole(read_body(body, bounds)), bounds))
     routes = frozenset(map(str, value["routes"] if "routes" in value else [value["route"]]))
     if not routes:
         raise ValueError('"routes" is empty; for what no route serves write "other"')
     if not request.conversation.last_user:
         raise ValueError('"messages" has nothing that a user says')
     conversation = value.get("conversation")
-    return Row(spoken_only(request.conversation), routes, None if conversation is None else str(conversation))
+    return Row(harness.spoken_only(request.conversation), routes, None if conversation is None else str(conversation))
 
 
 def _why(error: Exception) -> str:
@@ -254,7 +257,7 @@ async def evaluate(config: Config, path: Path, *, clashes: bool = False) -> Eval
     Raises ConfigError for the data, and WorldError if the classifier cannot be had.
     """
     snapshot = compile_snapshot(config)
-    rows = read_rows(path, snapshot.routes)
+    rows = read_rows(path, snapshot.routes, snapshot.harness)
     classifiers = Classifiers()
     encode: Encode | None = None
     try:

@@ -189,6 +189,7 @@ Prefix = Annotated[
     Form(r"[!-~](?:[ -~]{0,62}[!-~])? ?", "what stands before the secret, such as Bearer", hidden=True),
     AfterValidator(_apart),
 ]
+TagName = Annotated[str, Form(r"[A-Za-z][\w .:-]{0,63}", "the name of a tag, without < and >")]
 MemberName = Annotated[str, Form(r"[^\s.]+(?:\.[^\s.]+)?", "the name of a member, or of one within another: a.b")]
 OwnHeader = Annotated[
     str,

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from wissel.config.model.forms import BaseUrl, Duration, HeaderName, Name, Text, quote
+from wissel.config.model.forms import BaseUrl, Duration, HeaderName, Name, TagName, Text, quote
 from wissel.config.model.section import SecretRef, Section
+from wissel.core.harness import BLOCKS
 
 
 def _auto_or(least: int) -> Callable[[Any], Any]:
@@ -201,6 +202,10 @@ class Intent(Section):
     """The score below which the intent is "other"; auto learns it from the routes' own phrases."""
     deadline_ms: Annotated[int, Field(gt=0, le=60_000)] = 150
     """Milliseconds that a request waits for the classifier; after them it takes the fallback."""
+    strip: tuple[TagName, ...] = BLOCKS
+    """Tags of what clients put around a person's words: complete blocks of them are no intent, and a turn that holds
+    nothing else is nobody's. A list of your own takes the place of the one that is known of Claude Code, Codex, Cline,
+    Cursor and others; an empty one leaves everything in."""
     fallback: Name | None = None
     """The route for intent "other", and for a classifier that is late or fails; required where there are routes."""
     pin: Pin | None = None
