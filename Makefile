@@ -11,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 STEP := @.ci/step
 # A process for each core, which computes with one thread; what takes longest begins first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadscope --no-loadscope-reorder
 # Tests and demo start wissel often: bytecode that is kept spares each of them a second of compiling.
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -60,6 +60,8 @@ soak: .venv/ready
 	$(BIN)/python -m tests.bench.soak --duration $(DURATION)
 	@echo "what can happen to Redis, on each that is here: 3 minutes a version" >&2
 	$(BIN)/python -m tests.bench.redis_soak
+	@echo "the whole of what make test tries a sample of: 5 minutes" >&2
+	WHOLE=1 $(PYTEST) $(shell grep -rl --include=*.py "from sampling import" tests)
 
 redteam: .venv/ready
 	cd tests && ../$(BIN)/python -m redteam

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from real import missing
 from redis_server import RedisServer, binaries
@@ -26,16 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadGroupScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     return ByFileScheduling(config, log)
 
 
-class ByFileScheduling(LoadGroupScheduling):
-    """A file goes to one process, which starts its parts once; so do all files of one `xdist_group`."""
+TOGETHER = {
+    f"tests/classifiers/{name}.py": "a router model, which takes seconds to train"
+    for name in ("test_arch_model", "test_arch_router", "test_remote")
+}
+"""Files that share what is dear to make. A table and not xdist's own mark, which does nothing under pytest 9.2."""
+
+
+class ByFileScheduling(LoadScopeScheduling):
+    """A file goes to one process, which starts its parts once; so do files that stand together in the table."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope = super()._split_scope(nodeid)
-        return nodeid.partition("::")[0] if scope == nodeid else scope
+        path = nodeid.partition("::")[0]
+        return TOGETHER.get(path, path)
 
 
 @pytest.fixture

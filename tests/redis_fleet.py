@@ -130,7 +130,7 @@ class Fleet:
         return self.nodes
 
     def node(self, name: str, *words: str, port: int = 0) -> Node:
-        kept = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+        kept = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0")
         return Node(self.binary, self.home / name, *kept, *words, port=port)
 
     def primaries(self) -> list[Node]:

@@ -165,7 +165,7 @@ async def _running(home: Path, found: Found, mode: str) -> AsyncGenerator[EnvoyP
     for number, name in enumerate(FAILING):
         application = web.Application(client_max_size=LARGEST + (1 << 20))
         application.router.add_route("*", "/{path:.*}", Server(name, found, random.Random(number)).answer)
-        runners.append(web.AppRunner(application))
+        runners.append(web.AppRunner(application, handler_cancellation=True))
         await runners[-1].setup()
         port = free_port()
         await web.TCPSite(runners[-1], "127.0.0.1", port).start()

@@ -53,7 +53,7 @@ def test_the_table_as_json(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.slow
 @pytest.mark.parametrize("only", ["looks of 25", "good event", "sessions", "latency", "refused", "sample ratio"])
 def test_a_few_rollouts_of_every_kind_go_as_claimed(only: str):
-    claims = [result for result in measure(8, only) if "median" not in result.figure]
+    claims = [result for result in measure(4, only) if "median" not in result.figure]
 
     # Of so few, one that is taken back by chance is within the claim: so many rows have one now and then.
     assert [result for result in claims if not result.holds and not result.value.endswith("(1)")] == []

@@ -7,8 +7,7 @@ from wissel.classifiers.trie import fold
 from wissel.core.request import Turn
 from wissel.errors import ModelError
 
-# It shares what takes seconds to load.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("router model")]
+pytestmark = pytest.mark.slow
 
 ARCH = PROFILES["arch_router"]
 

@@ -14,8 +14,7 @@ from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
 from wissel.errors import ModelError
 
-# It shares a model that takes seconds to train.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("router model")]
+pytestmark = pytest.mark.slow
 
 NAMES = [route.name for route in ROUTES]
 

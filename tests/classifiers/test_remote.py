@@ -325,7 +325,6 @@ async def test_an_endless_answer_is_cut_off():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("router model")  # it shares a model that takes seconds to train
 async def test_a_server_process_answers_as_the_model_does_here(tmp_path):
     from classifiers import tiny_router_model
     from wissel.classifiers.arch_router import ArchRouter

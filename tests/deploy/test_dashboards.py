@@ -174,7 +174,7 @@ async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scr
     async with running_stage(document(), home) as stage:
         address = f"127.0.0.1:{free_port()}"
         scrape = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
             "rule_files": [str(RULES)],
             "scrape_configs": [
                 {"job_name": "wissel", "static_configs": [{"targets": [stage.config.listen.admin]}]},

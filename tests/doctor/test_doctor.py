@@ -352,13 +352,18 @@ DOCUMENT: Fields = {"models": [{"name": "small", "cluster": "a"}, {"name": "larg
 
 @pytest.mark.slow
 @needs_envoy
-async def test_a_whole_installation_is_well(tmp_path: Path):
+async def test_a_whole_installation_is_well_and_one_of_another_file_is_told(tmp_path: Path):
     async with running_stage(DOCUMENT, tmp_path) as stage:
         await _serve_one(stage)
         found = await diagnose(stage.config)
+        other = load(stage.path).model_dump(mode="json", exclude_none=True)
+        for each in other["envoy"]["clusters"]:
+            each["address"] = "127.0.0.1:9"
+        of_another = await diagnose(stage.config.model_validate(other))
 
     assert told(found) == set()
     assert "was answered by wissel (200)" in next(each.why for each in found if each.what == "probe")
+    assert told(of_another) == {("discovery", "problem")}
 
 
 async def _serve_one(stage: Stage) -> None:
@@ -570,18 +575,5 @@ async def test_an_envoy_that_takes_no_clusters_from_wissel_is_told(tmp_path: Pat
     async with running_stage(DOCUMENT, tmp_path) as stage:
         await _serve_one(stage)
         found = await diagnose(stage.config)
-
-    assert told(found) == {("discovery", "problem")}
-
-
-@pytest.mark.slow
-@needs_envoy
-async def test_an_envoy_whose_clusters_are_of_another_file_is_told(tmp_path: Path):
-    async with running_stage(DOCUMENT, tmp_path) as stage:
-        await _serve_one(stage)
-        other = load(stage.path).model_dump(mode="json", exclude_none=True)
-        for each in other["envoy"]["clusters"]:
-            each["address"] = "127.0.0.1:9"
-        found = await diagnose(stage.config.model_validate(other))
 
     assert told(found) == {("discovery", "problem")}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from real import needs_envoy
+from signers import FORGER, SIGNER
 from wissel.demo.parts import envoy_binary, free_port
 from wissel.demo.stage import running_stage
 from wissel.envoy import bootstrap, plan
@@ -26,7 +27,6 @@ from wissel.runtime.child import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy]
 
-SIGNER, FORGER = (rsa.generate_private_key(65537, 2048) for _ in range(2))
 DOCUMENT = {
     "models": [{"name": "small", "cluster": "one"}, {"name": "large", "cluster": "one"}],
     "access": {

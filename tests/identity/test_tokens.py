@@ -14,17 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from signers import FORGER, SIGNER
 from wissel.core.access import Principal
 from wissel.core.snapshot import TokenIssuer
 from wissel.errors import UpstreamError
 from wissel.identity.jwks import KeySet, keys_of
 from wissel.identity.tokens import MOST_BYTES, KeySets, Tokens
 
-RSA, OTHER, EC = (
-    rsa.generate_private_key(65537, 2048),
-    rsa.generate_private_key(65537, 2048),
-    ec.generate_private_key(ec.SECP256R1()),
-)
+RSA, OTHER, EC = SIGNER, FORGER, ec.generate_private_key(ec.SECP256R1())
 ISSUER = TokenIssuer("https://id", ("wissel",), "keys", frozenset({"RS256", "ES256"}), groups_claim="realm.roles")
 
 

@@ -111,42 +111,45 @@ async def caller(tmp_path_factory) -> AsyncIterator[Caller]:
         yield Caller(stage, session)
 
 
-async def watch(caller: Caller, name: str) -> Callable[[], Awaitable[bool]]:
-    async def is_over() -> bool:
-        return await caller.phase(name) in {"healthy", "degraded"}
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ended(caller: Caller) -> Caller:
+    """Once those that need nobody are at their end, which they come to side by side."""
 
-    return is_over
+    async def through(name: str) -> None:
+        async def is_over() -> bool:
+            return await caller.phase(name) in {"healthy", "degraded"}
+
+        await caller.load(name, is_over)
+
+    await asyncio.gather(*(through(f"chat-{canary}") for canary in ("good", "bad", "down")))
+    await asyncio.sleep(1.0)  # what the last of them may take to be served everywhere
+    return caller
 
 
-async def test_a_bad_canary_is_back_at_nothing_before_300_of_its_requests(caller: Caller):
-    await caller.load("chat-bad", await watch(caller, "chat-bad"))
-    _, standing = await caller.admin("/v1/rollouts/chat-bad")
-    _, told = await caller.admin("/v1/rollouts/chat-bad/history")
-    await asyncio.sleep(1.0)
-    served = caller.stage.upstreams["bad"].served
-    await asyncio.gather(*(caller.ask("chat-bad") for _ in range(50)))
+async def test_a_bad_canary_is_back_at_nothing_before_300_of_its_requests(ended: Caller):
+    _, standing = await ended.admin("/v1/rollouts/chat-bad")
+    _, told = await ended.admin("/v1/rollouts/chat-bad/history")
+    served = ended.stage.upstreams["bad"].served
+    await asyncio.gather(*(ended.ask("chat-bad") for _ in range(50)))
 
     assert (standing["phase"], standing["set_weight"]) == ("degraded", 0)
     assert told["history"][0]["kind"] == "rolled_back"
     assert "error_rate" in standing["reason"]
     assert served < 300
-    assert caller.stage.upstreams["bad"].served == served
+    assert ended.stage.upstreams["bad"].served == served
 
 
-async def test_a_canary_whose_server_is_down_is_rolled_back_like_one_that_answers_500(caller: Caller):
-    await caller.load("chat-down", await watch(caller, "chat-down"))
-    _, standing = await caller.admin("/v1/rollouts/chat-down")
+async def test_a_canary_whose_server_is_down_is_rolled_back_like_one_that_answers_500(ended: Caller):
+    _, standing = await ended.admin("/v1/rollouts/chat-down")
 
     assert (standing["phase"], standing["set_weight"]) == ("degraded", 0)
     assert standing["arms"]["canary"]["errors"] == standing["arms"]["canary"]["requests"]
     assert "error_rate" in standing["reason"]
 
 
-async def test_a_good_canary_reaches_everybody(caller: Caller):
-    await caller.load("chat-good", await watch(caller, "chat-good"))
-    _, standing = await caller.admin("/v1/rollouts/chat-good")
-    await asyncio.sleep(1.0)
-    served = {(await caller.ask("chat-good"))[1]["x-wissel-model"] for _ in range(20)}
+async def test_a_good_canary_reaches_everybody(ended: Caller):
+    _, standing = await ended.admin("/v1/rollouts/chat-good")
+    served = {(await ended.ask("chat-good"))[1]["x-wissel-model"] for _ in range(20)}
 
     assert (standing["phase"], standing["set_weight"], served) == ("healthy", 100, {"good"})
 

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 import pytest_asyncio
 
@@ -13,6 +12,9 @@ from real import needs_envoy, needs_redis
 from redis_server import RedisServer
 from wissel.demo.stage import Stage, running_stage
 from wissel.demo.upstream import Behaviour
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy, needs_redis]
 
@@ -45,7 +47,7 @@ async def stage(tmp_path_factory, redis_of_all: RedisServer) -> AsyncIterator[St
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ada(stage: Stage) -> AsyncIterator[openai.AsyncOpenAI]:
+async def ada(stage: Stage) -> AsyncIterator["AsyncOpenAI"]:
     async with stage.client("ada") as client:
         yield client
 
@@ -62,6 +64,8 @@ async def test_a_response_is_asked_for_where_it_was_made(ada, model):
 
 
 async def test_what_is_deleted_is_gone_there_and_here(stage, ada):
+    import openai
+
     made = await ada.responses.create(model="b", input="count the words")
     await ada.responses.delete(made.id)
 
@@ -162,6 +166,8 @@ async def test_a_caller_lists_its_own_stored_completions_wherever_they_are(stage
 
 
 async def test_what_nobody_wanted_kept_is_not_known(ada):
+    import openai
+
     unstored = await ada.responses.create(model="a", input="hello", store=False)
     completion = await ada.chat.completions.create(model="a", messages=[{"role": "user", "content": "hello"}])
 
@@ -172,6 +178,8 @@ async def test_what_nobody_wanted_kept_is_not_known(ada):
 
 
 async def test_another_callers_answer_is_as_unknown_as_none(stage, ada):
+    import openai
+
     made = await ada.responses.create(model="quiet", input="a secret")
     async with stage.client("eve") as eve:
         with pytest.raises(openai.NotFoundError) as foreign:
@@ -187,6 +195,8 @@ async def test_another_callers_answer_is_as_unknown_as_none(stage, ada):
 
 
 async def test_an_id_that_nobody_knows_is_left_to_the_route(ada):
+    import openai
+
     with pytest.raises(openai.BadRequestError) as refused:
         await ada.responses.create(model="a", input="hello", previous_response_id="resp_nobody")
 
@@ -194,6 +204,8 @@ async def test_an_id_that_nobody_knows_is_left_to_the_route(ada):
 
 
 async def test_with_redis_away_what_this_process_saw_is_found_and_for_the_rest_there_is_an_again(ada, redis_of_all):
+    import openai
+
     made = await ada.responses.create(model="a", input="hello")
     redis_of_all.kill()
     found = await ada.responses.retrieve(made.id)

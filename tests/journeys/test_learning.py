@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,9 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner
 
 from real import needs_encoder, needs_envoy, needs_redis
 from tiers.world import rows, write
+from wissel.cli import app
 from wissel.demo.stage import Stage, running_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), needs_envoy, needs_encoder, needs_redis]
@@ -81,10 +81,9 @@ async def rate(session: aiohttp.ClientSession, spoken: Spoken) -> None:
 
 async def wissel(stage: Stage, *words: str) -> tuple[int, Any]:
     """A command as an operator gives it: its exit code, and the JSON that it printed."""
-    command = [sys.executable, "-m", "wissel", *words, "--json"]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert done.returncode != 2, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    done = await asyncio.to_thread(CliRunner().invoke, app, [*words, "--json"])
+    assert done.exit_code != 2, done.stderr
+    return done.exit_code, json.loads(done.stdout)
 
 
 async def export(stage: Stage, tier: str, out: Path, *more: str) -> tuple[int, dict[str, Any]]:

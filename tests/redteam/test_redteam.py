@@ -18,7 +18,7 @@ SAMPLE = [each for each in ATTACKS if each.in_sample]
 
 async def test_a_sample_of_attacks_leaves_the_bystander_served(tmp_path: Path):
     async with running_field(tmp_path, {}) as stage:
-        found = [await tried(stage, each, seconds=2.0) for each in SAMPLE]
+        found = [await tried(stage, each, seconds=1.0) for each in SAMPLE]
 
     assert found
     assert [(each.attack.name, each.during.wrong) for each in found] == [(each.name, 0) for each in SAMPLE]

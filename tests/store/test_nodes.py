@@ -30,7 +30,13 @@ def clustered(redis_binary: str) -> Iterator[Clustered]:
         yield fleet
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def alone(redis_binary: str) -> Iterator[Alone]:
+    with Alone(redis_binary) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
 def watched(redis_binary: str) -> Iterator[Watched]:
     with Watched(redis_binary) as fleet:
         yield fleet
@@ -107,17 +113,19 @@ async def test_a_node_that_comes_back_is_asked_again(clustered: Clustered, clust
     assert await cluster.call(ADD, ["{lost}"], []) == 2
 
 
-@pytest.mark.parametrize("fleet", [Alone, Clustered])
-async def test_scripts_run_also_after_every_server_forgot_them(redis_binary: str, fleet: type[Alone]):
-    with fleet(redis_binary) as running:
-        connection = RedisConnection(running.url)
-        for number in range(3):
-            for node in running.nodes:
-                node.ask("SCRIPT", "FLUSH")
-            found = await connection.call_all(ADD, [([f"{{{name}}}"], []) for name in "abcdef"])
+@pytest.mark.parametrize("kind", ["alone", "clustered"])
+async def test_scripts_run_also_after_every_server_forgot_them(
+    kind: str, redis_binary: str, request: pytest.FixtureRequest
+):
+    fleet: Alone | Clustered = request.getfixturevalue(kind)
+    connection = RedisConnection(fleet.url)
+    for number in range(3):
+        for node in fleet.nodes:
+            node.ask("SCRIPT", "FLUSH")
+        found = await connection.call_all(ADD, [([f"{{forgotten {name}}}"], []) for name in "abcdef"])
 
-            assert found == [number + 1] * 6
-        await connection.close()
+        assert found == [number + 1] * 6
+    await connection.close()
 
 
 async def test_counters_are_exact_after_a_failover_under_load(watched: Watched):
@@ -126,6 +134,11 @@ async def test_counters_are_exact_after_a_failover_under_load(watched: Watched):
     keys, scope = Keys("test"), Scope("chat", "r1")
     recorder = Recorder(Counters(connection, keys), FeedbackStore(connection, keys), "a.1", flush_interval=0.02)
     served, is_on = 0, True
+
+    async def known() -> int:
+        with contextlib.suppress(StoreError):
+            return (await Counters(connection, keys).read(scope)).arm("canary").served
+        return 0
 
     async def load() -> None:
         nonlocal served
@@ -138,7 +151,11 @@ async def test_counters_are_exact_after_a_failover_under_load(watched: Watched):
     tasks = [asyncio.create_task(each) for each in (load(), recorder.run())]
     await asyncio.sleep(0.3)
     await asyncio.to_thread(watched.failover)
-    await asyncio.sleep(3.0)
+    before = served
+    # Until all of it has reached the new primary, while more comes.
+    async with asyncio.timeout(20):
+        while await known() < before:  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.1)
     is_on = False
     await tasks[0]
     tasks[1].cancel()
@@ -163,6 +180,7 @@ async def test_a_primary_that_is_killed_is_followed_by_the_one_that_the_sentinel
             except StoreError:
                 await asyncio.sleep(0.1)
     await connection.close()
+    lost.start()
 
     assert watched.primaries() != [lost]
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rollout_factories import a_spec, an_analysis, an_arm, begun, evidence
+from sampling import IS_WHOLE
 from wissel.core.rollouts.analysis import Verdict
 from wissel.core.rollouts.arms import canary_share, variants
 from wissel.core.rollouts.evidence import Evidence, Missing
@@ -616,5 +617,7 @@ def test_what_was_over_is_restored_as_it_was_and_that_is_told(state: str):
     assert [(each.kind, each.reason) for each in move.events] == [("restored", move.rollout.reason)]
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+AnyInterleaving.TestCase.settings = settings(
+    max_examples=1000 if IS_WHOLE else 100, stateful_step_count=50, deadline=None
+)
 test_any_interleaving_leads_to_no_illegal_state = pytest.mark.slow(AnyInterleaving.TestCase)
