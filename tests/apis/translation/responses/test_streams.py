@@ -145,6 +145,42 @@ def test_a_response_that_says_it_all_at_the_end_is_told_then():
     assert heard(ResponsesReader(ASKED), completed()) == [BEGAN, Ended(END, None)]
 
 
+def test_items_without_numbers_are_known_by_their_ids():
+    """As llama.cpp's server sends them."""
+    summary = {"type": "reasoning", "id": "r1", "summary": [], "content": [{"text": "hm"}]}
+    message = {"type": "message", "id": "m1", "content": [words("ab")]}
+    called = {**CALL, "arguments": "{}"}
+    other = {**CALL, "id": "f2", "call_id": "call_2", "arguments": "[]"}
+
+    assert after_start(
+        {"type": "response.output_item.added", "item": {**summary, "content": []}},
+        {"type": "response.reasoning_text.delta", "item_id": "r1", "delta": "hm"},
+        {"type": "response.output_item.done", "item": summary},
+        {"type": "response.output_item.added", "item": {**message, "content": []}},
+        {"type": "response.output_text.delta", "item_id": "m1", "delta": "ab"},
+        {"type": "response.output_text.done", "item_id": "m1", "text": "ab"},
+        {"type": "response.output_item.done", "item": message},
+        {"type": "response.output_item.added", "item": {**called, "arguments": ""}},
+        {"type": "response.function_call_arguments.delta", "item_id": "f1", "delta": "{}"},
+        {"type": "response.output_item.done", "item": called},
+        completed(summary, message, called, other),
+    ) == [
+        PartBegan(0, Reasoning("")),
+        Delta(0, "hm"),
+        PartEnded(0),
+        PartBegan(1, Text("")),
+        Delta(1, "ab"),
+        PartEnded(1),
+        PartBegan(2, ToolCall("call_1", "f", "")),
+        Delta(2, "{}"),
+        PartEnded(2),
+        PartBegan(3, ToolCall("call_2", "f", "")),
+        Delta(3, "[]"),
+        PartEnded(3),
+        Ended(Stop("tools"), None),
+    ]
+
+
 def test_arguments_come_in_pieces_and_are_not_told_again():
     assert after_start(
         added(0, **CALL, arguments=""),

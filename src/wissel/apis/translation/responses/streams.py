@@ -76,8 +76,9 @@ class _Open:
         """Of a thought: the kind of its pieces, and the number of the one that goes on."""
 
 
-_Place = tuple[int, int]
-"""Numbers of an item and of what it contains, which is -1 for all that have one content only."""
+_Place = tuple[int | str, int]
+"""The number of an item, or its id where servers do not number, as llama.cpp's does not; and the number of what it
+contains, which is -1 for all that have one content only."""
 
 
 class ResponsesReader:
@@ -193,7 +194,7 @@ class ResponsesReader:
         part.is_open, part.said = False, True
         events.append(PartEnded(part.index))
 
-    def _end_item(self, output: int, item: Json, events: list[Event]) -> None:
+    def _end_item(self, output: int | str, item: Json, events: list[Event]) -> None:
         place = (output, -1)
         part = self._places.get(place)
         match item.get("type"):
@@ -236,9 +237,11 @@ class ResponsesReader:
             return [Failed(Trouble(500, f"the provider's answer is {response['status']}"))]
         self._usage.take(response)
         events: list[Event] = [] if self._started else [self._start(response)]
+        named = {output for output, _ in self._places}
         for number, item in enumerate(_items(response)):
             # Of a server that tells the whole at the end only; of the others it is known.
-            self._end_item(number, item, events)
+            name = text_of(item.get("id"))
+            self._end_item(name if name in named else number, item, events)
         for part in self._places.values():
             if part.is_open:
                 self._close(part, events)
@@ -251,9 +254,11 @@ def _items(response: Json) -> list[Json]:
     return [object_of(item) for item in output] if isinstance(output, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
-def _output(said: Json) -> int:
+def _output(said: Json) -> int | str:
     index = said.get("output_index")
-    return index if isinstance(index, int) else 0
+    if isinstance(index, int):
+        return index
+    return text_of(said.get("item_id")) or text_of(object_of(said.get("item")).get("id"))
 
 
 def _content(said: Json) -> int:
