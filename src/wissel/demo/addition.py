@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from wissel.demo.stage import Stage
 
@@ -17,6 +18,8 @@ NEW: Final = "newcomer"
 """The model, its cluster and its server."""
 SECONDS: Final = 10.0
 """After which the demo does not wait for it any longer."""
+_MOST_SAID: Final = 24
+"""Tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Added:
     seconds: float
     """From the edit to the first answer."""
     served: bool
+    said: str
+    """Its first answer."""
 
 
 async def add_model(stage: Stage, address: str, *, key: str) -> Added:
@@ -34,15 +39,17 @@ async def add_model(stage: Stage, address: str, *, key: str) -> Added:
     began = perf_counter()
     edit(stage.path, {"name": NEW, "cluster": NEW}, {"name": NEW, "address": address})
     headers = {"authorization": f"Bearer {key}"}
-    body = {"model": NEW, "messages": [{"role": "user", "content": "Are you there already?"}]}
+    asked = [{"role": "user", "content": "Are you there already?"}]
+    body = {"model": NEW, "messages": asked, "max_tokens": _MOST_SAID}
     async with aiohttp.ClientSession() as session:
         while (took := perf_counter() - began) < SECONDS:
             url = f"{stage.envoy.url}/v1/chat/completions"
             async with session.post(url, json=body, headers=headers) as answer:
                 if answer.status == 200:
-                    return Added(NEW, round(took, 2), served=True)
+                    said: str = (await answer.json())["choices"][0]["message"]["content"]
+                    return Added(NEW, round(took, 2), served=True, said=said)
             await asyncio.sleep(0.02)
-    return Added(NEW, SECONDS, served=False)
+    return Added(NEW, SECONDS, served=False, said="")
 
 
 def edit(path: Path, model: Mapping[str, Any], cluster: Mapping[str, Any]) -> None:
@@ -58,6 +65,7 @@ def edit(path: Path, model: Mapping[str, Any], cluster: Mapping[str, Any]) -> No
 def tell_addition(added: Added, console: Console) -> None:
     """A line."""
     if added.served:
-        console.print(f"\n[green]{added.model}[/] was added to the file, and answered {added.seconds:.1f} s later")
+        console.print(f"\n[green]{added.model}[/] was added to the file, and answered {added.seconds:.1f} s later:")
+        console.print(f"  {escape(added.said)}", style="italic", highlight=False)
     else:
         console.print(f"\n[red]{added.model}[/] was added to the file, and did not answer within {added.seconds:.0f} s")

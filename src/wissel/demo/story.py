@@ -10,6 +10,8 @@ import json
 import tempfile
 import webbrowser
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +27,7 @@ from wissel.demo.addition import NEW, Added, add_model, tell_addition
 from wissel.demo.delivery import Delivered, deliver, sum_up
 from wissel.demo.live import Question, go_on
 from wissel.demo.parts import EnvoyProcess
+from wissel.demo.real_model import running_model
 from wissel.demo.stage import Stage, running_stage
 from wissel.demo.upstream import Upstream, running_upstream
 from wissel.errors import WorldError
@@ -107,16 +110,17 @@ STORY: Final = (
 )
 
 
-async def tell(*, once: bool, as_json: bool, browser: bool = False) -> bool:
+async def tell(*, once: bool, as_json: bool, browser: bool = False, real_model: bool = False) -> bool:
     """Run the story; whether every request was served by the model that was decided, and every rollout ended well.
 
-    With `browser` the console is opened as soon as it can be seen.
+    With `browser` the console is opened as soon as it can be seen; with `real_model` the model that is added answers
+    in words of its own. Raises WorldError where a part is missing.
     """
     console = Console(stderr=as_json)
     document: dict[str, Any] = yaml.safe_load(files("wissel.demo").joinpath("demo.yaml").read_text())
     with tempfile.TemporaryDirectory(prefix="wissel-demo-") as home, console.status("") as status:
         async with (
-            running_upstream(Upstream(NEW)) as newcomer,
+            _newcomer(Path(home), real=real_model) as newcomer,
             running_stage({**document, "redis": "embedded"}, Path(home), say=status.update) as stage,
         ):
             status.stop()
@@ -124,7 +128,18 @@ async def tell(*, once: bool, as_json: bool, browser: bool = False) -> bool:
                 console.print(f"The console shows all of this live: {stage.admin}/\n", highlight=False)
             if browser:
                 await asyncio.to_thread(webbrowser.open, f"{stage.admin}/")
-            return await _tell_on(stage, console, newcomer.address, once=once, as_json=as_json)
+            return await _tell_on(stage, console, newcomer, once=once, as_json=as_json)
+
+
+@asynccontextmanager
+async def _newcomer(home: Path, *, real: bool) -> AsyncGenerator[str]:
+    """The server of the model that is added, and where it is."""
+    if real:
+        async with running_model(home) as address:
+            yield address
+    else:
+        async with running_upstream(Upstream(NEW)) as upstream:
+            yield upstream.address
 
 
 async def _tell_on(stage: Stage, console: Console, newcomer: str, *, once: bool, as_json: bool) -> bool:

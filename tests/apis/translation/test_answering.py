@@ -23,6 +23,7 @@ from wissel.apis.translation.dialects import DIALECTS
 from wissel.apis.translation.form import (
     COST_OF_EVENT,
     COST_OF_PART,
+    TOO_LONG,
     CutError,
     Ended,
     Event,
@@ -315,6 +316,7 @@ def test_an_answer_that_is_too_long_ends_with_an_error_and_holds_no_more():
         fed += len(piece)
 
     assert fed == 9_000_000
+    assert TOO_LONG.code == "answer_too_long"
     assert said_in(told_so)[-1]["response"]["error"] == {
         "code": "server_error", "message": "the provider's answer is too long to be translated",
     }  # fmt: skip

@@ -66,8 +66,18 @@ def test_why_it_stopped(reason: Any, stop: Stop):
     assert read(stop_reason=reason).stop == stop
 
 
-def test_at_what_it_stopped():
-    assert read(stop_reason="stop_sequence", stop_sequence="END").stop == Stop("sequence", "END")
+@pytest.mark.parametrize(
+    ("reason", "met", "stop"),
+    [
+        ("stop_sequence", "END", Stop("sequence", "END")),
+        ("end_turn", "END", Stop("sequence", "END")),
+        ("end_turn", "", END),
+        ("stop_sequence", 7, Stop("sequence")),
+        ("max_tokens", "END", Stop("length")),
+    ],
+)
+def test_at_what_it_stopped(reason: str, met: Any, stop: Stop):
+    assert read(stop_reason=reason, stop_sequence=met).stop == stop
 
 
 def test_who_answered_and_what_it_came_to():

@@ -145,6 +145,13 @@ def test_a_response_that_says_it_all_at_the_end_is_told_then():
     assert heard(ResponsesReader(ASKED), completed()) == [BEGAN, Ended(END, None)]
 
 
+@pytest.mark.parametrize("number", [None, [], "x"])
+def test_contents_without_numbers_are_the_first(number: Any):
+    assert after_start(
+        event("output_text.delta", 0, content_index=number, delta="ab"), done(0, type="message", content=[words("ab")])
+    ) == [PartBegan(0, Text("")), Delta(0, "ab"), PartEnded(0)]
+
+
 def test_items_without_numbers_are_known_by_their_ids():
     """As llama.cpp's server sends them."""
     summary = {"type": "reasoning", "id": "r1", "summary": [], "content": [{"text": "hm"}]}

@@ -297,7 +297,6 @@ class ChatWriter:
                 if index not in self._silent:
                     return ""
                 # Clients read arguments as JSON, and nothing is none.
-                self._silent.remove(index)
                 return f"{before}{in_json('{}')}{behind}"
             case Started():
                 named = {

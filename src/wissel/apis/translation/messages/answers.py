@@ -58,7 +58,11 @@ def stop_of(said: Json) -> Stop | None:
     if not isinstance(reason, str):
         return None
     met = said.get("stop_sequence")
-    return Stop(_REASONS.get(reason, "end"), met if isinstance(met, str) else "")
+    known = _REASONS.get(reason, "end")
+    # llama.cpp tells the sequence, and the usual reason.
+    if known in {"end", "sequence"} and isinstance(met, str) and met:
+        return Stop("sequence", met)
+    return Stop(known)
 
 
 def _parts(said: Json, owner: str) -> Iterator[Part]:
