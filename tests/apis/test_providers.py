@@ -31,6 +31,28 @@ def test_a_row_speaks_of_apis_that_there_are_and_of_headers_in_lower_case(row: P
     assert [name for name in named if name != name.lower()] == []
 
 
+@pytest.mark.parametrize("row", PROVIDERS.values(), ids=PROVIDERS)
+def test_a_model_is_taken_to_speak_what_its_provider_has(row: Provider):
+    assert row.usual
+    assert row.native <= row.apis <= APIS.keys()
+    assert row.usual <= row.apis
+
+
+def test_each_providers_servers_are_where_its_documentation_says():
+    assert {name: row.path for name, row in PROVIDERS.items()} == {
+        "openai": "/v1",
+        "anthropic": "/v1",
+        "azure": "/openai/v1",
+        "gemini": "/v1beta/openai",
+        "bedrock": "/openai/v1",
+        "mistral": "/v1",
+        "groq": "/openai/v1",
+        "together": "/v1",
+        "vllm": "/v1",
+        "ollama": "/v1",
+    }
+
+
 @pytest.mark.parametrize(
     ("apis", "name"),
     [

@@ -155,7 +155,7 @@ def test_a_credential_says_how_it_is_shown(written: str, found: Credential):
     ("model", "entry", "providers"),
     [
         ("apis: [messages]", "", ("anthropic", "anthropic")),
-        ("apis: [messages], provider: openai", "", ("openai", "openai")),
+        ("apis: [messages], provider: vllm", "", ("vllm", "vllm")),
         ("apis: [chat, messages]", "", ("openai", "openai")),
         ("provider: anthropic", ", provider: openai", ("anthropic", "openai")),
     ],
@@ -165,6 +165,40 @@ def test_a_server_is_its_providers_as_the_file_says_or_as_its_apis_do(model: str
     snapshot = compile_snapshot(parse(text))
 
     assert (snapshot.models["m"].provider, snapshot.passthrough[0].provider) == providers
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("provider: azure", "/openai/v1"),
+        ("provider: azure, api_version: 2024-10-21", "/openai"),
+        ("provider: azure, api_version: 2024-10-21, cluster: gate", "/corp/openai"),
+        ("provider: gemini", "/v1beta/openai"),
+        ("provider: groq, cluster: gate", "/corp/openai"),
+    ],
+)
+def test_a_server_is_below_its_clusters_path_else_its_providers(model: str, path: str):
+    clusters = "envoy: {clusters: [{name: c, address: 'h:1'}, {name: gate, address: 'h:1', path: /corp/openai}]}"
+    cluster = "" if "cluster" in model else "cluster: c, "
+    snapshot = compile_snapshot(parse(f"models: [{{name: m, {cluster}{model}}}]\n{clusters}"))
+
+    assert snapshot.models["m"].base_path == path
+
+
+@pytest.mark.parametrize(
+    ("provider", "apis"),
+    [
+        ("", {"chat", "completions"}),
+        (", provider: anthropic", {"messages"}),
+        (", provider: gemini", {"chat"}),
+        (", provider: together", {"chat", "completions"}),
+        (", provider: gemini, apis: [embeddings]", {"embeddings"}),
+    ],
+)
+def test_a_model_speaks_what_the_file_says_else_what_its_provider_usually_does(provider: str, apis: set[str]):
+    snapshot = compile_snapshot(parse(f"models: [{{name: m, cluster: c{provider}}}]"))
+
+    assert snapshot.models["m"].apis == apis
 
 
 def test_a_passthrough_to_the_models_of_several_providers_follows_none_of_them():

@@ -219,7 +219,10 @@ entrypoints: [auto]
         ),
         (
             "models: [{name: m, cluster: c, provider: antropic}]",
-            'f:1:42: models[0].provider: should be openai or anthropic, and is "antropic"; did you mean "anthropic"?',
+            (
+                "f:1:42: models[0].provider: should be openai or anthropic or azure or gemini or bedrock or mistral "
+                'or groq or together or vllm or ollama, and is "antropic"; did you mean "anthropic"?'
+            ),
         ),
         (
             "models: [{name: m, cluster: c, stream_usage: no}]",
@@ -238,6 +241,14 @@ entrypoints: [auto]
                 'f:2:52: envoy.clusters[0].path: should be a path that begins with "/", without "//", "?" and "#", '
                 'and is "openai"'
             ),
+        ),
+        (
+            "models: [{name: m, cluster: c, provider: gemini, apis: [chat, responses]}]",
+            ('f:1:63: models[0].apis[1]: "responses" is no API of gemini\'s servers, which have chat, embeddings'),
+        ),
+        (
+            "models: [{name: m, cluster: c, api_version: v1}]",
+            "f:1:45: models[0].api_version: belongs to `provider: azure`; other servers read no version",
         ),
         (
             models("envoy: {clusters: [{name: c, address: 'h:1', addresses: [{address: 'h:2'}]}]}"),

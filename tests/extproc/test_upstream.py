@@ -82,3 +82,28 @@ def test_what_a_caller_says_itself_where_a_provider_demands_something_stands():
 )
 def test_a_base_path_stands_in_place_of_the_leading_version(base, asked, got):
     assert path_for(Passthrough("/", "c", base_path=base), asked) == got
+
+
+AZURE = model("m", provider="azure", base_path="/openai", api_version="2024-10-21")
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ("/v1/chat/completions", "/openai/deployments/gpt%2F4o%20eu/chat/completions?api-version=2024-10-21"),
+        ("/v1/completions", "/openai/deployments/gpt%2F4o%20eu/completions?api-version=2024-10-21"),
+        ("/v1/embeddings?a=b", "/openai/deployments/gpt%2F4o%20eu/embeddings?a=b&api-version=2024-10-21"),
+        ("/v1/responses", "/openai/responses?api-version=2024-10-21"),
+        ("/v1/responses/resp_1/cancel", "/openai/responses/resp_1/cancel?api-version=2024-10-21"),
+        ("/v1/files?api-version=1&api%2Dversion=2", "/openai/files?api-version=2024-10-21"),
+        ("/other", "/other"),
+    ],
+)
+def test_a_server_that_wants_a_version_is_told_ours_and_asked_by_deployment_where_it_has_them(asked: str, got: str):
+    assert path_for(AZURE, asked, "gpt/4o eu") == got
+
+
+def test_without_a_model_no_deployment_is_asked():
+    entry = Passthrough("/", "c", provider="azure", base_path="/openai", api_version="v")
+
+    assert path_for(entry, "/v1/chat/completions") == "/openai/chat/completions?api-version=v"

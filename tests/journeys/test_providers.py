@@ -38,6 +38,8 @@ class ScriptedServer:
         is_json = raw.startswith(b"{")
         body = json.loads(raw) if is_json else {}
         self.seen.append((request.path_qs, CIMultiDict(request.headers), body))
+        if body.get("user") == "unlucky" and "/deployments/" in request.path:
+            return web.json_response({"error": {"message": "overloaded"}}, status=503)
         if "stream_options" in body and body["model"] == "strict":
             wrong = {
                 "type": "extra_forbidden",
@@ -70,6 +72,11 @@ def document(address: str) -> dict[str, Any]:
             model("vllm", "plain", apis=["chat", "messages"]),
             model("claude", "plain", apis=["messages"]),
             model("azure", "plain", credential={"env": "PROVIDER_KEY", "header": "api-key"}),
+            model("gpt", "bare", provider="azure", upstream_model="gpt-4o", api_version="2024-10-21",
+                  fallbacks=["flash"]),
+            model("gpt-v1", "bare", provider="azure"),
+            model("flash", "bare", provider="gemini", apis=["chat", "embeddings"]),
+            model("nova", "bare", provider="bedrock"),
             model("open", "plain", forward_headers=["openai-organization"]),
             model("own", "plain", credential="forward"),
             model("gone", "dead", apis=["chat", "messages"]),
@@ -89,6 +96,7 @@ def document(address: str) -> dict[str, Any]:
             "admin": f"127.0.0.1:{free_port()}",
             "clusters": [
                 {"name": "plain", "address": address},
+                {"name": "bare", "address": address},
                 {"name": "below", "addresses": [{"address": address, "weight": 3}, {"address": address}],
                  "path": "/openai/v1"},
                 {"name": "dead", "address": f"127.0.0.1:{free_port()}"},
@@ -165,6 +173,11 @@ async def test_the_others_are_asked(stage: Stage):
         ("/V1//chat/completions/?api-version=1", ask("groq"), "/openai/v1/chat/completions?api-version=1"),
         ("/v1/files/F-1/content?a=B", None, "/openai/v1/files/F-1/content?a=B"),
         (CHAT, ask("open"), CHAT),
+        (CHAT, ask("gpt"), "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
+        (CHAT, ask("gpt-v1"), "/openai/v1/chat/completions"),
+        (CHAT, ask("flash"), "/v1beta/openai/chat/completions"),
+        ("/v1/embeddings", {"model": "flash", "input": "hi"}, "/v1beta/openai/embeddings"),
+        (CHAT, ask("nova"), "/openai/v1/chat/completions"),
     ],
 )
 async def test_a_server_is_asked_below_its_own_path(stage: Stage, path: str, body: object, asked: str):
@@ -184,6 +197,8 @@ SHOWN = ("authorization", "x-api-key", "api-key")
         (MESSAGES, "vllm", {"authorization": "Bearer s3cret"}),
         (MESSAGES, "claude", {"x-api-key": "s3cret"}),
         (CHAT, "azure", {"api-key": "s3cret"}),
+        (CHAT, "gpt", {"api-key": "s3cret"}),
+        (CHAT, "flash", {"authorization": "Bearer s3cret"}),
         (CHAT, "own", {"authorization": f"Bearer {KEY}", "api-key": "mine"}),
         ("/v1/files", None, {"authorization": "Bearer s3cret"}),
         ("/v1/uploads", None, {}),
@@ -194,6 +209,14 @@ async def test_each_server_is_shown_what_the_file_says_and_nothing_else(stage: S
     ((_, headers, _),) = stage.server.seen
 
     assert {name: headers[name] for name in SHOWN if name in headers} == shown
+
+
+async def test_a_fallback_at_another_provider_is_asked_as_that_one_wants_it(stage: Stage):
+    await stage.send(CHAT, ask("gpt", user="unlucky"))
+    _, (path, headers, body) = stage.server.seen
+
+    assert (path, body["model"]) == ("/v1beta/openai/chat/completions", "flash")
+    assert {name: headers[name] for name in SHOWN if name in headers} == {"authorization": "Bearer s3cret"}
 
 
 FOREIGN = {"openai_organization": "o", "openai_project": "p", "cookie": "c=d", "proxy_authorization": "Basic a"}

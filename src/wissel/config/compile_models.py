@@ -24,7 +24,8 @@ def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
             credential=_credential(each.credential, f"models[{at}].credential", secrets),
             price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,
             provider=provider_name(each),
-            base_path=paths.get(each.cluster, PROVIDERS[provider_name(each)].path),
+            base_path=paths.get(each.cluster, _path_of(provider_name(each), each.api_version)),
+            api_version=each.api_version,
             forward_headers=each.forward_headers,
             stream_usage=each.stream_usage,
             fallbacks=each.fallbacks,
@@ -47,7 +48,8 @@ def compile_passthrough(config: model.Config, secrets: Secrets, *, matters: bool
             reads_models=matters and each.names_models,
             credential=_credential(each.credential, f"passthrough[{at}].credential", secrets),
             provider=provider,
-            base_path=paths.get(each.cluster, PROVIDERS[provider].path),
+            base_path=paths.get(each.cluster, _path_of(provider, each.api_version)),
+            api_version=each.api_version,
             forward_headers=each.forward_headers,
         )
 
@@ -59,6 +61,11 @@ def base_paths(config: model.Config) -> Mapping[str, str]:
     """Of the clusters that have one of their own."""
     clusters = config.envoy.clusters if config.envoy else ()
     return {each.name: each.path for each in clusters if each.path is not None}
+
+
+def _path_of(provider: str, version: str | None) -> str:
+    row = PROVIDERS[provider]
+    return row.path if version is None or row.versions is None else row.versions.path
 
 
 def provider_name(each: model.Model) -> str:

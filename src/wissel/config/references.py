@@ -13,6 +13,7 @@ from itertools import chain
 from urllib.parse import urlsplit
 
 from wissel.apis.models import MODELS_PATH
+from wissel.apis.providers import OPENAI, PROVIDERS
 from wissel.apis.table import APIS
 from wissel.config.document import Mapping, Place, Problem, Sequence, render_path
 from wissel.config.model import LOOPBACK_ADMIN, host_and_port, quote
@@ -65,6 +66,7 @@ def reference_problems(root: Place) -> list[Problem]:
                 )
             ),
             _targets(root, (models, splits, rollouts, tiers), (entrypoints, aliases)),
+            _providers(root),
             _fallbacks(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
             _splits(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
             _rollouts(root, models, (splits, rollouts, tiers, entrypoints, aliases)),
@@ -155,6 +157,21 @@ def _fallbacks(root: Place, models: _Names, others: tuple[_Names, ...]) -> Itera
                 what = "the model itself" if fallback.text == model["name"].text else "already a fallback of it"
                 yield fallback.problem(f"{quote(fallback.text)} is {what}")
             seen.add(fallback.text)
+
+
+def _providers(root: Place) -> Iterator[Problem]:
+    """What a provider's servers do not have; where none is named, nobody knows."""
+    for model in root["models"].items():
+        row = PROVIDERS.get(model["provider"].text or "")
+        for api in model["apis"].items() if row else ():
+            if row and api.text is not None and api.text in APIS and api.text not in row.apis:
+                theirs = ", ".join(sorted(row.apis))
+                yield api.problem(f"{quote(api.text)} is no API of {row.name}'s servers, which have {theirs}")
+    for server in chain(root["models"].items(), root["passthrough"].items()):
+        row = PROVIDERS.get(server["provider"].text or OPENAI.name)
+        if server["api_version"].present and row and row.versions is None:
+            named = " or ".join(each.name for each in PROVIDERS.values() if each.versions)
+            yield server["api_version"].problem(f"belongs to `provider: {named}`; other servers read no version")
 
 
 def _tiers(root: Place, wanted: tuple[_Names, ...], others: tuple[_Names, ...]) -> Iterator[Problem]:

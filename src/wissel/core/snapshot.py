@@ -76,6 +76,8 @@ class Model:
     """Whose habits its server has, a row of `apis.providers`."""
     base_path: str = "/v1"
     """Where its server has what callers ask for under `/v1`; empty for the root."""
+    api_version: str | None = None
+    """Of its server's API, where the provider wants one named with each request."""
     forward_headers: frozenset[str] = frozenset()
     """Of a caller's headers that are withheld from servers, those that its server gets."""
     stream_usage: Literal["ask", "never"] = "ask"
@@ -111,8 +113,9 @@ class Passthrough:
     credential: Credential | None = None
     provider: str = "openai"
     base_path: str = "/v1"
+    api_version: str | None = None
     forward_headers: frozenset[str] = frozenset()
-    """These four as of `Model`."""
+    """These five as of `Model`."""
 
 
 @dataclass(frozen=True, slots=True)

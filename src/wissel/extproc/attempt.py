@@ -98,7 +98,7 @@ class Attempt:
             CLUSTER_HEADER: model.cluster,
             MODEL_HEADER: model.name,
             REWRITTEN_HEADER: str(self._number),
-            ":path": path_for(model, errand.path),
+            ":path": path_for(model, errand.path, model.upstream_model),
         }
         written, size = body
         if "content-length" in self._headers:

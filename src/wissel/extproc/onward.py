@@ -69,7 +69,7 @@ def to_model(
     # One spelling for all: what the rules were asked about is what the upstream gets.
     first, *others = decision.candidates
     asked = _canonical(head)
-    if (path := path_for(first, asked)) != head.headers.get(":path"):
+    if (path := path_for(first, asked, first.upstream_model)) != head.headers.get(":path"):
         also[":path"] = path
     also |= _patience(first, others, terms.failover)
     splices = (*splices, *call.leaving_out)

@@ -7,6 +7,7 @@ says so, and with it whatever says which account is meant.
 
 from collections.abc import Mapping
 from typing import Final, Protocol
+from urllib.parse import quote, unquote
 
 from wissel.apis.providers import OF_THE_WAY, PROVIDERS, WITHHELD, CredentialHeader, header_name
 from wissel.core.access import ANONYMOUS, Principal
@@ -24,6 +25,8 @@ class Destination(Protocol):
     def provider(self) -> str: ...
     @property
     def base_path(self) -> str: ...
+    @property
+    def api_version(self) -> str | None: ...
     @property
     def credential(self) -> Credential | None: ...
     @property
@@ -61,11 +64,30 @@ def shown_in(server: Destination, api: str) -> frozenset[str]:
     return frozenset(headers_for(server, api, {}, ANONYMOUS)[0])
 
 
-def path_for(server: Destination, path: str) -> str:
-    """The path, with its query, under which the server has what a caller asked for at `path`."""
+def path_for(server: Destination, path: str, deployment: str = "") -> str:
+    """The path, with its query, under which the server has what a caller asked for at `path`.
+
+    `deployment` is a model as its server calls it, where one is asked.
+    """
     behind = path[len(_CALLED) :]
     is_below = path[: len(_CALLED)].lower() == _CALLED and behind[:1] in {"", "/", "?"}
-    if not is_below or server.base_path == _CALLED:
+    if not is_below:
+        return path
+    if server.api_version is not None:
+        behind = _versioned(server, behind, deployment)
+    elif server.base_path == _CALLED:
         return path
     found = f"{server.base_path}{behind}"
     return found if found.startswith("/") else f"/{found}"
+
+
+def _versioned(server: Destination, behind: str, deployment: str) -> str:
+    """What follows the base path, with the server's version in place of any that the caller names."""
+    versions = PROVIDERS[server.provider].versions
+    assert versions is not None
+    assert server.api_version is not None
+    asked, _, query = behind.partition("?")
+    if deployment and asked in versions.deployed:
+        asked = f"{versions.deployments}/{quote(deployment, safe='')}{asked}"
+    kept = [each for each in query.split("&") if each and unquote(each.partition("=")[0]) != versions.field]
+    return f"{asked}?{'&'.join([*kept, f'{versions.field}={quote(server.api_version)}'])}"

@@ -182,6 +182,7 @@ BasePath = Annotated[
     Form(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]+/?)*", 'a path that begins with "/", without "//", "?" and "#"'),
     AfterValidator(_without_slash),
 ]
+ApiVersion = Annotated[str, Form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a version of an API, such as 2024-10-21")]
 RequestPath = Annotated[str, Form(r"/[!-~]*", 'a path that begins with "/", as a request has it')]
 AbsoluteFile = Annotated[str, Form(r"/(?:[\s\S]*[^/])", "the absolute path of a file")]
 Prefix = Annotated[

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wissel.apis.providers import usual_apis
 from wissel.config.model.forms import (
     ApiName,
+    ApiVersion,
     ClusterName,
     Duration,
     ForwardedHeaders,
@@ -49,15 +51,19 @@ class Model(Section):
     """The Envoy cluster that serves it."""
     upstream_model: Text = Field(default_factory=lambda data: data["name"])
     """What the body's `model` says upstream; the name if not given."""
-    apis: SetOf[ApiName] = frozenset(("chat", "completions"))
-    """The APIs that it serves."""
+    provider: ProviderName | None = None
+    """Whose habits its server has: its path, which header shows the credential, what else it demands, and which APIs
+    it has at all. If not given, anthropic where messages is the only API, else openai, which most servers follow."""
+    api_version: ApiVersion | None = None
+    """The version of azure's API that each request names; its calls then go to the deployment `upstream_model`.
+    Without it they go to azure's /openai/v1, which wants none."""
+    apis: SetOf[ApiName] = Field(default_factory=lambda data: usual_apis(data.get("provider")))
+    """The APIs that it serves; if not given, messages of anthropic, else chat and completions, as far as its provider
+    has them."""
     accepts: SetOf[Modality] = frozenset(("text",))
     """What it can read. Of embeddings: where this is not given, whatever its server takes."""
     context: Annotated[int, Field(gt=0)] | None = None
     """Tokens of input and output together; without it no request is too long."""
-    provider: ProviderName | None = None
-    """Whose habits its server has: which header shows the credential, and what else it demands. If not given,
-    anthropic where messages is the only API, else openai, which most servers follow."""
     credential: CredentialRef | None = None
     """What authenticates the request upstream: a secret, by default in the provider's header; `forward` passes the
     caller's own credential on."""
@@ -87,6 +93,8 @@ class Passthrough(Section):
     """What authenticates the request upstream, as of a model; without it a key that wissel took goes nowhere."""
     provider: ProviderName | None = None
     """As of a model; if not given, that of the models of the same cluster where they have one, else openai."""
+    api_version: ApiVersion | None = None
+    """As of a model."""
     forward_headers: ForwardedHeaders = frozenset()
     """As of a model."""
     upgrade: bool = False
