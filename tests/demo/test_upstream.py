@@ -222,3 +222,33 @@ async def test_it_counts_tokens_and_generates_nothing(upstream: Upstream, path: 
     status, _, text = await post(upstream, path, asked)
 
     assert (status, json.loads(text)) == (200, {"input_tokens": 2})
+
+
+class TestWhatACallerWantsSimulated:
+    async def test_an_error_in_the_apis_own_format(self, upstream: Upstream):
+        asked = [{"role": "user", "content": "simulate: status 429"}]
+        status, _, text = await post(upstream, "/v1/messages", {"model": "m", "max_tokens": 9, "messages": asked})
+
+        assert (status, json.loads(text)["error"]["type"]) == (429, "rate_limit_error")
+
+    async def test_an_error_tells_when_to_come_again_and_its_own_name(self, upstream: Upstream):
+        url = f"http://{upstream.address}/v1/responses"
+        body = {"model": "m", "input": "simulate: status 503"}
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+            told = answer.headers["retry-after"], answer.headers["x-request-id"], answer.content_type
+
+        assert told == ("1", "req_qwen_1", "application/json")
+
+    async def test_a_stream_that_breaks_off(self, upstream: Upstream):
+        asked = [{"role": "user", "content": "simulate: text, cut"}]
+
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await post(upstream, "/v1/chat/completions", {"model": "m", "messages": asked, "stream": True})
+
+    async def test_calls_of_the_callers_tools(self, client: "AsyncOpenAI"):
+        tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+        asked: Any = [{"role": "user", "content": "simulate: thought, call, call"}]
+        answer = await client.chat.completions.create(model="m", messages=asked, tools=tools)
+
+        calls: Any = answer.choices[0].message.tool_calls
+        assert (answer.choices[0].finish_reason, [call.function.name for call in calls]) == ("tool_calls", ["look"] * 2)

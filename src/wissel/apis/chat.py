@@ -9,7 +9,7 @@ from wissel.apis.errors import openai_error
 from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, objects_of, words_in
-from wissel.apis.simulated import Answer, last_message
+from wissel.apis.simulated import Answer, Said, last_message
 from wissel.apis.windows import Slices
 from wissel.core.decision import ListedAnswer
 
@@ -32,18 +32,49 @@ def _output(said: Json) -> int:
     return sum(words_in(each.get("delta") or each.get("message")) for each in objects_of(said.get("choices")))
 
 
+_FINISH: Final = {"done": "stop", "length": "length", "tools": "tool_calls"}
+
+
 def _whole(answer: Answer) -> dict[str, Any]:
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    texts, refusals = answer.of("text"), answer.of("refusal")
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": texts[0].text if texts else None,
+        "refusal": refusals[0].text if refusals else None,
+    }
+    if thoughts := answer.of("thought"):
+        message["reasoning_content"] = thoughts[0].text
+    if calls := answer.of("call"):
+        message["tool_calls"] = [_call(answer, at, call, call.text) for at, call in enumerate(calls)]
     return {
         **choices.head(answer, "chat.completion"),
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[answer.ended]}],
         "usage": choices.usage(answer),
     }
 
 
+def _call(answer: Answer, at: int, call: Said, arguments: str) -> dict[str, Any]:
+    named = {"id": f"call_{answer.server}_{answer.number}_{at}", "type": "function"}
+    return {**named, "function": {"name": call.name, "arguments": arguments}}
+
+
+def _deltas(answer: Answer) -> Iterator[dict[str, Any]]:
+    members = {"thought": "reasoning_content", "text": "content", "refusal": "refusal"}
+    calls = 0
+    for part in answer.said:
+        if part.kind == "call":
+            yield {"tool_calls": [{"index": calls, **_call(answer, calls, part, "")}]}
+            for piece in part.pieces:
+                yield {"tool_calls": [{"index": calls, "function": {"arguments": piece}}]}
+            calls += 1
+        else:
+            yield from ({members[part.kind]: piece} for piece in part.pieces)
+
+
 def _events(answer: Answer) -> Iterator[bytes]:
-    deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in answer.pieces), {}]
-    told = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
+    deltas = [{"role": "assistant", "content": ""}, *_deltas(answer), {}]
+    finish = _FINISH[answer.ended]
+    told = [{"index": 0, "delta": delta, "finish_reason": None if delta else finish} for delta in deltas]
     yield from choices.events(answer, "chat.completion.chunk", told)
 
 

@@ -85,9 +85,12 @@ def head(answer: Answer, kind: str) -> dict[str, Any]:
     }
 
 
-def usage(answer: Answer) -> dict[str, int]:
+def usage(answer: Answer) -> dict[str, Any]:
     counts = answer.input_tokens, answer.output_tokens
-    return {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}
+    told: dict[str, Any] = {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}
+    if thought := answer.thought_tokens:
+        told["completion_tokens_details"] = {"reasoning_tokens": thought}
+    return told
 
 
 def events(answer: Answer, kind: str, choices: list[dict[str, Any]]) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from wissel.apis.findings import Findings
 from wissel.apis.models import ANTHROPIC_MODELS
 from wissel.apis.prompt import Prompt
 from wissel.apis.shapes import Json, object_of, words_in
-from wissel.apis.simulated import Answer, event, last_message
+from wissel.apis.simulated import SEAL, Answer, Said, event, last_message
 from wissel.apis.windows import Slices
 from wissel.core.decision import Denied
 
@@ -46,34 +46,67 @@ def _error(denied: Denied) -> bytes:
     return json.dumps({"type": "error", "error": told}).encode()
 
 
+_STOPS: Final = {"done": "end_turn", "length": "max_tokens", "tools": "tool_use"}
+
+
+def _stop(answer: Answer) -> str:
+    return "refusal" if answer.of("refusal") else _STOPS[answer.ended]
+
+
+def _block(answer: Answer, at: int, part: Said, *, whole: bool) -> dict[str, Any]:
+    text = part.text if whole else ""
+    match part.kind:
+        case "thought":
+            return {"type": "thinking", "thinking": text, "signature": SEAL if whole else ""}
+        case "call":
+            name = f"toolu_{answer.server}_{answer.number}_{at}"
+            return {"type": "tool_use", "id": name, "name": part.name, "input": json.loads(text or "{}")}
+        case _:
+            return {"type": "text", "text": text}
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    thought = answer.thought_tokens
+    details = {"output_tokens_details": {"thinking_tokens": thought}} if thought else {}
+    return {"output_tokens": answer.output_tokens, **details}
+
+
 def _whole(answer: Answer) -> dict[str, Any]:
     return {
         "id": f"msg_{answer.server}_{answer.number}",
         "type": "message",
         "role": "assistant",
         "model": answer.model,
-        "content": [{"type": "text", "text": answer.text}],
-        "stop_reason": "end_turn",
+        "content": [_block(answer, at, part, whole=True) for at, part in enumerate(answer.said)],
+        "stop_reason": _stop(answer),
         "stop_sequence": None,
-        "usage": {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens},
+        "usage": {"input_tokens": answer.input_tokens, **_usage(answer)},
         "served_by": answer.server,
     }
+
+
+def _told(answer: Answer, at: int, part: Said) -> Iterator[dict[str, Any]]:
+    """A block of a stream."""
+    kinds = {"thought": ("thinking_delta", "thinking"), "call": ("input_json_delta", "partial_json")}
+    kind, member = kinds.get(part.kind, ("text_delta", "text"))
+    yield {"type": "content_block_start", "index": at, "content_block": _block(answer, at, part, whole=False)}
+    if at == 0:
+        yield {"type": "ping"}
+    deltas = [{"type": kind, member: piece} for piece in part.pieces]
+    if part.kind == "thought":
+        deltas.append({"type": "signature_delta", "signature": SEAL})
+    yield from ({"type": "content_block_delta", "index": at, "delta": delta} for delta in deltas)
+    yield {"type": "content_block_stop", "index": at}
 
 
 def _events(answer: Answer) -> Iterator[bytes]:
     begun = {"input_tokens": answer.input_tokens, "output_tokens": 1}
     start: dict[str, Any] = {**_whole(answer), "content": [], "stop_reason": None, "usage": begun}
-    ending = {"stop_reason": "end_turn", "stop_sequence": None}
+    ending = {"stop_reason": _stop(answer), "stop_sequence": None}
     told: list[dict[str, Any]] = [
         {"type": "message_start", "message": start},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "ping"},
-        *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
-            for piece in answer.pieces
-        ),
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": ending, "usage": {"output_tokens": answer.output_tokens}},
+        *(each for at, part in enumerate(answer.said) for each in _told(answer, at, part)),
+        {"type": "message_delta", "delta": ending, "usage": _usage(answer)},
         {"type": "message_stop"},
     ]
     for each in told:

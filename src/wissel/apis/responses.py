@@ -11,7 +11,7 @@ from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.parts import modalities_of
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
 from wissel.apis.shapes import Json, object_of, words_in
-from wissel.apis.simulated import Answer, event, last_input
+from wissel.apis.simulated import SEAL, Answer, Said, event, last_input
 from wissel.apis.windows import Slices
 
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -68,16 +68,18 @@ def _whole(answer: Answer, *, done: bool = True) -> dict[str, Any]:
         "input_tokens": answer.input_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": answer.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": answer.thought_tokens},
         "total_tokens": answer.input_tokens + answer.output_tokens,
     }
+    cut = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
     return {
         "id": f"resp_{answer.server}_{answer.number}",
         "object": "response",
         "created_at": answer.created,
         "status": "completed" if done else "in_progress",
+        **(cut if done and answer.ended == "length" else {}),
         "model": answer.model,
-        "output": [_item(answer, answer.text)] if done else [],
+        "output": [_item(answer, at, part, whole=True) for at, part in enumerate(answer.said)] if done else [],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
@@ -87,34 +89,67 @@ def _whole(answer: Answer, *, done: bool = True) -> dict[str, Any]:
 
 
 def _events(answer: Answer) -> Iterator[bytes]:
-    item = f"msg_{answer.server}_{answer.number}"
-    at: dict[str, Any] = {"item_id": item, "output_index": 0, "content_index": 0}
+    last = _whole(answer)
     told: list[dict[str, Any]] = [
         {"type": "response.created", "response": _whole(answer, done=False)},
         {"type": "response.in_progress", "response": _whole(answer, done=False)},
-        {"type": "response.output_item.added", "output_index": 0, "item": _item(answer, None)},
-        {"type": "response.content_part.added", **at, "part": _part("")},
-        *({"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []} for piece in answer.pieces),
-        {"type": "response.output_text.done", **at, "text": answer.text, "logprobs": []},
-        {"type": "response.content_part.done", **at, "part": _part(answer.text)},
-        {"type": "response.output_item.done", "output_index": 0, "item": _item(answer, answer.text)},
-        {"type": "response.completed", "response": _whole(answer)},
+        *(each for at, part in enumerate(answer.said) for each in _told(answer, at, part)),
+        {"type": f"response.{last['status']}", "response": last},
     ]
     for number, each in enumerate(told):
         yield event({**each, "sequence_number": number}, each["type"])
 
 
-def _item(answer: Answer, text: str | None) -> dict[str, Any]:
-    return {
-        "id": f"msg_{answer.server}_{answer.number}",
-        "type": "message",
-        "status": "in_progress" if text is None else "completed",
-        "role": "assistant",
-        "content": [] if text is None else [_part(text)],
-    }
+def _told(answer: Answer, at: int, part: Said) -> Iterator[dict[str, Any]]:
+    """An item of a stream."""
+    item = _item(answer, at, part, whole=True)
+    place: dict[str, Any] = {"item_id": item["id"], "output_index": at}
+    yield {"type": "response.output_item.added", "output_index": at, "item": _item(answer, at, part, whole=False)}
+    match part.kind:
+        case "thought":
+            place["summary_index"] = 0
+            kind, name = "response.reasoning_summary_text", "response.reasoning_summary_part"
+            yield {"type": f"{name}.added", **place, "part": {"type": "summary_text", "text": ""}}
+            yield from ({"type": f"{kind}.delta", **place, "delta": piece} for piece in part.pieces)
+            yield {"type": f"{kind}.done", **place, "text": part.text}
+            yield {"type": f"{name}.done", **place, "part": item["summary"][0]}
+        case "call":
+            kind = "response.function_call_arguments"
+            yield from ({"type": f"{kind}.delta", **place, "delta": piece} for piece in part.pieces)
+            yield {"type": f"{kind}.done", **place, "arguments": part.text}
+        case _:
+            place["content_index"] = 0
+            is_text = part.kind == "text"
+            kind, member = ("output_text", "text") if is_text else ("refusal", "refusal")
+            more: dict[str, Any] = {"logprobs": []} if is_text else {}
+            yield {"type": "response.content_part.added", **place, "part": _part(part, "")}
+            for piece in part.pieces:
+                yield {"type": f"response.{kind}.delta", **place, "delta": piece, **more}
+            yield {"type": f"response.{kind}.done", **place, member: part.text, **more}
+            yield {"type": "response.content_part.done", **place, "part": _part(part, part.text)}
+    yield {"type": "response.output_item.done", "output_index": at, "item": item}
 
 
-def _part(text: str) -> dict[str, Any]:
+def _item(answer: Answer, at: int, part: Said, *, whole: bool) -> dict[str, Any]:
+    of = f"{answer.server}_{answer.number}" + (f"_{at}" if at else "")
+    status = "completed" if whole else "in_progress"
+    match part.kind:
+        case "thought":
+            summary = [{"type": "summary_text", "text": part.text}] if whole else []
+            sealed = {"encrypted_content": SEAL} if whole else {}
+            return {"id": f"rs_{of}", "type": "reasoning", "summary": summary, **sealed}
+        case "call":
+            call = {"id": f"fc_{of}", "type": "function_call", "status": status, "call_id": f"call_{of}"}
+            return {**call, "name": part.name, "arguments": part.text if whole else ""}
+        case _:
+            content = [_part(part, part.text)] if whole else []
+            message = {"id": f"msg_{of}", "type": "message", "status": status, "role": "assistant"}
+            return {**message, "content": content}
+
+
+def _part(part: Said, text: str) -> dict[str, Any]:
+    if part.kind == "refusal":
+        return {"type": "refusal", "refusal": text}
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 

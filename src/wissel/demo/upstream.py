@@ -26,6 +26,8 @@ from wissel.apis.api import Api
 from wissel.apis.simulated import Answer
 from wissel.apis.table import PATHS, kept_at
 from wissel.core.affinity import MadeId
+from wissel.core.decision import Denied
+from wissel.core.sentences import type_of
 from wissel.demo.kept import Shelf
 
 _MAX_BODY = 64 * 1024 * 1024
@@ -119,8 +121,8 @@ class Upstream:
             model = answer.model
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             return self._error(400, "the body cannot be read", "invalid_request_error")
-        if (missing := self._missing(api, body, model)) is not None:
-            return missing
+        if (refused := self._refused(api, answer, model)) is not None:
+            return refused
         if request.path in api.counting_paths:
             return self._json({"input_tokens": answer.input_tokens})
         background = bool(body.get("background"))
@@ -135,17 +137,17 @@ class Upstream:
         if not body.get("stream") or api.simulation.events is None:
             whole = api.simulation.whole(answer)
             return self._json(self.kept.as_it_is(api.name, whole["id"]) if background else whole)
-        return await self._stream(request, api.simulation.events(answer))
+        return await self._stream(request, api.simulation.events(answer), is_cut=answer.is_cut)
 
-    def _missing(self, api: Api, body: dict[str, Any], model: str) -> web.Response | None:
-        """What is said to a call that needs what is not here."""
+    def _refused(self, api: Api, answer: Answer, model: str) -> web.Response | None:
+        """What is said to a call that needs what is not here, or wants to see an error."""
         if self.models and model not in self.models:
             return self._error(404, f"The model `{model}` does not exist", "invalid_request_error", "model_not_found")
-        previous = body.get(api.kept.goes_on_by) if api.kept is not None else None
+        previous = answer.body.get(api.kept.goes_on_by) if api.kept is not None else None
         if previous is not None and not self.kept.has(api.name, previous):
             message = f"Previous response with id '{previous}' not found."
             return self._error(400, message, "invalid_request_error", "previous_response_not_found")
-        return None
+        return None if answer.status == 200 else self._fail(api, answer.status)
 
     async def _revisit(self, request: web.Request, raw: bytes, api: Api, made: MadeId) -> web.StreamResponse:
         word = request.path.partition(made.id)[2].strip("/")
@@ -157,15 +159,26 @@ class Upstream:
             return await self._stream(request, self.kept.events(made.id, after))
         return self._json(said)
 
-    async def _stream(self, request: web.Request, events: Iterable[bytes]) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, events: Iterable[bytes], *, is_cut: bool = False
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-served-by": self.name})
         await response.prepare(request)
         # Who hangs up in the middle has heard enough.
         with suppress(ConnectionResetError):
-            for event in events:
+            told = list(events)
+            for event in told[: len(told) // 2] if is_cut else told:
                 await response.write(event)
                 await asyncio.sleep(self.behaviour.event_gap)
+        if is_cut and request.transport is not None:
+            request.transport.close()
         return response
+
+    def _fail(self, api: Api, status: int) -> web.Response:
+        """An error in the API's own format, that the caller asked for."""
+        told = api.error(Denied(status, f"{self.name} fails as it was asked to", type_of(status), "simulated"))
+        headers = {"x-served-by": self.name, "retry-after": "1", "x-request-id": f"req_{self.name}_{self.served}"}
+        return web.Response(body=told, status=status, headers=headers, content_type="application/json")
 
     def _json(self, data: object, status: int = 200) -> web.Response:
         return web.json_response(data, status=status, headers={"x-served-by": self.name})

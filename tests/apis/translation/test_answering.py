@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from translations import ASKED, RECORDED, SPOKEN, answers, gathered, meaning, said_in, sse, told
 from wissel.apis.answers import reader_for
-from wissel.apis.simulated import Answer
+from wissel.apis.simulated import SEAL, Answer
 from wissel.apis.sse import MAX_EVENT_BYTES
 from wissel.apis.table import APIS
 from wissel.apis.translation import answering
@@ -90,6 +90,49 @@ def test_what_is_learned_of_an_answer_is_learned_of_its_translation(spoken: str,
 
 
 # Meaning.
+
+SCRIPTS = ["simulate: thought, text, call, call", "simulate: refusal", "simulate: text, length", "simulate: call"]
+
+
+def simulated(question: str) -> Answer:
+    return Answer("qwen", 7, {"model": "m", "stream_options": {"include_usage": True}}, question, created=9)
+
+
+def meant(api: str, answer: Answer) -> dict[str, Any]:
+    """What a simulated answer means, by its script."""
+    calls = [(each.name, json.loads(each.text)) for each in answer.of("call")]
+    ended = {"done": "refusal" if answer.of("refusal") else "end", "length": "length", "tools": "tools"}[answer.ended]
+    return {
+        "words": "".join(each.text for each in answer.said if each.kind in {"text", "refusal"}),
+        "thoughts": "".join(each.text for each in answer.of("thought")),
+        "seals": [] if api == "chat" else [SEAL for _ in answer.of("thought")],
+        "calls": calls,
+        "reason": ended,
+        "usage": Usage(answer.input_tokens, answer.output_tokens, 0, answer.thought_tokens),
+    }
+
+
+def found(answer: WholeAnswer) -> dict[str, Any]:
+    all_of_it = meaning(answer)
+    del all_of_it["id"], all_of_it["model"]
+    all_of_it["calls"] = [(name, arguments) for _, name, arguments in all_of_it["calls"]]
+    all_of_it["seals"] = [seal for seal in all_of_it["seals"] if seal]
+    return all_of_it
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(("spoken", "wanted"), PAIRS)
+def test_what_is_simulated_means_the_same_in_every_format(spoken: str, wanted: str, script: str):
+    answer = simulated(script)
+    simulation, read = APIS[spoken].simulation, DIALECTS[wanted].read_answer
+    assert simulation.events
+    stream = translated(b"".join(simulation.events(answer)), spoken, wanted)
+    whole = json.dumps(simulation.whole(answer)).encode()
+    _, body = translated_answer(whole, ASKED, spoken=DIALECTS[spoken], wanted=DIALECTS[wanted])
+    once = read(json.loads(body), ASKED)
+
+    assert once
+    assert found(once) == found(gathered(heard_in(wanted, stream))) == meant(spoken, answer)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
