@@ -243,6 +243,21 @@ entrypoints: [auto]
             ),
         ),
         (
+            models("envoy: {clusters: [{name: c, addresses: [{address: 'h:1'}, {address: 'h:2'}], aws: {region: r}}]}"),
+            "f:2:20: envoy.clusters[0]: a signature is for one host: give one address, or tls",
+        ),
+        (
+            models("envoy: {clusters: [{name: c, address: 'h:1', aws: {service: bedrock}}]}"),
+            "f:2:51: envoy.clusters[0].aws.region: missing",
+        ),
+        (
+            (
+                "models: [{name: m, cluster: c, credential: forward}]\n"
+                "envoy: {clusters: [{name: c, address: 'h:1', aws: {region: eu-west-1}}]}"
+            ),
+            ("f:1:44: models[0].credential: Envoy signs what goes to this cluster (aws), and shows nothing else there"),
+        ),
+        (
             "models: [{name: m, cluster: c, provider: gemini, apis: [chat, responses]}]",
             ('f:1:63: models[0].apis[1]: "responses" is no API of gemini\'s servers, which have chat, embeddings'),
         ),

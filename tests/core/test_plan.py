@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from factories import forbid, model, permit, request, snapshot
 from wissel.core.access import ANONYMOUS, Permit, Principal, authorize
 from wissel.core.decision import Routed
-from wissel.core.plan import Plan, Unable, inability, plan_of
+from wissel.core.plan import Plan, Unable, inability, plan_of, shows_callers_credential
 from wissel.core.policy import Named, admit, decide
 from wissel.core.request import Request
 from wissel.core.snapshot import Credential, Failover, Model, Snapshot, Terms
@@ -213,3 +213,8 @@ def test_a_plan_is_bounded_names_nobody_twice_and_accounts_for_everybody(
     told = [*names(plan), *(each.model for each in plan.left_out)]
 
     assert (len(plan.models) <= attempts, sorted(told)) == (True, sorted({"a", *listed}))
+
+
+def test_what_envoy_signs_shows_nobodys_own_credential():
+    assert not shows_callers_credential(model("m", is_signed=True), ANONYMOUS)
+    assert shows_callers_credential(model("m"), ANONYMOUS)

@@ -1,9 +1,12 @@
 """Servers with habits of their own, behind a real Envoy: what each gets, and what callers of each format are told."""
 
+import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -32,13 +35,16 @@ class ScriptedServer:
     """Keeps what it was sent; refuses what its script does not know."""
 
     seen: list[tuple[str, CIMultiDict[str], Any]] = field(default_factory=list[Any])
+    raw: bytes = b""
+    """The body of the latest."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
+        raw = self.raw = await request.read()
         is_json = raw.startswith(b"{")
         body = json.loads(raw) if is_json else {}
         self.seen.append((request.path_qs, CIMultiDict(request.headers), body))
-        if body.get("user") == "unlucky" and "/deployments/" in request.path:
+        unlucky = {"unlucky": "/deployments/", "unsigned": "/openai/v1/"}.get(body.get("user", ""))
+        if unlucky and unlucky in request.path:
             return web.json_response({"error": {"message": "overloaded"}}, status=503)
         if "stream_options" in body and body["model"] == "strict":
             wrong = {
@@ -77,6 +83,9 @@ def document(address: str) -> dict[str, Any]:
             model("gpt-v1", "bare", provider="azure"),
             model("flash", "bare", provider="gemini", apis=["chat", "embeddings"]),
             model("nova", "bare", provider="bedrock"),
+            {"name": "signed", "cluster": "aws", "provider": "bedrock", "fallbacks": ["flash"]},
+            model("gpt-then-signed", "bare", provider="azure", upstream_model="gpt-4o", api_version="v",
+                  fallbacks=["signed"]),
             model("open", "plain", forward_headers=["openai-organization"]),
             model("own", "plain", credential="forward"),
             model("gone", "dead", apis=["chat", "messages"]),
@@ -97,6 +106,7 @@ def document(address: str) -> dict[str, Any]:
             "clusters": [
                 {"name": "plain", "address": address},
                 {"name": "bare", "address": address},
+                {"name": "aws", "address": address, "aws": {"region": "eu-central-1"}},
                 {"name": "below", "addresses": [{"address": address, "weight": 3}, {"address": address}],
                  "path": "/openai/v1"},
                 {"name": "dead", "address": f"127.0.0.1:{free_port()}"},
@@ -116,7 +126,7 @@ class Stage:
     ) -> tuple[int, Any]:
         """Status and JSON answer, or its text."""
         sent = {"authorization": f"Bearer {key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
-        data = json.dumps(body) if body is not None else None
+        data = BytesIO(json.dumps(body).encode()) if body is not None else None
         self.server.seen.clear()
         async with (
             aiohttp.ClientSession() as session,
@@ -130,10 +140,13 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     home = tmp_path_factory.mktemp("providers")
     scripted = ScriptedServer()
-    application = web.Application()
+    application = web.Application(client_max_size=64_000_000)
     application.router.add_route("*", "/{path:.*}", scripted.answer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROVIDER_KEY", "s3cret")
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", AWS_SECRET)
+        patch.setenv("AWS_SESSION_TOKEN", "session")
         async with TestServer(application) as server:
             path = home / "wissel.yaml"
             path.write_text(yaml.safe_dump(document(f"127.0.0.1:{server.port}")))
@@ -217,6 +230,58 @@ async def test_a_fallback_at_another_provider_is_asked_as_that_one_wants_it(stag
 
     assert (path, body["model"]) == ("/v1beta/openai/chat/completions", "flash")
     assert {name: headers[name] for name in SHOWN if name in headers} == {"authorization": "Bearer s3cret"}
+
+
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+OF_AWS = ("x-amz-date", "x-amz-content-sha256", "x-amz-security-token")
+
+
+def signature_of(path: str, headers: CIMultiDict[str], body: bytes) -> str:
+    """What AWS would want to see there, by its documentation of Signature Version 4."""
+    scope, signed = re.findall(r"Credential=[^/]+/([^,]+), SignedHeaders=([^,]+),", headers["authorization"])[0]
+    lines = [f"{name}:{' '.join(headers[name].split())}\n" for name in signed.split(";")]
+    request = "\n".join(["POST", path, "", "".join(lines), signed, sha256(body).hexdigest()])
+    text = "\n".join(["AWS4-HMAC-SHA256", headers["x-amz-date"], scope, sha256(request.encode()).hexdigest()])
+    key = f"AWS4{AWS_SECRET}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def check_signed(path: str, headers: CIMultiDict[str], body: bytes) -> None:
+    found = headers["authorization"]
+    assert found.startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
+    assert "/eu-central-1/bedrock/aws4_request" in found
+    assert headers["x-amz-content-sha256"] == sha256(body).hexdigest()
+    assert headers.getall("x-amz-security-token") == ["session"]
+    assert "host" in found
+    assert found.rpartition("Signature=")[2] == signature_of(path, headers, body)
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_what_goes_to_aws_is_signed_as_it_goes_out_and_nobody_elses_key_goes_along(stage: Stage, size: int):
+    status, _ = await stage.send(CHAT, ask("signed", padding="x" * size), api_key="mine", x_amz_date="old")
+    ((path, headers, body),) = stage.server.seen
+
+    assert (status, path, body["model"]) == (200, "/openai/v1/chat/completions", "signed")
+    assert [name for name in ("api-key", "x-api-key") if name in headers] == []
+    check_signed(path, headers, stage.server.raw)
+
+
+async def test_a_fallback_at_aws_is_signed_as_it_was_written_for_it(stage: Stage):
+    status, _ = await stage.send(CHAT, ask("gpt-then-signed", user="unlucky"))
+    *_, (path, headers, body) = stage.server.seen
+
+    assert (status, path, body["model"], "api-key" in headers) == (200, "/openai/v1/chat/completions", "signed", False)
+    check_signed(path, headers, stage.server.raw)
+
+
+async def test_a_signature_goes_no_further_than_to_aws(stage: Stage):
+    await stage.send(CHAT, ask("signed", user="unsigned"))
+    _, (path, headers, _) = stage.server.seen
+
+    assert (path, headers["authorization"]) == ("/v1beta/openai/chat/completions", "Bearer s3cret")
+    assert [name for name in OF_AWS if name in headers] == []
 
 
 FOREIGN = {"openai_organization": "o", "openai_project": "p", "cookie": "c=d", "proxy_authorization": "Basic a"}

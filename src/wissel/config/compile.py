@@ -15,7 +15,7 @@ from wissel.config.compile_access import (
     compile_spiffe,
     compile_verified,
 )
-from wissel.config.compile_models import base_paths, compile_models, compile_passthrough
+from wissel.config.compile_models import base_paths, compile_models, compile_passthrough, signed_clusters
 from wissel.config.compile_rollouts import compile_splits, digest
 from wissel.config.secrets import Secrets, fetch
 from wissel.core.access import Principal, RuleBook
@@ -117,7 +117,14 @@ def revision(config: model.Config, salt: str = "") -> str:
     difference; nor does the value of a secret, so a rotated credential begins no
     new evidence for a rollout. Of the salt it does: it deals out anew.
     """
-    return digest({**config.model_dump(mode="json", include=DECIDING), "paths": base_paths(config), "salt": salt})
+    return digest(
+        {
+            **config.model_dump(mode="json", include=DECIDING),
+            "paths": base_paths(config),
+            "signed": sorted(signed_clusters(config)),
+            "salt": salt,
+        }
+    )
 
 
 def admin_token(config: model.Config, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -25,6 +25,7 @@ def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
             price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,
             provider=provider_name(each),
             base_path=paths.get(each.cluster, _path_of(provider_name(each), each.api_version)),
+            is_signed=each.cluster in signed_clusters(config),
             api_version=each.api_version,
             forward_headers=each.forward_headers,
             stream_usage=each.stream_usage,
@@ -66,6 +67,11 @@ def base_paths(config: model.Config) -> Mapping[str, str]:
 def _path_of(provider: str, version: str | None) -> str:
     row = PROVIDERS[provider]
     return row.path if version is None or row.versions is None else row.versions.path
+
+
+def signed_clusters(config: model.Config) -> frozenset[str]:
+    """Those whose requests Envoy signs."""
+    return frozenset(each.name for each in (config.envoy.clusters if config.envoy else ()) if each.aws)
 
 
 def provider_name(each: model.Model) -> str:

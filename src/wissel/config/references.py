@@ -269,6 +269,12 @@ def _clusters(root: Place) -> Iterator[Problem]:
     clusters = _named("cluster of envoy.clusters", root["envoy"]["clusters"])
     for item in chain(root["models"].items(), root["passthrough"].items()):
         yield from _unknown(item["cluster"], (clusters,))
+    signed = {cluster["name"].text for cluster in root["envoy"]["clusters"].items() if cluster["aws"].present}
+    for item in chain(root["models"].items(), root["passthrough"].items()):
+        if item["credential"].present and item["cluster"].text in signed:
+            yield item["credential"].problem(
+                "Envoy signs what goes to this cluster (aws), and shows nothing else there"
+            )
 
 
 def _passthrough(root: Place) -> Iterator[Problem]:

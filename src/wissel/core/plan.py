@@ -89,6 +89,8 @@ def plan_of(
 
 def shows_callers_credential(model: Model, caller: Principal) -> bool:
     """Whether the model's server gets the credential that the caller sent."""
+    if model.is_signed:
+        return False
     return caller is ANONYMOUS if model.credential is None else model.credential.kind == "forward"
 
 

@@ -76,6 +76,8 @@ class Model:
     """Whose habits its server has, a row of `apis.providers`."""
     base_path: str = "/v1"
     """Where its server has what callers ask for under `/v1`; empty for the root."""
+    is_signed: bool = False
+    """Whether Envoy signs what its server gets, which then sees no other credential."""
     api_version: str | None = None
     """Of its server's API, where the provider wants one named with each request."""
     forward_headers: frozenset[str] = frozenset()

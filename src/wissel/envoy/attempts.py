@@ -8,7 +8,7 @@ the decision and skips them all, so that nothing is paid where nothing fails.
 
 from wissel.core.names import ATTEMPT_STAGE, ATTEMPTS_NAMESPACE, PLAN_HEADER, REWRITTEN_HEADER
 from wissel.envoy.fields import Fields, seconds, typed
-from wissel.envoy.plans import UNDECIDED_CLUSTER, EnvoyPlan
+from wissel.envoy.plans import UNDECIDED_CLUSTER, EnvoyPlan, UpstreamCluster
 from wissel.envoy.processor import grpc_service
 
 STAGE = "wissel.attempt"
@@ -100,6 +100,27 @@ def _stage(plan: EnvoyPlan) -> Fields:
             mutation_rules={"disallow_is_error": True},
         ),
     }
+
+
+def signed(filters: list[Fields], plan: EnvoyPlan, cluster: UpstreamCluster) -> list[Fields]:
+    """The same; for AWS with a signature of what goes out, as the attempt has it by then, and no other credential."""
+    if cluster.signing is None:
+        return filters
+    *before, codec = filters
+    stale: Fields = {"remove_on_match": {"key_matcher": {"prefix": "x-amz-"}}}
+    signer = typed(
+        "envoy.extensions.filters.http.aws_request_signing.v3.AwsRequestSigning",
+        service_name=cluster.signing.service,
+        region=cluster.signing.region,
+        # The host is signed too, and Envoy's router puts it there only later.
+        host_rewrite=cluster.host_of(cluster.servers[0][0]),
+    )
+    return [
+        *before,
+        _removing([*({"remove": name} for name in plan.credential_headers), stale]),
+        {"name": "envoy.filters.http.aws_request_signing", "typed_config": signer},
+        codec,
+    ]
 
 
 def _removing(mutations: list[Fields]) -> Fields:

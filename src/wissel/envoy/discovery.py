@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Final
 
 from wissel.core.names import DISCOVERY_CLUSTER
-from wissel.envoy.attempts import attempt_filters
+from wissel.envoy.attempts import attempt_filters, signed
 from wissel.envoy.fields import Fields, discovery, endpoints, http_options, many, seconds, typed
 from wissel.envoy.plans import EnvoyPlan, Polled, Watched
 from wissel.envoy.upstream import tls_socket, upstream_cluster
@@ -53,7 +53,7 @@ class Publication:
 def published(plan: EnvoyPlan) -> dict[str, Fields]:
     """The clusters that a plan wants, by name."""
     filters = attempt_filters(plan)
-    return {cluster.name: upstream_cluster(cluster, filters) for cluster in plan.clusters}
+    return {each.name: upstream_cluster(each, signed(filters, plan, each)) for each in plan.clusters}
 
 
 def digest(clusters: Mapping[str, Fields]) -> str:

@@ -45,6 +45,14 @@ class Probing:
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """What AWS's servers want a request signed for."""
+
+    service: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamCluster:
     """The servers of one model, or of several."""
 
@@ -55,6 +63,11 @@ class UpstreamCluster:
     probing: Probing | None = None
     connect_timeout: float = CONNECT_TIMEOUT
     """Seconds."""
+    signing: Signing | None = None
+
+    def host_of(self, server: str) -> str:
+        """What is asked for there: the server's own name, unless its certificate has another."""
+        return self.tls.sni if self.tls else server
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +179,9 @@ def _planned(cluster: Cluster, config: Config) -> UpstreamCluster:
     probing = Probing(check.path, check.interval, check.timeout) if check else None
     waits = [each.timeouts.connect for each in config.models if each.cluster == cluster.name]
     connect = max([each for each in waits if each is not None], default=CONNECT_TIMEOUT)
-    return UpstreamCluster(cluster.name, servers, _tls(cluster.tls, cluster.servers[0].address), probing, connect)
+    tls = _tls(cluster.tls, cluster.servers[0].address)
+    signing = Signing(cluster.aws.service, cluster.aws.region) if cluster.aws else None
+    return UpstreamCluster(cluster.name, servers, tls, probing, connect, signing)
 
 
 def _tls(tls: ClusterTls | bool, address: str) -> ClusterTLS | None:

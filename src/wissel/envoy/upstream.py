@@ -46,10 +46,9 @@ def upstream_cluster(cluster: UpstreamCluster, filters: Sequence[Fields] = ()) -
 
 
 def _servers(cluster: UpstreamCluster) -> list[Fields]:
-    # The host that is asked for is the server's own, unless its certificate has another name.
     return [
         {
-            "endpoint": {"address": address(each), "hostname": cluster.tls.sni if cluster.tls else each},
+            "endpoint": {"address": address(each), "hostname": cluster.host_of(each)},
             **({"load_balancing_weight": weight} if len(cluster.servers) > 1 else {}),
         }
         for each, weight in cluster.servers

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from wissel.apis.providers import OF_THE_WAY, PROVIDERS, WITHHELD, CredentialHeader, header_name
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.identity import CREDENTIAL_HEADERS
-from wissel.core.snapshot import Credential
+from wissel.core.snapshot import Credential, Model
 
 _CALLED: Final = "/v1"
 """What every path of an API begins with, as callers know it."""
@@ -59,9 +59,13 @@ def demanded_by(server: Destination) -> Mapping[str, str]:
     return PROVIDERS[server.provider].headers
 
 
-def shown_in(server: Destination, api: str) -> frozenset[str]:
-    """The headers that wissel sets for it, whatever a caller sent."""
-    return frozenset(headers_for(server, api, {}, ANONYMOUS)[0])
+def shown_in(server: Model, api: str) -> frozenset[str]:
+    """The headers that wissel and Envoy set for it, whatever a caller sent."""
+    ours = frozenset(headers_for(server, api, {}, ANONYMOUS)[0])
+    return ours | _OF_SIGNATURES if server.is_signed else ours
+
+
+_OF_SIGNATURES: Final = frozenset({"authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 
 
 def path_for(server: Destination, path: str, deployment: str = "") -> str:

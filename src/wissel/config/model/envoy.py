@@ -10,6 +10,7 @@ from wissel.config.model.forms import (
     BasePath,
     ClusterName,
     Duration,
+    Form,
     ProcessorAddress,
     RequestPath,
     SetOf,
@@ -48,6 +49,15 @@ class HealthCheck(Section):
     """For one answer."""
 
 
+class Aws(Section):
+    """Requests are signed for AWS, with Signature Version 4."""
+
+    service: Annotated[str, Form(r"[a-z0-9-]{1,64}", "a service as AWS signs for it, such as bedrock")] = "bedrock"
+    """What is signed for."""
+    region: Annotated[str, Form(r"[a-z0-9-]{1,64}", "a region of AWS, such as eu-central-1")]
+    """Where it is."""
+
+
 class Cluster(Section):
     """An upstream of Envoy."""
 
@@ -64,6 +74,9 @@ class Cluster(Section):
     `wissel serve` as well."""
     tls: Annotated[Annotated[bool, Tag("<word>")] | Annotated[ClusterTls, Tag("<mapping>")], WORD_OR_MAPPING] = False
     """true for TLS with the system's authorities, or a mapping with sni and ca."""
+    aws: Aws | None = None
+    """How Envoy signs what goes there, body included, in place of any credential; its keys it finds itself, as AWS's
+    own clients do: in its environment, its profile, or the role of its machine or pod."""
     health_check: HealthCheck | None = None
     """How Envoy finds out which servers are well; from requests alone if not given."""
 
@@ -74,6 +87,8 @@ class Cluster(Section):
         hosts = {host_and_port(each.address)[0] for each in self.servers}
         if len(hosts) > 1 and (self.tls is True or (isinstance(self.tls, ClusterTls) and self.tls.sni is None)):
             raise ValueError("servers of several hosts need tls.sni: the name that the certificates of all have")
+        if self.aws is not None and len(self.servers) > 1 and not self.tls:
+            raise ValueError("a signature is for one host: give one address, or tls")
         return self
 
     @property
