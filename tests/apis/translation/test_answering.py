@@ -18,7 +18,7 @@ from wissel.apis.simulated import SEAL, Answer
 from wissel.apis.sse import MAX_EVENT_BYTES
 from wissel.apis.table import APIS
 from wissel.apis.translation import answering
-from wissel.apis.translation.answering import StreamTranslation, translated_answer, translated_error
+from wissel.apis.translation.answering import StreamTranslation, events_of, translated_answer, translated_error
 from wissel.apis.translation.dialects import DIALECTS
 from wissel.apis.translation.form import (
     COST_OF_EVENT,
@@ -298,6 +298,22 @@ def test_an_error_in_the_middle_of_a_stream_is_the_last_that_is_told(spoken: str
         assert last["sequence_number"] == len(told_so) - 1
     else:
         assert told_so[-1] == failed(wanted, "too many", CODES[spoken], 0)
+
+
+@pytest.mark.parametrize(("spoken", "wanted"), PAIRS)
+def test_an_answer_that_comes_at_once_is_told_as_a_stream(spoken: str, wanted: str):
+    body = json.dumps(DIALECTS[spoken].write_answer(SPOKEN[spoken], ASKED), indent=1).encode()
+    read = DIALECTS[spoken].read_answer(json.loads(body), ASKED)
+    one = translation(spoken, wanted)
+    told_so = one.feed(body[:9]) + one.feed(body[9:]) + one.finish()
+
+    assert read
+    assert meaning(gathered(heard_in(wanted, told_so))) == meaning(read)
+
+
+@given(answer=answers())
+def test_the_events_of_a_whole_answer_are_that_answer(answer: WholeAnswer):
+    assert gathered(list(events_of(answer))) == answer
 
 
 def test_an_error_in_place_of_a_stream_is_told():

@@ -8,7 +8,8 @@ an answer has nothing to lose but what only its own provider's clients read.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final, cast
 
 from wissel.apis.shapes import Json
@@ -26,8 +27,13 @@ from wissel.apis.translation.form import (
     Failed,
     Occasion,
     PartBegan,
+    PartEnded,
+    Reasoning,
     Signed,
+    Started,
+    ToolCall,
     Trouble,
+    WholeAnswer,
 )
 from wissel.apis.translation.troubles import no_answer, read_trouble
 from wissel.apis.translation.writing import compact
@@ -42,8 +48,7 @@ def translated_answer(body: bytes, occasion: Occasion, *, spoken: Dialect, wante
 
     The status is 200 unless the body is none: then it is that of the error which it is written as.
     """
-    said = _parse(body)
-    answer = spoken.read_answer(cast("Json", said), occasion) if isinstance(said, dict) else None
+    answer = _answer_in(body, occasion, spoken)
     if answer is None:
         status, text = wanted.write_trouble(no_answer(body))
         return status, text.encode()
@@ -62,12 +67,34 @@ def translated_error(
     return told, text.encode(), {wanted.request_id_header: trouble.request_id} if trouble.request_id else {}
 
 
-class StreamTranslation:
-    """Translates one stream."""
+def events_of(answer: WholeAnswer) -> Iterator[Event]:
+    """A whole answer, told as a stream."""
+    yield Started(answer.id, answer.model, answer.created, answer.usage)
+    for index, part in enumerate(answer.parts):
+        match part:
+            case ToolCall(arguments=text):
+                yield PartBegan(index, replace(part, arguments=""))
+            case Reasoning(text=text):
+                yield PartBegan(index, Reasoning("", hidden=part.hidden))
+            case _:
+                text = part.text
+                yield PartBegan(index, replace(part, text=""))
+        if text:
+            yield Delta(index, text)
+        if isinstance(part, Reasoning) and part.signature:
+            yield Signed(index, part.signature)
+        yield PartEnded(index)
+    yield Ended(answer.stop, answer.usage)
 
-    __slots__ = ("_held", "_lines", "_reader", "_skeleton", "_splitter", "_writer", "ended")
+
+class StreamTranslation:
+    """Translates one stream, or in place of one an answer that came at once."""
+
+    __slots__ = ("_held", "_lines", "_occasion", "_reader", "_skeleton", "_splitter", "_spoken", "_writer", "ended")
 
     def __init__(self, occasion: Occasion, *, spoken: Dialect, wanted: Dialect) -> None:
+        self._occasion = occasion
+        self._spoken = spoken
         self._reader = spoken.reader(occasion)
         self._writer = wanted.writer(occasion)
         self._splitter = Splitter()
@@ -102,8 +129,9 @@ class StreamTranslation:
         if self._skeleton is None:
             data = data_of(rest)
             if not data and rest.lstrip()[:1] == b"{":
-                # An error in place of a stream.
-                self._tell([Failed(no_answer(rest))], told)
+                # A server that does not stream, or an error.
+                answer = _answer_in(rest, self._occasion, self._spoken)
+                self._tell(list(events_of(answer)) if answer else [Failed(no_answer(rest))], told)
             elif _is_whole(data):
                 self._read(data, told)
         if not self.ended:
@@ -154,6 +182,11 @@ class StreamTranslation:
             told.append(self._writer.write(event))
             if self.ended:
                 break
+
+
+def _answer_in(body: bytes, occasion: Occasion, spoken: Dialect) -> WholeAnswer | None:
+    said = _parse(body)
+    return spoken.read_answer(cast("Json", said), occasion) if isinstance(said, dict) else None
 
 
 def _is_whole(data: bytes) -> bool:
