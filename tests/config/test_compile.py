@@ -201,6 +201,16 @@ def test_a_model_speaks_what_the_file_says_else_what_its_provider_usually_does(p
     assert snapshot.models["m"].apis == apis
 
 
+def test_a_default_is_what_json_would_have_of_it():
+    written = "{a: 4096, b: 0.5, c: true, d: null, e: low, f: '7', g: {h: [1, x]}, i: NaN}"
+    snapshot = compile_snapshot(parse(f"models: [{{name: m, cluster: c, defaults: {written}}}]"))
+
+    assert snapshot.models["m"].defaults == {
+        "a": "4096", "b": "0.5", "c": "true", "d": "null", "e": '"low"', "f": '"7"', "g": '{"h": [1, "x"]}',
+        "i": '"NaN"',
+    }  # fmt: skip
+
+
 def test_a_passthrough_to_the_models_of_several_providers_follows_none_of_them():
     models = "models: [{name: m, cluster: c, apis: [messages]}, {name: n, cluster: c}]\n"
     text = f"{models}passthrough: [{{path_prefix: /p, cluster: c}}]"

@@ -258,6 +258,14 @@ entrypoints: [auto]
             ("f:1:44: models[0].credential: Envoy signs what goes to this cluster (aws), and shows nothing else there"),
         ),
         (
+            "models: [{name: m, cluster: c, drop_params: [seed], defaults: {seed: 1}}]",
+            'f:1:46: models[0].drop_params[0]: "seed" is one of its defaults as well; a model gets it or does not',
+        ),
+        (
+            "models: [{name: m, cluster: c, drop_params: [messages]}]",
+            "f:1:46: models[0].drop_params[0]: wissel decides by this member, so it stays as the caller wrote it",
+        ),
+        (
             "models: [{name: m, cluster: c, provider: gemini, apis: [chat, responses]}]",
             ('f:1:63: models[0].apis[1]: "responses" is no API of gemini\'s servers, which have chat, embeddings'),
         ),

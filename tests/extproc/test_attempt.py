@@ -17,6 +17,7 @@ ERRAND = Errand(
     api="chat",
     path="/v1/chat/completions",
     model_at=(10, 22),
+    edits=((), (), ()),
     is_anonymous=False,
     kept=(),
     until=100.0,

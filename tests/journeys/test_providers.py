@@ -88,6 +88,9 @@ def document(address: str) -> dict[str, Any]:
                   fallbacks=["signed"]),
             model("open", "plain", forward_headers=["openai-organization"]),
             model("own", "plain", credential="forward"),
+            model("picky", "bare", provider="bedrock", drop_params=["temperature", "seed"], defaults={"max_tokens": 9},
+                  fallbacks=["lenient"]),
+            model("lenient", "plain", drop_params=["top_p"], defaults={"user": "nobody"}),
             model("gone", "dead", apis=["chat", "messages"]),
         ],
         "aliases": {"claude-sonnet-5": "claude", "claude-opus-9": "vllm"},
@@ -282,6 +285,38 @@ async def test_a_signature_goes_no_further_than_to_aws(stage: Stage):
 
     assert (path, headers["authorization"]) == ("/v1beta/openai/chat/completions", "Bearer s3cret")
     assert [name for name in OF_AWS if name in headers] == []
+
+
+async def told_of(stage: Stage, body: bytes) -> tuple[str, str, bytes]:
+    """Of the answer who gave it and what it lacked; and the body that it was given for."""
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(stage.envoy.url + CHAT, data=body, headers=headers) as response,
+    ):
+        assert response.status == 200
+        return response.headers["x-wissel-model"], response.headers.get("x-wissel-dropped", ""), stage.server.raw
+
+
+async def test_a_model_gets_its_defaults_and_not_what_it_refuses_and_every_other_byte_as_it_came(stage: Stage):
+    body = b'{"temperature":0.50,"model":"picky", "top_p":1.0 ,"seed":7,\n"messages":[]}'
+    sent = b'{"model":"picky", "max_tokens": 9, "top_p":1.0 ,\n"messages":[]}'
+
+    assert await told_of(stage, body) == ("picky", "temperature, seed", sent)
+
+
+async def test_each_model_of_a_plan_gets_its_own(stage: Stage):
+    body = b'{"temperature":0.50,"model":"picky", "top_p":1.0 ,"seed":7,\n"messages":[],"user":"unsigned"}'
+    model, dropped, sent = await told_of(stage, body)
+
+    assert (model, dropped) == ("lenient", "top_p")
+    assert json.loads(sent) == {"temperature": 0.5, "model": "lenient", "seed": 7, "messages": [], "user": "unsigned"}
+
+
+async def test_what_the_caller_wrote_and_the_model_takes_is_left_alone(stage: Stage):
+    body = b'{"model":"picky","max_completion_tokens":1e2,"messages":[]}'
+
+    assert await told_of(stage, body) == ("picky", "", body)
 
 
 FOREIGN = {"openai_organization": "o", "openai_project": "p", "cookie": "c=d", "proxy_authorization": "Basic a"}

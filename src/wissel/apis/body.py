@@ -10,9 +10,9 @@ asked.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from wissel.apis.windows import WINDOW, Cursor, LongText, Slices, named_twice, whole
 from wissel.core.bounds import Bounds, beyond
@@ -49,14 +49,7 @@ class Body:
     def with_model(self, name: str, *splices: Splice) -> Written:
         """The same bytes, asking for another model, and changed where `splices` say so."""
         start, end = self.spans["model"]
-        view = memoryview(self.data)
-        parts: list[bytes | memoryview] = []
-        at = 0
-        for splice in sorted((Splice(start, end, json.dumps(name)), *splices), key=lambda each: each.start):
-            parts += view[at : splice.start], splice.text.encode()
-            at = splice.end
-        written = (*parts, view[at:])
-        return written if len(view) > WINDOW else b"".join(written)
+        return spliced(self.data, (Splice(start, end, json.dumps(name)), *splices))
 
     def model_in(self, name: str, *splices: Splice) -> tuple[int, int]:
         """From where to where the model stands in what `with_model` makes of the same arguments."""
@@ -65,16 +58,16 @@ class Body:
         return start + moved, start + moved + len(json.dumps(name))
 
     def leaving_out(self, name: str) -> Splice:
-        """What takes a member out, and the comma that parts it from its neighbour; there is always the model's."""
+        """What takes a member out, and the comma that parts it from the next one on the way to the model's.
+
+        So the stretches of several members never meet.
+        """
         start, end = self.spans[name]
         key_end = self.data.rindex(b'"', 0, start)
         key = self.data.rindex(b'"', 0, key_end)
-        before = key - 1
-        while self.data[before] in _BLANKS:
-            before -= 1
-        if self.data[before] == _COMMA:
-            return Splice(before, end, "")
-        return Splice(key, self.data.index(b",", end) + 1, "")
+        if start < self.spans["model"][0]:
+            return Splice(key, self.data.index(b",", end) + 1, "")
+        return Splice(self.data.rindex(b",", 0, key), end, "")
 
     def inside(self, name: str) -> Iterator[tuple[str, int, int]]:
         """Of a member that is an object, each member's name, and from where to where its value stands."""
@@ -88,8 +81,21 @@ class Body:
             inner = whole(cursor.name(first=False))
 
 
-_BLANKS: Final = b" \t\r\n"
-_COMMA: Final = ord(",")
+def in_order(splices: Iterable[Splice]) -> list[Splice]:
+    """As their stretches follow each other; what is put in stands before what is taken out there."""
+    return sorted(splices, key=lambda each: (each.start, each.end))
+
+
+def spliced(data: bytes | bytearray, splices: Iterable[Splice]) -> Written:
+    """The same bytes, changed where `splices` say so; a large body in parts."""
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = []
+    at = 0
+    for splice in in_order(splices):
+        parts += view[at : splice.start], splice.text.encode()
+        at = splice.end
+    written = (*parts, view[at:])
+    return written if len(view) > WINDOW else b"".join(written)
 
 
 def read_body(data: bytes | bytearray, bounds: Bounds) -> Slices[Body]:

@@ -1,5 +1,6 @@
 """What serves, models and passthroughs, as requests meet it: with its secret, and with the habits of its server."""
 
+import json
 from collections.abc import Mapping
 from typing import Literal
 
@@ -29,6 +30,8 @@ def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
             api_version=each.api_version,
             forward_headers=each.forward_headers,
             stream_usage=each.stream_usage,
+            defaults={name: json.dumps(value) for name, value in each.defaults.items()},
+            drop_params=each.drop_params,
             fallbacks=each.fallbacks,
             first_token=each.timeouts.first_token,
         )

@@ -15,6 +15,8 @@ from typing import cast
 
 import yaml
 
+from wissel.core.quoting import Quoted
+
 Path = tuple[str | int, ...]
 """Keys and indexes from the root to a value."""
 
@@ -182,7 +184,7 @@ def plain(node: Node) -> object:
     """The bare values: dicts, lists, texts, and None where nothing was written."""
     match node:
         case Scalar(text=text):
-            return None if node.empty else text
+            return None if node.empty else text if node.plain else Quoted(text)
         case Sequence(items=items):
             return [plain(item) for item in items]
         case Mapping(entries=entries):

@@ -167,6 +167,12 @@ def _providers(root: Place) -> Iterator[Problem]:
             if row and api.text is not None and api.text in APIS and api.text not in row.apis:
                 theirs = ", ".join(sorted(row.apis))
                 yield api.problem(f"{quote(api.text)} is no API of {row.name}'s servers, which have {theirs}")
+        defaults = {name for name, _ in model["defaults"].entries()}
+        for name in model["drop_params"].items():
+            if name.text in defaults:
+                yield name.problem(
+                    f"{quote(name.text or '')} is one of its defaults as well; a model gets it or does not"
+                )
     for server in chain(root["models"].items(), root["passthrough"].items()):
         row = PROVIDERS.get(server["provider"].text or OPENAI.name)
         if server["api_version"].present and row and row.versions is None:

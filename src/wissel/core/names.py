@@ -16,6 +16,8 @@ REWRITTEN_HEADER: Final = "x-wissel-rewritten"
 """Set for a further attempt once it was written for its model; without it no credential leaves Envoy with it."""
 ATTEMPTS_HEADER: Final = "x-wissel-attempts"
 """In an answer: how many models were asked."""
+DROPPED_HEADER: Final = "x-wissel-dropped"
+"""In an answer: the members of the caller's body that its model did not get."""
 STAGE_KEY: Final = "x-wissel-stage"
 """In the metadata of a gRPC call of an Envoy that walks plans: what it asks about."""
 REQUEST_STAGE: Final = "request"
@@ -31,6 +33,7 @@ OWNED: Final = frozenset(
         PLAN_HEADER,
         REWRITTEN_HEADER,
         ATTEMPTS_HEADER,
+        DROPPED_HEADER,
     }
 )
 """The headers that wissel sets; a caller that could set them would choose in its place."""

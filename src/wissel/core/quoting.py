@@ -15,3 +15,9 @@ def cut(text: str) -> str:
     """The beginning of what a caller wrote, as text that can be written anywhere."""
     short = text if len(text) <= MOST_QUOTED else text[: MOST_QUOTED - 1] + "…"
     return short if short.isprintable() else short.encode("utf-8", "backslashreplace").decode()
+
+
+class Quoted(str):
+    """A text that was written in quotes, and so is no number where any value may stand."""
+
+    __slots__ = ()

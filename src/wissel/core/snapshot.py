@@ -84,6 +84,10 @@ class Model:
     """Of a caller's headers that are withheld from servers, those that its server gets."""
     stream_usage: Literal["ask", "never"] = "ask"
     """Whether its streams are asked to tell their usage."""
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Members of a body that its server gets where the caller wrote none, and their values as JSON."""
+    drop_params: frozenset[str] = frozenset()
+    """Members of a body that its server does not get."""
     fallbacks: tuple[str, ...] = ()
     """Models that are asked in this order where it fails."""
     first_token: float | None = None

@@ -11,9 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wissel.apis.body import Written
+from wissel.apis.body import Splice, Written, size_of, spliced
 from wissel.apis.table import APIS
-from wissel.apis.windows import WINDOW
 from wissel.core.access import ANONYMOUS, Principal
 from wissel.core.identity import CREDENTIAL_HEADERS
 from wissel.core.names import CLUSTER_HEADER, MODEL_HEADER, REWRITTEN_HEADER
@@ -82,11 +81,12 @@ class Attempt:
         start, end = errand.model_at
         if not _is_text(data[start:end]):
             return [Fail("the body is not the one that the plan was made for")]
-        body = _with_model(data, start, end, model.upstream_model)
+        edits = errand.edits[self._number - 1]
+        body = spliced(data, (Splice(start, end, json.dumps(model.upstream_model)), *edits))
         self.is_settled = True
         return [Reply("request_body", self._mutation(errand, model, body))]
 
-    def _mutation(self, errand: Errand, model: Model, body: tuple[Written, int]) -> Mutation:
+    def _mutation(self, errand: Errand, model: Model, body: Written) -> Mutation:
         before = [self._models[name] for name in errand.models[: self._number - 1]]
         caller = ANONYMOUS if errand.is_anonymous else _KNOWN
         stale = {name for each in before for name in shown_in(each, errand.api)} - set(errand.kept)
@@ -100,19 +100,11 @@ class Attempt:
             REWRITTEN_HEADER: str(self._number),
             ":path": path_for(model, errand.path, model.upstream_model),
         }
-        written, size = body
         if "content-length" in self._headers:
-            ours["content-length"] = str(size)
+            ours["content-length"] = str(size_of(body))
         gone = {*withheld, *stale} - ours.keys()
-        return Mutation(ours, tuple(name for name in self._headers if name in gone), body=written)
+        return Mutation(ours, tuple(name for name in self._headers if name in gone), body=body)
 
 
 def _is_text(value: bytes | bytearray) -> bool:
     return len(value) >= 2 and value[:1] == value[-1:] == b'"'
-
-
-def _with_model(data: bytes | bytearray, start: int, end: int, name: str) -> tuple[Written, int]:
-    """The body with another model, and its bytes; a large one in parts."""
-    view, new = memoryview(data), json.dumps(name).encode()
-    parts = (view[:start], new, view[end:])
-    return parts if len(view) > WINDOW else b"".join(parts), len(view) - (end - start) + len(new)

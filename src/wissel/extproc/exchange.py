@@ -52,6 +52,7 @@ from wissel.extproc.events import (
     Step,
     is_local_reply,
 )
+from wissel.extproc.fitting import dropped_by
 from wissel.extproc.heads import read_head, why_unread
 from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import (
@@ -351,6 +352,7 @@ class Exchange:
             began=self._began,
             body=body,
             strip_usage=bool(splices),
+            dropped=dropped_by(decision.candidates, call.body),
         )
         mutation, itinerary, data = to_model(
             call,
@@ -419,7 +421,7 @@ class Exchange:
             reply = Reply("response_headers", Mutation(set_headers=ours), stay=stay)
             return [*deleted(self._head, event.headers.get(":status", "")), reply]
         attempts = attempts_of(self.decision, event.attributes)
-        ours |= answered_headers(self.decision, attempts)
+        ours |= answered_headers(self.decision, attempts, self._response.dropped)
         self._response.answers(self.decision.served_after(attempts), attempts)
         opening = self._response.begin(event.headers, event.details, end_of_stream=event.end_of_stream, now=now)
         shrinks = opening.may_shrink and "content-length" in event.headers

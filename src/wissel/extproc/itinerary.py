@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from wissel.apis.body import Splice
 from wissel.core.names import ATTEMPTS_NAMESPACE
 
 
@@ -24,6 +25,8 @@ class Errand:
     """As it goes on, without any server's base path, and with its query."""
     model_at: tuple[int, int]
     """From where to where the model stands in the body as it goes on to the first."""
+    edits: tuple[tuple[Splice, ...], ...]
+    """Of each model in that order: what changes of that body for it, beside the model's name; of the first nothing."""
     is_anonymous: bool
     """Whether the caller is nobody that wissel knows."""
     kept: tuple[str, ...]
@@ -55,6 +58,7 @@ def told(errand: Errand) -> Fields:
         # Text is UTF-8 there, and a path is whatever bytes the caller sent.
         "path": errand.path.encode("utf-8", "surrogateescape").decode("latin-1"),
         "model_at": list(errand.model_at),
+        "edits": [[[each.start, each.end, each.text] for each in edits] for edits in errand.edits],
         "is_anonymous": errand.is_anonymous,
         "kept": list(errand.kept),
         "until": errand.until,
@@ -76,6 +80,7 @@ def heard(metadata: Mapping[str, Mapping[str, Any]]) -> Errand | None:
             api=plan["api"],
             path=plan["path"].encode("latin-1").decode("utf-8", "surrogateescape"),
             model_at=(int(start), int(end)),
+            edits=tuple(tuple(Splice(int(at), int(to), text) for at, to, text in edits) for edits in plan["edits"]),
             is_anonymous=plan["is_anonymous"],
             kept=tuple(plan["kept"]),
             until=plan["until"],

@@ -19,6 +19,7 @@ from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, 
 from wissel.core.names import (
     ATTEMPTS_HEADER,
     CLUSTER_HEADER,
+    DROPPED_HEADER,
     MODEL_HEADER,
     OWNED,
     PREFIX,
@@ -167,10 +168,15 @@ def _plan_metadata(decision: Routed) -> Metadata:
     return {name: text for name, text in names.items() if text}
 
 
-def answered_headers(decision: Routed, attempts: int) -> dict[str, str]:
-    """What the caller is told of who answers, and of how many were asked where that may be several."""
+def answered_headers(decision: Routed, attempts: int, dropped: Mapping[str, str]) -> dict[str, str]:
+    """What the caller is told of who answers, of how many were asked where that may be several, and of what it lacked.
+
+    `dropped` has by model what of the body it does not get.
+    """
+    served = decision.served_after(attempts).name
+    lacked = {DROPPED_HEADER: dropped[served]} if served in dropped else {}
     tried = {} if len(decision.candidates) == 1 else {ATTEMPTS_HEADER: str(attempts)}
-    return {MODEL_HEADER: decision.served_after(attempts).name, **tried}
+    return {MODEL_HEADER: served, **tried, **lacked}
 
 
 def attempts_metadata(decision: Routed, attempts: int) -> Metadata | None:

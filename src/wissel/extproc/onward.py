@@ -1,5 +1,6 @@
 """How a request goes on: a call as its model wants it, and a body that is handed back in chunks."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +13,7 @@ from wissel.core.names import PLAN_HEADER
 from wissel.core.request import Head
 from wissel.core.snapshot import Failover, Model, Terms
 from wissel.extproc.events import Reply, Step
+from wissel.extproc.fitting import between, fitted
 from wissel.extproc.itinerary import Errand, Itinerary
 from wissel.extproc.mutation import Mutation, for_routed
 from wissel.extproc.upstream import demanded_by, path_for
@@ -72,7 +74,10 @@ def to_model(
     if (path := path_for(first, asked, first.upstream_model)) != head.headers.get(":path"):
         also[":path"] = path
     also |= _patience(first, others, terms.failover)
-    splices = (*splices, *call.leaving_out)
+    counts = head.path in call.api.counting_paths
+    for_all = (*splices, *call.leaving_out)
+    fits = [(*for_all, *fitted(each, call.api, body, only_counts=counts)) for each in decision.candidates]
+    splices = fits[0]
     upstream = first.upstream_model
     data = body.with_model(upstream, *splices) if upstream != body.model or splices or call.unpacked else None
     if data is not None and not in_chunks and "content-length" in head.headers:
@@ -89,12 +94,14 @@ def to_model(
     written = (memoryview(body.data),) if data is None else data
     if not others:
         return mutation, None, written
+    renamed = () if data is None else (Splice(*body.spans["model"], json.dumps(upstream)),)
     demanded = {name for each in decision.candidates for name in demanded_by(each)}
     errand = Errand(
         models=tuple(each.name for each in decision.candidates),
         api=call.api.name,
         path=asked,
         model_at=body.spans["model"] if data is None else body.model_in(upstream, *splices),
+        edits=tuple(between((*renamed, *splices), (*renamed, *each), body) for each in fits),
         is_anonymous=decision.principal is ANONYMOUS,
         kept=tuple(sorted(demanded & head.headers.keys())),
         until=decision.at + terms.failover.deadline,

@@ -59,6 +59,7 @@ class Response:
         "_reader",
         "_status",
         "_strip",
+        "dropped",
         "model",
         "outcome",
     )
@@ -72,7 +73,10 @@ class Response:
         began: float,
         body: Literal["comes", "on request", "never"],
         strip_usage: bool,
+        dropped: Mapping[str, str],
     ) -> None:
+        self.dropped = dropped
+        """By model, what of the body it does not get."""
         self._api = api
         self._inquiry = inquiry
         self._objection = objection

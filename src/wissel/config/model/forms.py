@@ -1,10 +1,11 @@
 """What one value of the file must look like, and what is read from it."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from wissel.apis.providers import PROVIDERS
 from wissel.apis.table import APIS
 from wissel.core.identity import CREDENTIAL_HEADERS
+from wissel.core.quoting import Quoted
 from wissel.runtime.redis_url import parse
 
 T = TypeVar("T")
@@ -315,6 +317,58 @@ Amount = Annotated[
 
 ApiName = Annotated[str, RowOf(APIS)]
 ProviderName = Annotated[str, RowOf(PROVIDERS)]
+
+_READ_HERE = frozenset(
+    {
+        "model",
+        "models",
+        "fallbacks",
+        "messages",
+        "input",
+        "prompt",
+        "system",
+        "instructions",
+        "stream",
+        "stream_options",
+    }
+    | {"n", "best_of", "store", "background", "previous_response_id"}
+)
+"""Members of a body by which wissel decides, and so may not change afterwards."""
+
+
+def _unread(name: str) -> str:
+    if name in _READ_HERE:
+        raise ValueError("wissel decides by this member, so it stays as the caller wrote it")
+    return name
+
+
+ParamName = Annotated[
+    str,
+    Form(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", "the name of a member of a body, such as temperature"),
+    AfterValidator(_unread),
+]
+
+ParamNames = Annotated[
+    frozenset[ParamName],
+    PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # sorted() itself has no signature to inspect
+]
+
+
+def _as_json(value: Any) -> Any:
+    """What was written, as JSON would have it: a number or true without quotes is no text."""
+    if isinstance(value, dict):
+        return {name: _as_json(each) for name, each in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_as_json(each) for each in cast("list[Any]", value)]
+    if not isinstance(value, str) or isinstance(value, Quoted):
+        return value
+    try:
+        return json.loads(value, parse_constant=str)
+    except ValueError:
+        return value
+
+
+InJson = Annotated[Any, BeforeValidator(_as_json)]
 
 SetOf = Annotated[
     frozenset[T],

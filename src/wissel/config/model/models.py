@@ -1,6 +1,6 @@
 """What serves: models, and paths that are no LLM calls."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,10 @@ from wissel.config.model.forms import (
     ClusterName,
     Duration,
     ForwardedHeaders,
+    InJson,
     Name,
+    ParamName,
+    ParamNames,
     PathPrefix,
     ProviderName,
     SetOf,
@@ -73,6 +76,12 @@ class Model(Section):
     stream_usage: Literal["ask", "never"] = "ask"
     """Whether a stream is asked to tell its usage, by `stream_options`, where the caller did not ask; never for servers
     that refuse it. What a server refuses is remembered until the next start."""
+    defaults: Annotated[dict[ParamName, InJson], Field(max_length=32)] = Field(default_factory=dict[str, Any])
+    """Members of a body that its server needs and callers may leave out, such as max_tokens: put in where the caller
+    wrote none. A limit of the answer is put in only where the API that is called has it by that name."""
+    drop_params: ParamNames = frozenset()
+    """Members of a body that its server refuses, such as temperature: taken out, and named to the caller in
+    x-wissel-dropped."""
     price: Price | None = None
     """What it costs; without it nothing is counted as spent."""
     fallbacks: tuple[Name, ...] = ()
