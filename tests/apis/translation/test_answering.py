@@ -3,8 +3,11 @@
 import json
 import pkgutil
 from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -339,6 +342,62 @@ def test_an_event_that_is_no_object_ends_the_stream_with_an_error(data: str):
             }
         }
     ]
+
+
+# Servers that do not keep to their format.
+
+JUNK = [None, 0, -1, 1.5, True, "", "x", [], [7], {}, {"a": 1}, [{}], {"type": []}, "\ud800", 10**30, {"type": "text"}]
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inside:
+        yield from places_in(each, (*path, name))
+
+
+def spoil(dice: Random, said: Any) -> None:
+    """Put something else at a place in it, or take it away."""
+    *outer, name = dice.choice([path for path in places_in(said) if path])
+    for step in outer:
+        said = said[step]
+    if isinstance(said, dict) and dice.random() < 0.2:
+        del said[name]
+    else:
+        said[name] = deepcopy(dice.choice(JUNK))
+
+
+@pytest.mark.parametrize("wanted", DIALECTS)
+@pytest.mark.parametrize("spoken", DIALECTS)
+@given(dice=st.randoms(use_true_random=False))
+@settings(max_examples=40)
+def test_whatever_a_stream_says_it_is_translated_fails_or_is_cut(spoken: str, wanted: str, dice: Random):
+    events = said_in(RECORDED[spoken])
+    for event in dice.sample(events[:-1], 3):
+        spoil(dice, event)
+    at, to = dice.randrange(len(events)), dice.randrange(len(events))
+    events.insert(to, deepcopy(events[at]) if dice.random() < 0.5 else events.pop(at))
+    one = translation(spoken, wanted)
+    told_so = one.feed(sse(*events))
+    with suppress(CutError):
+        told_so += one.finish()
+
+    assert said_in(told_so) or not one.ended
+
+
+@pytest.mark.parametrize("wanted", DIALECTS)
+@pytest.mark.parametrize("spoken", DIALECTS)
+@given(dice=st.randoms(use_true_random=False))
+@settings(max_examples=40)
+def test_whatever_a_body_says_it_is_translated_or_is_an_error(spoken: str, wanted: str, dice: Random):
+    body = json.loads(json.dumps(DIALECTS[spoken].write_answer(SPOKEN["messages"], ASKED)))
+    for _ in range(2):
+        spoil(dice, body)
+    status, told_so = translated_answer(
+        json.dumps(body).encode(), ASKED, spoken=DIALECTS[spoken], wanted=DIALECTS[wanted]
+    )
+
+    assert (status == 200) == ("error" not in json.loads(told_so) or json.loads(told_so)["error"] is None)
 
 
 # Bounds.

@@ -199,6 +199,10 @@ def test_arguments_come_in_pieces_and_are_not_told_again():
     ) == [CALLED, Delta(0, '{"a":'), Delta(0, "1}"), PartEnded(0), Ended(Stop("tools"), None)]
 
 
+def test_pieces_behind_the_end_of_their_part_say_nothing():
+    assert after_start(done(0, type="message", content=[words("ab")]), text(0, "a")) == WHOLE
+
+
 def test_arguments_that_come_only_whole_are_told_whole():
     assert after_start(added(0, **CALL), done(0, **CALL, arguments="{}")) == [CALLED, Delta(0, "{}"), PartEnded(0)]
     assert after_start(done(0, **CALL, arguments="")) == [CALLED, PartEnded(0)]

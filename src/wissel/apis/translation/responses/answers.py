@@ -32,7 +32,7 @@ BETWEEN_SUMMARIES: Final = "\n\n"
 
 def read_answer(said: Json, occasion: Occasion) -> WholeAnswer | None:
     """None where it holds no output, or was broken off."""
-    if not isinstance(said.get("output"), list) or said.get("status") in BROKEN_OFF:
+    if not isinstance(said.get("output"), list) or text_of(said.get("status")) in BROKEN_OFF:
         return None
     name = text_of(said.get("id"))
     parts = tuple(_parts(said, name or occasion.id))

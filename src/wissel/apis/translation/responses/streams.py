@@ -155,6 +155,9 @@ class ResponsesReader:
                 part = self._places[place]
             else:
                 part = self._begin(place, kind(""), events)  # pyright: ignore[reportCallIssue]
+        if not part.is_open:
+            # It was told whole when it ended.
+            return events
         if kind is Reasoning:
             source = (name, said.get("summary_index", said.get("content_index")))
             if not part.said:
@@ -231,10 +234,10 @@ class ResponsesReader:
             self._close(part, events)
 
     def _end(self, response: Json) -> list[Event]:
-        if response.get("status") in BROKEN_OFF:
+        if (status := text_of(response.get("status"))) in BROKEN_OFF:
             if response.get("error"):
                 return [Failed(trouble_within(response))]
-            return [Failed(Trouble(500, f"the provider's answer is {response['status']}"))]
+            return [Failed(Trouble(500, f"the provider's answer is {status}"))]
         self._usage.take(response)
         events: list[Event] = [] if self._started else [self._start(response)]
         named = {output for output, _ in self._places}
