@@ -12,10 +12,10 @@ from reading import read_body, understand
 from wissel.apis.answers import Reader, reader_for
 from wissel.apis.api import Api
 from wissel.apis.paths import normalise_path
+from wissel.apis.providers import PROVIDERS, usual_apis
 from wissel.apis.simulated import Answer
 from wissel.apis.table import APIS, PATHS, kept_at
 from wissel.config.model import json_schema
-from wissel.config.model.models import Model as ModelSection
 from wissel.core.affinity import MadeId
 from wissel.core.decision import Denied
 from wissel.core.limits import Estimate, estimate
@@ -255,7 +255,7 @@ def written() -> list[tuple[str, str]]:
 
 
 def test_no_example_names_an_api_that_is_no_row():
-    default = {("Model.apis", name) for name in ModelSection.model_fields["apis"].default}
+    default = {(f"provider: {provider}", name) for provider in (None, *PROVIDERS) for name in usual_apis(provider)}
     lists = {*written(), *default}
 
     assert len(lists) > len(default)
