@@ -557,12 +557,18 @@ def extras(value: object) -> Iterator[str]:
 @pytest.mark.parametrize(("spoken", "wanted"), PAIRS)
 def test_the_providers_own_clients_know_every_word(spoken: str, wanted: str):
     whole, event = (TypeAdapter[object](pkgutil.resolve_name(kind)) for kind in TYPES[wanted])
-    body = json.loads(json.dumps(DIALECTS[wanted].write_answer(SPOKEN[spoken], ASKED)))
-    events = [each for each in said_in(translated(RECORDED[spoken], spoken, wanted)) if each != "[DONE]"]
+    simulation = APIS[spoken].simulation
+    assert simulation.events
+    streams = [RECORDED[spoken], *(b"".join(simulation.events(simulated(script))) for script in SCRIPTS)]
+    bodies = [DIALECTS[spoken].write_answer(SPOKEN[spoken], ASKED), *(simulation.whole(simulated(s)) for s in SCRIPTS)]
 
-    unknown = {*extras(whole.validate_python(body))}
-    for each in events:
-        unknown |= {*extras(event.validate_python(each))}
+    unknown = set[str]()
+    for body in bodies:
+        raw = json.dumps(body).encode()
+        _, told_so = translated_answer(raw, ASKED, spoken=DIALECTS[spoken], wanted=DIALECTS[wanted])
+        unknown |= {*extras(whole.validate_python(json.loads(told_so)))}
+    for each in (each for stream in streams for each in said_in(translated(stream, spoken, wanted))):
+        unknown |= {*extras(event.validate_python(each))} if each != "[DONE]" else set()
     assert unknown <= (BEYOND if wanted == "chat" else set())
 
 
