@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tests.bench.minilm_processor import FirstTokens
 
 from wissel.apis.body import read_body
 from wissel.apis.chat import CHAT
@@ -37,10 +37,8 @@ from wissel.core.bounds import Bounds
 from wissel.core.intent import OTHER, Intent, choose_route
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
-from wissel.encoders.base import Encode, Encoder, Read, Vectors, encode_with, read_with
+from wissel.encoders.base import Encode, Encoder, Read, encode_with, read_with
 from wissel.encoders.batching import Batcher
-from wissel.encoders.export.packaged import PARTS
-from wissel.encoders.transformer import Transformer
 from wissel.errors import ConfigError, WisselError
 
 LENGTHS = (11, 40, 123, 256)
@@ -271,12 +269,7 @@ def _table(title: str, rows: Sequence[_Row]) -> Table:
 def _load() -> tuple[Encoder, Encode]:
     """The default encoder, and MiniLM on the first 256 tokens, both on one thread."""
     encoder, _ = load(section_of("joint"))
-    minilm = Transformer.load(PARTS["minilm"].folder(), tokens=256)
-
-    def read_once(texts: Sequence[str]) -> Vectors:
-        return np.concatenate([minilm.read_windows(text, ()).vectors for text in texts])
-
-    return encoder, read_once
+    return encoder, encode_with(FirstTokens().read)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,50 +21,21 @@ import itertools
 import json
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from rich.console import Console
 from rich.table import Table
-from tests.bench.process import cpu_seconds
+from tests.bench.installed import Side, ground, installation, load, planned_for, upstreams
 
-from wissel.config import load
-from wissel.demo.parts import envoy_binary, free_port
-from wissel.envoy import EnvoyPlan, bootstrap, plan
-from wissel.runtime.child import running
+from wissel.demo.parts import free_port
+from wissel.envoy import EnvoyPlan, bootstrap
 
-SECRET: Final = "wsl-bench-caller"  # of a bench on loopback
 SIZES: Final = (512, 32 * 1024)
 """Bytes of a request's body."""
 CONCURRENCIES: Final = (1, 32)
-
-TYPES: Final = "type.googleapis.com/envoy.extensions"
-
-ANSWER: Final = '{"id": "x", "object": "chat.completion", "model": "m", "choices": [], "usage": {"prompt_tokens": 9}}'
-EVENTS: Final = (
-    "".join(
-        f'data: {{"id": "x", "choices": [{{"index": 0, "delta": {{"content": "word{at} "}}}}]}}\n\n' for at in range(20)
-    )
-    + 'data: {"id": "x", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 20}}\n\ndata: [DONE]\n\n'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One installation under load."""
-
-    name: str
-    address: str
-    """Of its Envoy."""
-    process_id: int | None
-    """Of its processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +62,7 @@ async def _measure(requests: int, rounds: int, names: str, say: Console) -> list
                 say.print(f"concurrency {concurrency}, {size} bytes, round {turn} of {rounds}", style="dim")
                 for side in sides:
                     count = requests if side.name != "D" else max(50, requests // 4)
-                    sample = await _load(side, _bodies(side.name, size, fresh), count, concurrency)
+                    sample = await load(side, _bodies(side.name, size, fresh), count, concurrency)
                     if turn:  # the first one only warms up
                         samples[side.name].append(sample)
             p50 = {name: statistics.median(each[0] for each in found) for name, found in samples.items()}
@@ -127,97 +98,30 @@ def _bodies(side: str, size: int, fresh: Iterator[int]) -> Iterator[bytes]:
             yield data
 
 
-async def _load(side: Side, bodies: Iterator[bytes], requests: int, concurrency: int) -> tuple[float, float]:
-    """(median milliseconds of a request, µs of the processor's CPU for one)."""
-    before = _cpu(side)
-    times: list[float] = []
-    left = iter(range(requests))
-
-    async def caller() -> None:
-        host, _, port = side.address.partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {SECRET}\r\n"
-            "content-type: application/json\r\nx-session-id: s\r\ncontent-length: "
-        ).encode()
-        for _ in left:
-            body = next(bodies)
-            began = time.perf_counter()
-            writer.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
-            await _answer(reader)
-            times.append(time.perf_counter() - began)
-        writer.close()
-
-    await asyncio.gather(*(caller() for _ in range(concurrency)))
-    return statistics.median(times) * 1000, (_cpu(side) - before) / requests * 1e6
-
-
-def _cpu(side: Side) -> float:
-    return 0.0 if side.process_id is None else cpu_seconds(side.process_id)
-
-
-async def _answer(reader: asyncio.StreamReader) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(f"the bench got {head.decode()}")
-    lower = head.lower()
-    if b"transfer-encoding: chunked" in lower:
-        while (size := int((await reader.readline()).split(b";")[0], 16)) > 0:
-            await reader.readexactly(size + 2)
-        await reader.readline()
-        return
-    length = int(lower.split(b"content-length:")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-
-
 @asynccontextmanager
 async def _sides(names: str) -> AsyncGenerator[list[Side]]:
-    async with AsyncExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wissel-bench-")))
-
-        async def start(name: str, command: list[str], address: str) -> int:
-            process = running(command, log=home / f"{name}.log", ready=lambda: _listens(address), deadline=120)
-            return (await stack.enter_async_context(process)).pid
-
-        async def envoy(name: str, fields: dict[str, Any], address: str) -> None:
-            path = home / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(fields))
-            options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
-            await start(name, [envoy_binary(), "-c", str(path), *options], address)
-
+    async with ground() as built:
         upstream = f"127.0.0.1:{free_port()}"
         stream_upstream = f"127.0.0.1:{free_port()}"
-        await envoy("upstream", _upstreams(upstream, stream_upstream), upstream)
+        await built.envoy("upstream", upstreams(upstream, stream_upstream), upstream)
         sides: list[Side] = []
         for name in names:
-            config = home / f"{name}-wissel.yaml"
-            config.write_text(yaml.safe_dump(_document(stream_upstream if name == "E" else upstream)))
-            loaded = load(config)
-            planned = plan(loaded)
+            document = _document(stream_upstream if name == "E" else upstream)
+            planned = planned_for(document)
             process_id = None
             if name == "B":
-                command = [sys.executable, "-m", "tests.bench.floor_processor", loaded.listen.ext_proc, "up"]
-                process_id = await start("floor", command, loaded.listen.ext_proc)
+                address = document["listen"]["ext_proc"]
+                command = [sys.executable, "-m", "tests.bench.floor_processor", address, "up"]
+                process_id = await built.start("floor", command, address)
             elif name != "A":
-                command = [sys.executable, "-m", "wissel", "serve", "-c", str(config), "--data", str(home / name)]
-                process_id = await start(f"{name}-serve", command, loaded.listen.admin)
+                process_id = await built.processor(name, "wissel", document)
             fields: Any = _without_filter(planned) if name == "A" else bootstrap(planned)
             if name == "B":
                 # The floor has no health service, and needs none to be measured.
                 fields["static_resources"]["clusters"][0].pop("health_checks")
-            await envoy(f"{name}-envoy", fields, planned.listen)
+            await built.envoy(f"{name}-envoy", fields, planned.listen)
             sides.append(Side(name, planned.listen, process_id))
         yield sides
-
-
-async def _listens(address: str) -> bool:
-    host, _, port = address.partition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def _document(upstream: str) -> dict[str, Any]:
@@ -231,23 +135,13 @@ def _document(upstream: str) -> dict[str, Any]:
         },
         {"name": "talk", "description": "small talk", "target": "a"},
     ]
-    return {
-        "listen": {"ext_proc": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"},
-        "models": [{"name": "a", "cluster": "up"}, {"name": "b", "cluster": "up"}],
-        "entrypoints": ["auto"],
-        "intent": {"fallback": "talk", "deadline_ms": 2000},
-        "routes": routes,
-        "splits": [{"name": "ab", "variants": [{"model": "a", "weight": 50}, {"model": "b", "weight": 50}]}],
-        "access": {
-            "keys": [{"id": "caller", "sha256": sha256(SECRET.encode()).hexdigest(), "groups": ["all"]}],
-            "rules": [{"id": "all", "effect": "permit", "groups": ["all"]}],
-        },
-        "envoy": {
-            "listen": f"127.0.0.1:{free_port()}",
-            "admin": f"127.0.0.1:{free_port()}",
-            "clusters": [{"name": "up", "address": upstream}],
-        },
-    }
+    return installation(
+        upstream,
+        models=[{"name": "a", "cluster": "up"}, {"name": "b", "cluster": "up"}],
+        intent={"fallback": "talk", "deadline_ms": 2000},
+        routes=routes,
+        splits=[{"name": "ab", "variants": [{"model": "a", "weight": 50}, {"model": "b", "weight": 50}]}],
+    )
 
 
 def _without_filter(planned: EnvoyPlan) -> dict[str, Any]:
@@ -262,56 +156,6 @@ def _without_filter(planned: EnvoyPlan) -> dict[str, Any]:
         route["route"].pop("cluster_not_found_response_code", None)
         route["route"]["cluster"] = "up"
     return fields
-
-
-def _upstreams(plain: str, stream: str) -> dict[str, Any]:
-    """An Envoy that answers by itself: nothing on this machine is faster."""
-
-    def listener(name: str, address: str, body: str, content_type: str) -> dict[str, Any]:
-        host, _, port = address.partition(":")
-        manager = {
-            "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": name,
-            "route_config": {
-                "virtual_hosts": [
-                    {
-                        "name": name,
-                        "domains": ["*"],
-                        "routes": [
-                            {
-                                "match": {"prefix": "/"},
-                                "direct_response": {"status": 200, "body": {"inline_string": body}},
-                                "response_headers_to_add": [
-                                    {
-                                        "header": {"key": "content-type", "value": content_type},
-                                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                                    }
-                                ],
-                            }
-                        ],
-                    }
-                ]
-            },
-            "http_filters": [
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"},
-                }
-            ],
-        }
-        return {
-            "name": name,
-            "address": {"socket_address": {"address": host, "port_value": int(port)}},
-            "filter_chains": [
-                {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-            ],
-        }
-
-    listeners = [
-        listener("plain", plain, ANSWER, "text/plain"),
-        listener("stream", stream, EVENTS, "text/event-stream"),
-    ]
-    return {"static_resources": {"listeners": listeners}}
 
 
 def _verdicts(figures: list[Figure]) -> dict[str, float]:

@@ -111,6 +111,13 @@ def test_one_error_in_thousands_is_conceded():
     assert margin_beside(once, judged(certainty, np.ones(2000))) == 0.1
 
 
+def test_a_stage_that_hardly_ever_answers_is_never_trusted():
+    certainty = np.linspace(0, 1, 1000)
+    seldom = judged(certainty, certainty > 0.95)
+
+    assert margin_beside(seldom, judged(certainty, np.ones(1000))) == float("inf")
+
+
 @pytest.mark.slow
 def test_how_often_something_happens_is_fitted_as_scikit_learn_does():
     from sklearn.linear_model import LogisticRegression

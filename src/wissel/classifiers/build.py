@@ -201,7 +201,7 @@ class Classifiers:
         for each, classifier in zip(reversed(section.stages), reversed(classifiers), strict=True):
             margin = _margin(classifier, dearer, section.margin)
             if margin == float("inf"):
-                log.warning("stage_left_out", stage=each.type, why="no examples, or too few, show where it is right")
+                log.warning("stage_left_out", stage=each.type, why="too few examples show where it is right")
                 continue
             # A static stage is there to spare milliseconds, not to shield what comes after it.
             share = 1.0 if isinstance(each, model.StaticClassifier) else section.max_escalated
