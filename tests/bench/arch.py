@@ -17,20 +17,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import torch
 import typer
 from tokenizers import Regex, Tokenizer, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from wissel.classifiers.arch_model import ArchModel, Judgement
 from wissel.classifiers.arch_prompt import PROFILES
 from wissel.classifiers.arch_router import ArchRouter
 from wissel.core.request import Conversation, Turn
 from wissel.core.snapshot import Route
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from wissel.classifiers.arch_model import Judgement
+
+# PyTorch and transformers take seconds to import: whoever only asks for the options is spared them.
 
 Size = Literal["small", "1.5b"]
 
@@ -121,8 +125,10 @@ def routes_for(count: int) -> tuple[Route, ...]:
     return tuple((described + more)[:count])
 
 
-def stand_in_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedTokenizerFast:
+def stand_in_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> "PreTrainedTokenizerFast":
     """A byte-level BPE of at most `vocabulary` tokens that cuts words as Qwen2's does, trained on `texts`."""
+    from transformers import PreTrainedTokenizerFast
+
     bpe = Tokenizer(BPE())
     cut = pre_tokenizers.Split(Regex(WORDS), "isolated")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -141,13 +147,18 @@ def stand_in_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrain
     return tokenizer
 
 
-def measure(size: Size, routes: int, *, device: str, dtype: torch.dtype, rounds: int, batch: int) -> Report:
+def measure(size: Size, routes: int, *, device: str, dtype: str, rounds: int, batch: int) -> Report:
     """Both ways in turns, `rounds` times after a warm-up."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from wissel.classifiers.arch_model import ArchModel
+
     described = routes_for(routes)
     prompt = PROFILES["arch_router"].prompt(described, CONVERSATION.turns)
     tokenizer = stand_in_tokenizer([prompt])
     torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(getattr(torch, dtype))
     with torch.device(device):
         weights = Qwen2ForCausalLM(Qwen2Config(**SIZES[size], tie_word_embeddings=True)).eval()
     torch.set_default_dtype(torch.float32)
@@ -155,7 +166,7 @@ def measure(size: Size, routes: int, *, device: str, dtype: torch.dtype, rounds:
     router = ArchRouter(described, model)
     tokens = model.encode_prompt(prompt)
 
-    def classify(requests: int) -> list[Judgement]:
+    def classify(requests: int) -> "list[Judgement]":
         return model.choose([model.encode_prompt(prompt)] * requests, router.prefix, router.trie)
 
     answers = list(PROFILES["arch_router"].answers(described).values())
@@ -178,7 +189,7 @@ def measure(size: Size, routes: int, *, device: str, dtype: torch.dtype, rounds:
     return Report(
         size=size,
         device=device if device == "cpu" else torch.cuda.get_device_name(),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype,
         threads=torch.get_num_threads(),
         routes=routes,
         prompt_tokens=len(tokens),
@@ -196,6 +207,8 @@ def _time(way: Callable[[], object], device: str) -> float:
     begin = time.perf_counter()
     way()
     if device == "cuda":
+        import torch
+
         torch.cuda.synchronize()
     return (time.perf_counter() - begin) * 1000
 
@@ -210,7 +223,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Measures Arch-Router's speed beside generate()'s."""
-    report = measure(size, routes, device=device, dtype=getattr(torch, dtype), rounds=rounds, batch=batch)
+    report = measure(size, routes, device=device, dtype=dtype, rounds=rounds, batch=batch)
     figures = {
         **asdict(report),
         "token_ratio": report.token_ratio,

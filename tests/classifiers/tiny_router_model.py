@@ -112,13 +112,13 @@ def trained() -> "Qwen2ForCausalLM":
     """Taught, in seconds, to answer Arch-Router's prompt with the route whose word the user said."""
     import torch
 
-    steps = 140
+    steps = 100
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a model waits longer for its threads than it computes
     choose = random.Random(5)
     model = untrained(seed=1).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=steps)
     for _ in range(steps):
         today = [_lesson(asking(_say(route, choose)), route) for route in WORD_OF]
         width = max(len(tokens) for tokens, _ in today)
