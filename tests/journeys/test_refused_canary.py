@@ -88,7 +88,8 @@ async def ended(tmp_path_factory) -> AsyncIterator[dict[str, Ended]]:
 
         async with asyncio.timeout(200):
             while open_ones := CANARIES.keys() - found.keys():
-                await asyncio.gather(*(ask(canary) for canary in open_ones for _ in range(4)), asyncio.sleep(0.1))
+                for _ in range(5):
+                    await asyncio.gather(*(ask(canary) for canary in open_ones for _ in range(4)), asyncio.sleep(0.1))
                 for standing in (await told(""))["rollouts"]:
                     canary = standing["canary"]
                     if canary in open_ones and standing["phase"] in {"healthy", "degraded"}:

@@ -193,7 +193,7 @@ async def _own_decisions(fleet: Fleet, index: int) -> float:
 @needs_envoy
 async def test_a_slow_request_is_finished_before_they_leave(tmp_path: Path):
     async with running_fleet(tmp_path) as fleet:
-        fleet.upstream.behaviour.latency = 3.0
+        fleet.upstream.behaviour.latency = 1.5
         slow = asyncio.create_task(fleet.ask())
         await until(lambda: fleet.upstream.served)
         workers = list(fleet.workers.values())

@@ -45,12 +45,19 @@ def rights() -> list[str]:
     return block.replace("\\\n", " ").split()
 
 
-@pytest.fixture(params=[Alone, Clustered])
-def fleet(request: pytest.FixtureRequest, redis_binary: str) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=[Alone, Clustered])
+def servers(request: pytest.FixtureRequest, redis_binary: str) -> Iterator[Fleet]:
     with request.param(redis_binary) as running:
-        for node in running.nodes:
-            node.ask("ACL", "SETUSER", "wissel", *rights())
         yield running
+
+
+@pytest.fixture
+def fleet(servers: Fleet) -> Fleet:
+    """Empty, with the documented user."""
+    for node in servers.nodes:
+        node.ask("FLUSHALL")
+        node.ask("ACL", "SETUSER", "wissel", "reset", *rights())
+    return servers
 
 
 async def test_everything_can_be_done(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
