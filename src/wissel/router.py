@@ -19,7 +19,8 @@ import structlog
 
 from wissel.classifiers.base import Classifier
 from wissel.core.access import ANONYMOUS, Principal
-from wissel.core.affinity import MadeId, Origin, Unreachable, owner_of
+from wissel.core.affinity import MadeId, Origin, OriginKeeper, Unreachable, owner_of
+from wissel.core.cooling import Cooling
 from wissel.core.decision import Decision, Denied, Kept, ListedAnswers, Passed, Routed
 from wissel.core.identity import TokenCheck, identify
 from wissel.core.intent import NoScores, Pinned, Scores
@@ -54,30 +55,6 @@ log = structlog.get_logger(__name__)
 _Answer = Decision | Awaitable[Decision]
 
 
-class OriginKeeper(Protocol):
-    """Remembers where answers were made, over all replicas."""
-
-    def recall(self, made: MadeId) -> Origin | None:
-        """What this process knows itself."""
-        ...
-
-    async def find(self, made: MadeId) -> Origin | Unreachable | None:
-        """What any replica knows; None where none does."""
-        ...
-
-    def keep(self, made: MadeId, origin: Origin) -> None:
-        """Remember it."""
-        ...
-
-    def drop(self, made: MadeId, owner: str) -> None:
-        """Forget it."""
-        ...
-
-    async def made_for(self, kind: str, owner: str) -> Mapping[MadeId, Origin] | Unreachable:
-        """What is remembered of one caller's."""
-        ...
-
-
 class RefusalTeller(Protocol):
     """Tells of refusals."""
 
@@ -110,6 +87,8 @@ class SharedParts:
     """Of tiers: what they have learned of the traffic."""
     pins: Pins = field(default_factory=Pins)
     """Of sessions: their routes."""
+    cooling: Cooling = field(default_factory=Cooling)
+    """Of models: which rest."""
     limiter: LimitKeeper | None = None
     """None where nothing is to be counted."""
     affinity: OriginKeeper | None = None
@@ -164,9 +143,11 @@ class Router:
                 return self._decide_call(subject, caller, request_id, drawn)
 
     def served(self, decision: Decision) -> None:
-        """The decision became an answer to Envoy: the budget of its tier counts it, and its session is on its route."""
+        """The decision became an answer to Envoy: its tier's budget counts it, its session is on its route, and a model
+        whose rest is over is tried by it."""
         if not isinstance(decision, Routed):
             return
+        self.shared.cooling.asked(decision.model.name, decision.at, self.snapshot.health)
         if decision.tier is not None:
             self.shared.thresholds.served(decision.tier)
         if decision.pin is not None:
@@ -191,7 +172,12 @@ class Router:
             self.shared.denials.denied(decision, request_id)
 
     def settle(self, decision: Decision | None, outcome: Outcome | None, drawn: tuple[Drawn, ...] = ()) -> None:
-        """A request is over: put right what was estimated for it; `drawn` is what it entered with."""
+        """A request is over: put right what was estimated for it; `drawn` is what it entered with.
+
+        Models that failed it may rest from now on.
+        """
+        if isinstance(decision, Routed) and outcome is not None:
+            self.shared.cooling.ended(decision, outcome, self.snapshot, time())
         limiter = self.shared.limiter
         if limiter is None:
             return
@@ -307,8 +293,20 @@ class Router:
         if aim is None or (tier is not None and rate is None):
             return self._wait_then_decide(request, said, caller, aim or admitted, request_id, now)
         grading = self._grading(tier, rate, request_id)
+        return self._decide_by(request, caller, aim, grading, request_id, now)
+
+    def _decide_by(
+        self,
+        request: Request,
+        caller: Principal,
+        aim: Named | Chosen,
+        grading: Grading | None,
+        request_id: str,
+        now: float,
+    ) -> Routed | Denied:
+        resting = self.shared.cooling.resting(now)
         with step("authorize"):
-            return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)
+            return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now, resting=resting)
 
     async def _decide_within_limits(
         self,
@@ -392,8 +390,7 @@ class Router:
             tier = self.snapshot.tiers.get(aim.target)
             rate = await self._grade(tier, said) if tier else None
         grading = self._grading(tier, rate, request_id)
-        with step("authorize"):
-            return decide(self.snapshot, request, caller, aim, grading, request_id=request_id, now=now)
+        return self._decide_by(request, caller, aim, grading, request_id, now)
 
     async def _grade(self, tier: Tier, conversation: Conversation) -> WinRate | NoWinRate:
         """The win rate; or why there is none, which is never an error: the tier has a fallback."""

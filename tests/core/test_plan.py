@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from factories import forbid, model, permit, request, snapshot
 from wissel.core.access import ANONYMOUS, Permit, Principal, authorize
 from wissel.core.decision import Routed
-from wissel.core.plan import Plan, Unable, inability, plan_of, shows_callers_credential
+from wissel.core.plan import NOBODY, Plan, Resting, Unable, inability, plan_of, shows_callers_credential
 from wissel.core.policy import Named, admit, decide
 from wissel.core.request import Request
 from wissel.core.snapshot import Credential, Failover, Model, Snapshot, Terms
@@ -28,7 +28,7 @@ def planned(
     *models: Model,
     route: str | None = None,
     caller: Principal = ada,
-    resting: frozenset[str] = frozenset(),
+    resting: Resting = NOBODY,
     asked: Request | None = None,
     **fields: Any,
 ) -> Plan:
@@ -80,10 +80,55 @@ def test_one_that_cannot_serve_the_request_is_left_out(fallback: Model, asked: R
     assert (names(plan), plan.left_out) == (["a"], (Unable("b", why),))
 
 
-def test_one_that_cools_down_is_left_out():
-    plan = planned(model("a", fallbacks=("b", "c")), model("b"), model("c"), resting=frozenset({"b"}))
+FAILING = "is cooling down, for it kept failing"
+BUSY = "is cooling down, as its server asked"
 
-    assert (names(plan), plan.left_out) == (["a", "c"], (Unable("b", "is cooling down"),))
+
+def test_one_that_cools_down_is_left_out():
+    plan = planned(model("a", fallbacks=("b", "c")), model("b"), model("c"), resting={"b": "failing"})
+
+    assert (names(plan), plan.left_out) == (["a", "c"], (Unable("b", FAILING),))
+
+
+def test_where_the_chosen_one_cools_down_the_first_that_follows_is_asked_in_its_place():
+    plan = planned(
+        model("a", fallbacks=("b", "c", "d")), model("b"), model("c"), model("d"),
+        resting={"a": "busy", "b": "failing"}, terms=Terms(failover=Failover(attempts=2)),
+    )  # fmt: skip
+
+    assert (names(plan), plan.left_out) == (["c", "d"], (Unable("a", BUSY), Unable("b", FAILING)))
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "attempts", "left_out"), [((), 3, ()), (("b",), 3, (Unable("b", FAILING),)), (("b",), 1, ...)]
+)
+def test_where_nobody_else_may_serve_one_that_cools_down_is_asked(
+    fallbacks: tuple[str, ...], attempts: int, left_out: tuple[Unable, ...]
+):
+    terms = Terms(failover=Failover(attempts=attempts))
+    plan = planned(model("a", fallbacks=fallbacks), model("b"), resting={"a": "failing", "b": "failing"}, terms=terms)
+
+    assert names(plan) == ["a"]
+    assert left_out is ... or plan.left_out == left_out
+
+
+def test_where_there_is_no_failover_a_model_is_asked_while_it_cools_down():
+    terms = Terms(failover=Failover(attempts=1))
+    plan = planned(model("a", fallbacks=("b",)), model("b"), resting={"a": "failing"}, terms=terms)
+
+    assert names(plan) == ["a"]
+
+
+def test_a_decision_says_who_was_chosen_where_that_one_rests():
+    known = snapshot(models=(model("a", fallbacks=("b",)), model("b")))
+    aim = Named("a", Permit(("a",), ()))
+    rested = decide(known, request("a"), ada, aim, request_id="r", now=0.0, resting={"a": "failing"})
+    asked = decide(known, request("a"), ada, aim, request_id="r", now=0.0, resting={"b": "failing"})
+
+    assert isinstance(rested, Routed)
+    assert isinstance(asked, Routed)
+    assert (rested.model.name, rested.variant, rested.chosen, rested.rests_as_failing) == ("b", "a", "a", True)
+    assert (asked.model.name, asked.rested, asked.chosen, asked.rests_as_failing) == ("a", "", "a", False)
 
 
 def test_one_that_the_caller_may_not_use_is_left_out():
@@ -203,10 +248,10 @@ def _may(world: Snapshot, caller: Principal, name: str, route: str | None) -> bo
 @given(
     listed=st.lists(st.sampled_from("abcdefgh"), max_size=12),
     attempts=st.integers(1, 6),
-    resting=st.frozensets(st.sampled_from("abcdefgh")),
+    resting=st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["failing", "busy"])),
 )
 def test_a_plan_is_bounded_names_nobody_twice_and_accounts_for_everybody(
-    listed: list[str], attempts: int, resting: frozenset[str]
+    listed: list[str], attempts: int, resting: Resting
 ):
     models = tuple(model(name, fallbacks=tuple(listed) if name == "a" else ()) for name in "abcdef")
     plan = planned(*models, terms=Terms(failover=Failover(attempts=attempts)), resting=resting)

@@ -98,6 +98,7 @@ def document(addresses: dict[str, str]) -> dict[str, Any]:
             ],
         },
         "failover": {"accept_models": True, "statuses": [429, 418]},
+        "health": {"failures": 64, "window": "1s"},
         "envoy": {
             "listen": f"127.0.0.1:{free_port()}",
             "admin": f"127.0.0.1:{free_port()}",

@@ -454,6 +454,25 @@ async def test_what_a_fallback_answers_is_a_failure_of_the_arm_and_nobodys_succe
     assert (canary.sample("latency").count, canary.sample("feedback").count) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("fails", "hung_up", "errors", "mixed"), [(True, False, 1, 1), (True, True, 0, 0), (False, False, 0, 1)]
+)
+async def test_to_an_arm_that_rests_because_it_fails_each_request_has_failed(
+    server, tmp_path, fails, hung_up, errors, mixed
+):
+    """So one that is dead is taken back as soon as if it were asked; one whose server is busy has shown nothing."""
+    key = TargetingKey(KeySource("header", "x-session-id"), "s")
+    rested = replace(dealt_to("canary", key), rested="canary", rests_as_failing=fails)
+    async with running_fleet(server.url, "test", lambda: None, data=tmp_path) as fleet:
+        ended = fleet.began(rested, "r")
+        assert ended is not None
+        ended(replace(GOOD, hung_up=hung_up))
+        await fleet.recorder.flush()
+        tallied = await fleet.counters.read(Scope(PLAIN.name, PLAIN.revision), closed=False)
+
+    assert (tallied.arm("canary").sample("error").total, tallied.mixed) == (errors, mixed)
+
+
 async def test_what_a_tier_learned_last_is_kept_when_a_replica_ends(server, tmp_path):
     async with replicas(server.url, 1, tmp_path) as (replica,):
         replica.fleet.use((DELIVERY,), learning={"thrifty": Learning(0.1)})

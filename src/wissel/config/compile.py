@@ -23,7 +23,7 @@ from wissel.core.bounds import Bounds
 from wissel.core.conversation import ConversationIds
 from wissel.core.harness import Harness
 from wissel.core.pin import PinPolicy
-from wissel.core.snapshot import ApiKey, Failover, Route, Snapshot, Terms
+from wissel.core.snapshot import ApiKey, Failover, Health, Route, Snapshot, Terms
 from wissel.core.tier import Budget, Learning, Tier
 from wissel.errors import ConfigError
 from wissel.runtime.redis_url import parse
@@ -42,6 +42,7 @@ DECIDING = {
     "tiers",
     "access",
     "failover",
+    "health",
 }
 """The sections that a decision depends on; replicas may differ in the others."""
 
@@ -82,6 +83,7 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
         conversation=ConversationIds(
             config.conversation.headers, config.conversation.members, Harness(config.intent.strip)
         ),
+        health=Health(config.health.failures, config.health.window, config.health.cooldown),
         keep_origins=config.affinity.keep,
         passthrough=passthrough,
         keys={each.sha256: ApiKey(Principal(each.id, each.groups), each.sha256) for each in access.keys}

@@ -6,9 +6,10 @@ the rules as they are then.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from wissel.core.access import Principal
 
@@ -63,3 +64,27 @@ def owner_of(caller: Principal) -> str:
 def is_id(text: str) -> bool:
     """Whether an id can be followed: every server reads it the same way in a path."""
     return _ID.fullmatch(text) is not None
+
+
+class OriginKeeper(Protocol):
+    """Remembers where answers were made, over all replicas."""
+
+    def recall(self, made: MadeId) -> Origin | None:
+        """What this process knows itself."""
+        ...
+
+    async def find(self, made: MadeId) -> Origin | Unreachable | None:
+        """What any replica knows; None where none does."""
+        ...
+
+    def keep(self, made: MadeId, origin: Origin) -> None:
+        """Remember it."""
+        ...
+
+    def drop(self, made: MadeId, owner: str) -> None:
+        """Forget it."""
+        ...
+
+    async def made_for(self, kind: str, owner: str) -> Mapping[MadeId, Origin] | Unreachable:
+        """What is remembered of one caller's."""
+        ...

@@ -12,6 +12,7 @@ from wissel.core.affinity import Lead
 from wissel.core.intent import Intent
 from wissel.core.lesson import Lesson
 from wissel.core.limits import Reservation
+from wissel.core.outcome import Outcome
 from wissel.core.pin import Pin
 from wissel.core.plan import Plan, Unable
 from wissel.core.snapshot import Model, Passthrough
@@ -54,6 +55,10 @@ class Routed:
     """The key of the conversation, where the caller has the answer kept; None where nothing is kept."""
     plan: Plan = field(default_factory=lambda: Plan(()))
     """Who serves where the model does not; empty for the model alone."""
+    rested: str = ""
+    """The model that was chosen and rests, so that `model` is asked in its place; empty where it is asked."""
+    rests_as_failing: bool = False
+    """Whether it rests because it failed: then it has failed this request as well."""
     at: float = 0.0
     """Unix time of the decision."""
 
@@ -69,6 +74,21 @@ class Routed:
         why = "is asked by an Envoy that walks plans, and this one does not"
         unasked = tuple(Unable(each.name, why) for each in self.candidates[1:])
         return replace(self, plan=Plan(self.candidates[:1], (*self.plan.left_out, *unasked)))
+
+    @property
+    def chosen(self) -> str:
+        """The model that was dealt, whether it is asked or rests."""
+        return self.rested or self.model.name
+
+    def failed(self, outcome: Outcome) -> bool:
+        """Whether the model that was dealt failed the request, whoever served it in the end."""
+        if self.rested:
+            return self.rests_as_failing and not outcome.hung_up
+        return outcome.attempts > 1
+
+    def has_failed_over(self, attempts: int) -> bool:
+        """Whether who answers, where so many were asked, is not who was chosen."""
+        return attempts > 1 or bool(self.rested)
 
     def served_after(self, attempts: int) -> Model:
         """The one that answered where so many were asked."""

@@ -98,6 +98,8 @@ class Outcome:
     """Whose fault it is that the upstream refused the request."""
     attempts: int = 1
     """How many models were asked; all but the last of them failed."""
+    retry_after: float | None = None
+    """Seconds for which a server that refused the request asked to be left alone."""
 
     @property
     def is_evidence(self) -> bool:

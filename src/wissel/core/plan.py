@@ -6,12 +6,26 @@ A plan is made where the model is, so nothing that comes later has to ask again
 who may use what: Envoy walks the list, and nothing outside it is ever asked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
 
 from wissel.core.access import ANONYMOUS, Permit, Principal, authorize
 from wissel.core.request import Request
 from wissel.core.snapshot import Model, Snapshot
+
+Why = Literal["failing", "busy"]
+"""Why a model rests: it kept failing, or its server asked to be left alone."""
+
+Resting = Mapping[str, Why]
+"""The models that rest."""
+
+_RESTS: Final[Mapping[Why, str]] = {
+    "failing": "is cooling down, for it kept failing",
+    "busy": "is cooling down, as its server asked",
+}
+NOBODY: Final[Resting] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +41,10 @@ class Plan:
     """Models in the order in which they are asked, until one answers."""
 
     models: tuple[Model, ...]
-    """The first is the one that was chosen."""
+    """The first is the one that was chosen, unless it rests."""
     left_out: tuple[Unable, ...] = ()
-    """Those that were named to follow it and may not, in the order in which they were named."""
+    """Those that were named to follow it and may not, in the order in which they were named; before them the chosen
+    one, where it rests and somebody else is there."""
 
 
 def inability(model: Model, request: Request) -> str | None:
@@ -53,12 +68,13 @@ def plan_of(
     *,
     route: str | None,
     now: float,
-    resting: frozenset[str] = frozenset(),
+    resting: Resting = NOBODY,
 ) -> Plan:
     """The plan that begins with `chosen`; `route` is what led to it, None where the caller named it.
 
     What a caller lists itself has to be permitted as if it had been named, and on the route as well: no list leads
-    anywhere that a name does not. `resting` are models that are not to be asked at the moment.
+    anywhere that a name does not. `resting` are models that are not to be asked at the moment, unless
+    nobody else is there.
     """
     failover = snapshot.terms.failover
     is_callers = failover.accept_models and bool(request.fallbacks)
@@ -71,7 +87,8 @@ def plan_of(
     permitted = set(_permitted(snapshot, request, caller, known, route=route, now=now))
     if is_callers:
         permitted &= set(_permitted(snapshot, request, caller, known, route=None, now=now))
-    models, left_out = [chosen], list[Unable]()
+    rests = chosen.name in resting and failover.attempts > 1
+    models, left_out = [] if rests else [chosen], list[Unable]()
     for name in names:
         model = snapshot.models.get(name)
         if model is None:
@@ -84,7 +101,11 @@ def plan_of(
             left_out.append(Unable(name, f"would be attempt {failover.attempts + 1} of at most {failover.attempts}"))
         else:
             models.append(model)
-    return Plan(tuple(models), tuple(left_out))
+    if not models:
+        return Plan((chosen,), tuple(left_out))
+    return Plan(
+        tuple(models), tuple([Unable(chosen.name, _RESTS[resting[chosen.name]]), *left_out] if rests else left_out)
+    )
 
 
 def shows_callers_credential(model: Model, caller: Principal) -> bool:
@@ -94,15 +115,13 @@ def shows_callers_credential(model: Model, caller: Principal) -> bool:
     return caller is ANONYMOUS if model.credential is None else model.credential.kind == "forward"
 
 
-def _obstacle(
-    model: Model, before: list[Model], request: Request, caller: Principal, resting: frozenset[str]
-) -> str | None:
+def _obstacle(model: Model, before: list[Model], request: Request, caller: Principal, resting: Resting) -> str | None:
     if (why := inability(model, request)) is not None:
         return why
     if request.previous is not None:
         return "does not keep the answer that this goes on from"
     if model.name in resting:
-        return "is cooling down"
+        return _RESTS[resting[model.name]]
     is_forwarded = model.credential is not None and model.credential.kind == "forward"
     # Headers are one map over all attempts, so what one of them overwrote is gone for those that follow.
     if is_forwarded and not all(shows_callers_credential(each, caller) for each in before):

@@ -17,7 +17,7 @@ from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
-from wissel.core.plan import Unable, inability, plan_of
+from wissel.core.plan import NOBODY, Resting, Unable, inability, plan_of
 from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path, unnamed_model
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
@@ -89,16 +89,20 @@ def decide(
     *,
     request_id: str,
     now: float,
+    resting: Resting = NOBODY,
 ) -> Routed | Denied:
-    """The verdict on an admitted request whose target is known; `grading` is read only where that is a tier."""
+    """The verdict on an admitted request whose target is known; `grading` is read only where that is a tier.
+
+    `resting` are models that are asked only where nobody else can serve.
+    """
     match aim:
         case Named(_, permit):
-            return _serve(snapshot, request, caller, aim, permit, grading, request_id, now)
+            return _serve(snapshot, request, caller, aim, permit, grading, request_id, now, resting)
         case Chosen(target, intent):
             answer = permitted(snapshot, request, caller, target, route=intent.route, now=now)
             if isinstance(answer, Forbid):
                 return forbidden(answer, request, caller, intent, snapshot.revision)
-            return _serve(snapshot, request, caller, aim, answer, grading, request_id, now)
+            return _serve(snapshot, request, caller, aim, answer, grading, request_id, now, resting)
 
 
 def _serve(
@@ -110,6 +114,7 @@ def _serve(
     grading: Grading | None,
     request_id: str,
     now: float,
+    resting: Resting,
 ) -> Routed | Denied:
     target = aim.target
     intent, pin = (aim.intent, aim.pin) if isinstance(aim, Chosen) else (None, None)
@@ -129,7 +134,10 @@ def _serve(
     graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
     served, assigned = assignments[graded.end if graded else "strong"]
     broken = any(each is not None and each.reason in {"late", "failed"} for each in (intent, graded))
-    model = snapshot.models[assigned.variant.model]
+    chosen = snapshot.models[assigned.variant.model]
+    route = intent.route if intent else None
+    plan = plan_of(snapshot, request, caller, chosen, route=route, now=now, resting=resting)
+    model = plan.models[0]
     routed = Routed(
         model=model,
         target=target,
@@ -153,7 +161,9 @@ def _serve(
         lead=request.lead,
         thread=(conversation_key(request, snapshot.conversation) or "") if request.keeps else None,
         at=now,
-        plan=plan_of(snapshot, request, caller, model, route=intent.route if intent else None, now=now),
+        plan=plan,
+        rested="" if model is chosen else chosen.name,
+        rests_as_failing=model is not chosen and resting[chosen.name] == "failing",
     )
     # Where nothing is generated no arm shows what it is worth, no budget is used and nothing is learned.
     return replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed

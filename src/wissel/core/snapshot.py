@@ -139,6 +139,18 @@ class Failover:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """`health`: when a model is left alone for a while."""
+
+    failures: int = 5
+    """So many, and at least half of its attempts."""
+    window: float = 30.0
+    """Seconds in which they are counted."""
+    cooldown: float = 20.0
+    """Seconds for which it is left out of plans, and then tried."""
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What Envoy's edge must know before a request is decided."""
 
@@ -282,6 +294,7 @@ class Snapshot:
     tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])
     pin: PinPolicy | None = None
     """None where sessions keep no route."""
+    health: Health = Health()
     keep_origins: float = 30 * 86_400.0
     """Seconds for which it is remembered where an answer was made."""
     conversation: ConversationIds = field(default_factory=ConversationIds)

@@ -8,7 +8,8 @@ for where a model answered well, in a format that is understood.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
 
 from wissel.apis.answers import GuessingReader, Reader, StreamReader, reader_for
 from wissel.apis.api import Api
@@ -20,6 +21,21 @@ from wissel.core.snapshot import Model
 from wissel.extproc.inquiry import Inquiry
 from wissel.extproc.mutation import Metadata
 from wissel.extproc.objection import Objection
+
+_BUSY: Final = frozenset({429, 503, 529})
+"""Statuses of a server that may say when to come back."""
+
+
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """What `retry-after` says, in seconds, or as a date by the clock of its server; None where it says nothing."""
+    said = headers.get("retry-after", "").strip()
+    try:
+        if said[:1].isdecimal():
+            return float(said)
+        wait = parsedate_to_datetime(said) - parsedate_to_datetime(headers.get("date", ""))
+        return max(0.0, wait.total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def attempts_of(decision: Routed, attributes: Mapping[str, str]) -> int:
@@ -57,6 +73,7 @@ class Response:
         "_is_named",
         "_objection",
         "_reader",
+        "_retry_after",
         "_status",
         "_strip",
         "dropped",
@@ -87,6 +104,7 @@ class Response:
         self.model: Model | None = None
         """The one that answers, once it does."""
         self._status = 0
+        self._retry_after: float | None = None
         self._details = ""
         self._headers_at: float | None = None
         self._arrived = False
@@ -102,6 +120,7 @@ class Response:
         """The headers came."""
         status = headers.get(":status", "")
         self._status = int(status) if status.isdecimal() else 0
+        self._retry_after = seconds_to_wait(headers) if self._status in _BUSY else None
         self._details = details
         self._headers_at = now
         coding = headers.get("content-encoding", "").strip().lower()
@@ -214,4 +233,5 @@ class Response:
             unread=unread or found.unread,
             fault=self._inquiry.fault,
             attempts=self._attempts,
+            retry_after=self._retry_after,
         )

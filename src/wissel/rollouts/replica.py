@@ -198,15 +198,15 @@ class Fleet:
     ) -> None:
         """`models` are those of the configuration that the request began under."""
         self._learn(decision, request_id, outcome)
-        if outcome is not None and outcome.attempts > 1:
-            # The arm that was dealt failed, whatever came of it in the end; who then served is no arm's merit.
+        if outcome is not None and decision.failed(outcome):
+            # The arm that was dealt failed, or rests because it did; who then served is no arm's merit.
             ticket.observed.update(observe(failed_attempt(outcome)))
             ticket.ended()
             self.recorder.mixed(ticket.served.scope)
             self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
         elif outcome is None or not outcome.is_evidence:
             ticket.dropped()
-        elif _served_by_another_arm(decision, models, outcome):
+        elif decision.rested or _served_by_another_arm(decision, models, outcome):
             ticket.mixed()
             self._remember_answer(request_id, decision, replace(ticket.served, is_counted=False))
         else:
@@ -219,10 +219,13 @@ class Fleet:
 
     def _learn(self, decision: Routed, request_id: str, outcome: Outcome | None) -> None:
         lesson = decision.lesson
-        if lesson is not None and outcome is not None and (outcome.is_evidence or outcome.attempts > 1):
+        if lesson is None or outcome is None:
+            return
+        failed = decision.failed(outcome)
+        if failed or (outcome.is_evidence and not decision.rested):
             lesson = replace(lesson, prompt=question(lesson.prompt))
-            ok = outcome.attempts == 1 and not outcome.is_error and not outcome.is_refusal
-            self.lessons.add(Taught(request_id, lesson, ok, decision.model.name, decision.route))
+            ok = not failed and not outcome.is_error and not outcome.is_refusal
+            self.lessons.add(Taught(request_id, lesson, ok, decision.chosen, decision.route))
 
     async def score(self, feedback: Feedback, caller: str | None = None) -> ScoreAnswer:
         """Count a score for the arm that served the request, once, and for the tier that learns from it.

@@ -50,7 +50,15 @@ from wissel.serving.publishing import Publisher
 from wissel.store.embedded import embedded_redis
 from wissel.store.health import STATES, RedisHealth
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, show_clusters, show_config, show_rollouts, show_store, show_store_state
+from wissel.telemetry.gauges import (
+    Revision,
+    show_clusters,
+    show_config,
+    show_cooling,
+    show_rollouts,
+    show_store,
+    show_store_state,
+)
 from wissel.telemetry.otlp import exporting
 from wissel.tiers.grading import Graders
 
@@ -140,6 +148,7 @@ class App:
         """Decide by this configuration from now on."""
         self._compiled = router
         router.shared.thresholds.adopt(router.snapshot.tiers)
+        router.shared.cooling.keep(router.snapshot.models)
         self._loaded_at = time()
         if self.fleet is not None:
             moving = {each.spec.name for each in deliveries}
@@ -161,12 +170,14 @@ class App:
 
     def readiness(self) -> Readiness:
         """Ready while serving; a bad file on reload, or a Redis that is unwell, is told and changes nothing else."""
-        detail = {
+        detail: dict[str, object] = {
             "revision": self.router.snapshot.revision,
             "config_problem": self.problem,
             "restart_needed": self.restart_needed,
             "store_problem": self._store.problem,
         }
+        if rests := self.router.shared.cooling.rests:
+            detail["resting"] = {model: {"why": rest.why, "until": rest.until} for model, rest in rests.items()}
         if self.publisher is not None:
             detail["clusters"] = self.publisher.publication.version
         return Readiness(ready=self.serving, detail=detail)
@@ -198,11 +209,17 @@ async def running_app(
             exporting(config.telemetry, telemetry.meter, worker=worker.index if worker else 0)
         )
         shared = SharedParts(
-            telemetry=telemetry, tracing=tracing, limiter=gate.limiter, affinity=gate.affinity, denials=gate.denials
+            telemetry=telemetry,
+            tracing=tracing,
+            limiter=gate.limiter,
+            affinity=gate.affinity,
+            cooling=gate.cooling,
+            denials=gate.denials,
         )
         parts = Parts(classifiers, gate, shared)
         app = App(await build_router(config, parts), telemetry, keys, store)
         show_config(telemetry.meter, app.revision)
+        show_cooling(telemetry.meter, lambda: gate.cooling.resting(time()))
         keys.on_change = app.move
         if url is not None:
             fleet = running_fleet(url, config.namespace, app.move, data=data, health=store)

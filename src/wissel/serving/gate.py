@@ -1,4 +1,4 @@
-"""What stands before every decision and is not in the file: limits, keys, origins of answers, word of refusals.
+"""What stands before every decision and is not in the file: limits, keys, origins of answers, models that rest.
 
 Replicas share it through Redis. Without one, limits count in this process
 alone, refusals are told in the log, and there are no managed keys.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from wissel.core.cooling import Cooling
 from wissel.core.snapshot import ManagedKey
 from wissel.errors import StoreError
 from wissel.identity.tokens import KeySets
@@ -19,6 +20,7 @@ from wissel.store.affinity import LookupCounter, Origins, running_affinity
 from wissel.store.audit import Audit
 from wissel.store.base import AuditEntry
 from wissel.store.connection import RedisConnection
+from wissel.store.cooling import running_cooling
 from wissel.store.denials import Denials
 from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
@@ -36,6 +38,7 @@ class Gate:
     key_sets: KeySets
     limiter: Limiter
     affinity: Origins
+    cooling: Cooling
     denials: Denials
     audit: Audit | None
     """None without a store."""
@@ -67,6 +70,7 @@ async def running_gate(
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(running_limiter(url, names, secrets.token_hex(8), health))
         affinity = await stack.enter_async_context(running_affinity(url, names, counter, health))
+        cooling = await stack.enter_async_context(running_cooling(url, names, health))
         key_sets = KeySets()
         stack.push_async_callback(key_sets.close)
         audit = None
@@ -78,4 +82,4 @@ async def running_gate(
             await stack.enter_async_context(beside(ManagedKeys(connection, names).follow(publish), probe.run()))
         denials = Denials(audit)
         await stack.enter_async_context(beside(denials.run()))
-        yield Gate(key_sets, limiter, affinity, denials, audit)
+        yield Gate(key_sets, limiter, affinity, cooling, denials, audit)

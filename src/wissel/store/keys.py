@@ -26,6 +26,7 @@ caller chooses, and is longer than 200 bytes, stands there as its SHA-256.
 | `wissel:{NS/answers/KIND/OWNER}`      | zset   | id of an answer → when it was made; 1,000    | `affinity.keep`|
 | `wissel:{NS}:api-keys`                | hash   | public id → managed key, JSON                | for ever    |
 | `wissel:{NS}:api-keys:version`        | string | grows with every change of a key             | for ever    |
+| `wissel:{NS}:resting`                 | hash   | model → why and until when it rests, JSON    | 10 minutes  |
 | `wissel:{NS/limits}:LIMIT:KIND:RATE:OF` | string | a bucket's debt and when; a period's spend | until full   |
 | (of concurrent requests)              | zset   | request → when its place is free again       | 15 minutes  |
 | `wissel:{NS/limits}:settled:ID`       | string | that a request was settled                   | 2 minutes   |
@@ -113,6 +114,7 @@ class Keys:
         self.audit: Final = f"{control}:audit"
         self.managed: Final = f"{control}:api-keys"
         self.managed_version: Final = f"{control}:api-keys:version"
+        self.resting: Final = f"{control}:resting"
         self._record = f"{control}:rollout:"
         self._looks = f"{control}:looks:"
         self._lessons = f"{control}:lessons:"

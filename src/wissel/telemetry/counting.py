@@ -147,7 +147,7 @@ class Telemetry:
         self._tried(decision, outcome)
         where = _where(decision, outcome)
         if outcome.headers_after is not None:
-            told = {**where, "status": outcome.status, "blame": _blame(outcome)}
+            told = {**where, "status": outcome.status, "blame": _blame(decision, outcome)}
             self._count.responses.record(outcome.headers_after, told)
         if outcome.hung_up:
             self._count.hang_ups.add(1, where)
@@ -174,10 +174,11 @@ class Telemetry:
         self._count.lookups.add(1, {"result": result})
 
     def _tried(self, decision: Routed, outcome: Outcome) -> None:
-        candidates = decision.candidates
-        if len(candidates) == 1:
+        candidates, chosen = decision.candidates, decision.chosen
+        if decision.rested:
+            self._count.attempts.add(1, {"model": chosen, "chosen": chosen, "result": "rested"})
+        elif len(candidates) == 1:
             return
-        chosen = decision.model.name
         for model in candidates[: outcome.attempts - 1]:
             self._count.attempts.add(1, {"model": model.name, "chosen": chosen, "result": "failed"})
         # Who left before an answer began has seen none of them fail, and none serve.
@@ -264,16 +265,16 @@ def _beside_calls(decision: Passed | Kept | Listed | ListedAnswers) -> dict[str,
 
 def _where(decision: Routed, outcome: Outcome | None = None) -> dict[str, str]:
     """By who served; what a fallback answers is no variant's."""
-    if outcome is not None and outcome.attempts > 1:
+    if outcome is not None and decision.has_failed_over(outcome.attempts):
         served = decision.served_after(outcome.attempts).name
         return {"route": decision.route, "model": served, "variant": served}
     return {"route": decision.route, "model": decision.model.name, "variant": decision.variant}
 
 
-def _blame(outcome: Outcome) -> str:
+def _blame(decision: Routed, outcome: Outcome) -> str:
     if outcome.fault == "operator":
         return "operator"
-    return "variant" if outcome.is_evidence and outcome.attempts == 1 else "nobody"
+    return "variant" if outcome.is_evidence and not decision.has_failed_over(outcome.attempts) else "nobody"
 
 
 _PLACE: Final = ("route", "model", "variant")

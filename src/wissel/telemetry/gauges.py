@@ -3,7 +3,7 @@
 Each is asked for only when the numbers are shown, so nothing is spent on it by a request.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -48,6 +48,15 @@ def show_config(meter: Meter, read: Callable[[], Revision]) -> None:
         "wissel.config.refused",
         "1 while the file on disk cannot be used and the last good one serves",
         lambda: [({}, float(read().is_refused))],
+    )
+
+
+def show_cooling(meter: Meter, read: Callable[[], Mapping[str, str]]) -> None:
+    """From now on tell which models `read` says rest, and why."""
+    meter.observed(
+        "wissel.model.resting",
+        "1 for a model that is left out of plans for a while: failing, or busy where its server asked for it",
+        lambda: [({"model": model, "why": why}, 1.0) for model, why in read().items()],
     )
 
 

@@ -25,7 +25,7 @@ from wissel.config.model.intent import (
     Route,
     StaticClassifier,
 )
-from wissel.config.model.models import Failover, Model, Passthrough, Timeouts
+from wissel.config.model.models import Failover, Health, Model, Passthrough, Timeouts
 from wissel.config.model.rollouts import (
     Analysis,
     AnalysisStep,
@@ -65,6 +65,7 @@ __all__ = [
     "FolderEncoder",
     "Grader",
     "HeaderCondition",
+    "Health",
     "HealthCheck",
     "Intent",
     "Jwt",

@@ -114,6 +114,18 @@ class Passthrough(Section):
     unread, as large uploads must."""
 
 
+class Health(Section):
+    """When a model is left alone for a while, where others may serve in its place."""
+
+    failures: Annotated[int, Field(ge=1, le=64)] = 5
+    """So many failed attempts within `window`, and at least half of them all: then it is left out of plans. A model
+    that answers 429 and says in retry-after when to come back is left out until then, 10 minutes at most."""
+    window: Annotated[Duration, Field(ge=1, le=3600)] = 30.0
+    """How far attempts are looked back at."""
+    cooldown: Annotated[Duration, Field(ge=1, le=600)] = 20.0
+    """How long it is left out; then one request tries it, and it serves again or is left out once more."""
+
+
 class Failover(Section):
     """What happens where a model fails that has fallbacks, before anything of its answer went to the caller."""
 

@@ -10,7 +10,7 @@ from wissel.config.model.access import Access
 from wissel.config.model.envoy import Envoy
 from wissel.config.model.forms import Name, RedisUrl
 from wissel.config.model.intent import Intent, Route
-from wissel.config.model.models import Failover, Model, Passthrough
+from wissel.config.model.models import Failover, Health, Model, Passthrough
 from wissel.config.model.rollouts import Rollout
 from wissel.config.model.section import WORD_OR_MAPPING, SecretRef, Section
 from wissel.config.model.serving import Admin, Affinity, Listen, Redis
@@ -42,6 +42,8 @@ class Config(Section):
     """Other names that clients may ask for, each for a model, split, rollout or tier."""
     failover: Failover = Field(default_factory=Failover)
     """How the fallbacks of models are asked."""
+    health: Health = Field(default_factory=Health)
+    """When models that fail are left out of plans."""
     intent: Intent = Field(default_factory=Intent)
     """How the intent of a conversation is found."""
     routes: tuple[Route, ...] = ()

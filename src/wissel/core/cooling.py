@@ -1,0 +1,149 @@
+"""A model that keeps failing is left out of plans for a while, and then tried by one request.
+
+    well -(failures in the window, or a refusal that says when to come back)-> resting
+    resting -(its time is over)-> one trial -> well | resting
+
+Each process knows what its own requests came to, and hears of others through
+the store. Nothing is forbidden by it: who may serve is decided elsewhere, and
+where nobody else can, a model that rests is asked all the same.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from wissel.core.decision import Routed
+from wissel.core.outcome import Outcome
+from wissel.core.plan import Resting, Why
+from wissel.core.snapshot import Health, Model, Snapshot
+
+LONGEST_REST: Final = 600.0
+"""Seconds, whatever a server's `retry-after` says."""
+SHORTEST_REST: Final = 1.0
+
+_RESULTS: Final = 64
+"""Of a model's latest attempts, that are looked back at."""
+_NONE: Final[Resting] = MappingProxyType({})
+
+Result = Literal["failed", "served"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A model is left alone."""
+
+    why: Why
+    until: float
+    """Unix time."""
+
+
+Told = Callable[[str, Rest | None], object]
+"""Hears that a model rests from now on, or, with None, that it serves again."""
+
+
+class Cooling:
+    """Which models rest, as one process knows it; `tell` hears what it found out itself.
+
+    Mutable, as `Pins` are: decisions read it, and requests that are over write it. All times are Unix time.
+    """
+
+    def __init__(self, tell: Told = lambda _model, _rest: None) -> None:
+        self._tell = tell
+        self._results: dict[str, deque[tuple[float, Result]]] = {}
+        self._rests: dict[str, Rest] = {}
+        self._trials: dict[str, float] = {}
+        """How long the trial of a model may take; meanwhile it rests on."""
+
+    @property
+    def rests(self) -> Mapping[str, Rest]:
+        """What rests or is tried, by model."""
+        return self._rests
+
+    def resting(self, now: float) -> Resting:
+        """The models that are not to be asked, and why."""
+        if not self._rests:
+            return _NONE
+        return {
+            name: rest.why
+            for name, rest in self._rests.items()
+            if rest.until > now or self._trials.get(name, now) > now
+        }
+
+    def asked(self, model: str, now: float, health: Health) -> None:
+        """A request goes to the model: if its rest is over, that is its trial."""
+        rest = self._rests.get(model)
+        if rest is not None and rest.until <= now:
+            self._trials[model] = now + health.cooldown
+
+    def ended(self, decision: Routed, outcome: Outcome, snapshot: Snapshot, now: float) -> None:
+        """A request is over: all that were asked have failed, but perhaps the last."""
+        for model in decision.candidates[: outcome.attempts - 1]:
+            self.attempted(model.name, "failed", now, snapshot.health)
+        result = _result(outcome, snapshot.terms.failover.statuses)
+        if result is not None:
+            served = decision.served_after(outcome.attempts).name
+            self.attempted(served, result, now, snapshot.health, outcome.retry_after)
+
+    def attempted(
+        self, model: str, result: Result, now: float, health: Health, retry_after: float | None = None
+    ) -> None:
+        """What one attempt came to; `retry_after` are the seconds for which its server wants to be left alone."""
+        rest = self._rests.get(model)
+        if result == "served":
+            self._note(model, now, result)
+            # Of attempts that began before it rested nothing is learned.
+            if rest is not None and rest.until <= now:
+                self._recover(model)
+        elif retry_after is not None:
+            self._rest(model, "busy", now + min(max(retry_after, SHORTEST_REST), LONGEST_REST))
+        elif rest is None:
+            results = self._note(model, now, result)
+            recent = [each for at, each in results if at > now - health.window]
+            failed = recent.count("failed")
+            if failed >= health.failures and 2 * failed >= len(recent):
+                self._rest(model, "failing", now + health.cooldown)
+        elif rest.until <= now:
+            self._rest(model, "failing", now + health.cooldown)
+
+    def heard(self, told: Mapping[str, Rest], now: float) -> None:
+        """What other processes have met."""
+        for model, rest in told.items():
+            known = self._rests.get(model)
+            if rest.until > now and (known is None or known.until < rest.until):
+                self._rests[model] = rest
+                self._trials.pop(model, None)
+
+    def keep(self, models: Mapping[str, Model]) -> None:
+        """Forget what is not configured any more."""
+        for name in {*self._results, *self._rests} - models.keys():
+            self._forget(name)
+
+    def _note(self, model: str, now: float, result: Result) -> deque[tuple[float, Result]]:
+        results = self._results.setdefault(model, deque(maxlen=_RESULTS))
+        results.append((now, result))
+        return results
+
+    def _rest(self, model: str, why: Why, until: float) -> None:
+        known = self._rests.get(model)
+        rest = Rest(why, max(until, known.until if known else 0.0))
+        self._forget(model)
+        self._rests[model] = rest
+        self._tell(model, rest)
+
+    def _recover(self, model: str) -> None:
+        del self._rests[model]
+        self._trials.pop(model, None)
+        self._tell(model, None)
+
+    def _forget(self, model: str) -> None:
+        for kept in (self._results, self._rests, self._trials):
+            kept.pop(model, None)
+
+
+def _result(outcome: Outcome, statuses: tuple[int, ...]) -> Result | None:
+    """What the last attempt says of its model; None where it says nothing."""
+    if not outcome.is_evidence:
+        return None
+    return "failed" if outcome.is_error or outcome.status in statuses else "served"
