@@ -26,7 +26,15 @@ from wissel.core.rollouts.evidence import Missing
 from wissel.core.rollouts.rollout import Move, Progress, Rollout, abort, advance, begin, pause, promote
 from wissel.store.health import STATES
 from wissel.telemetry.counting import Telemetry
-from wissel.telemetry.gauges import Revision, StoreHealth, show_config, show_rollouts, show_store, show_store_state
+from wissel.telemetry.gauges import (
+    Revision,
+    StoreHealth,
+    show_config,
+    show_cooling,
+    show_rollouts,
+    show_store,
+    show_store_state,
+)
 
 HOUR = 60
 """In minutes: a story yields once a minute."""
@@ -43,8 +51,10 @@ class Replica:
         self.store = StoreHealth(0.5, 0)
         self.redis = "ok"
         self.rollout: Rollout | None = None
+        self.resting: Mapping[str, str] = {}
         self.telemetry = Telemetry()
         show_config(self.telemetry.meter, lambda: self.revision)
+        show_cooling(self.telemetry.meter, lambda: ("small", "large"), lambda: self.resting)
         show_store(self.telemetry.meter, lambda: self.store)
         show_store_state(self.telemetry.meter, STATES, lambda: self.redis)
         show_rollouts(self.telemetry.meter, lambda: (Progress(SPEC, self.rollout),))
@@ -187,6 +197,7 @@ STORIES: dict[str, Story] = {
     "WisselFallsBack": classifier_is_late,
     "WisselProviderRefusesUs": models_refuse(401, fault="operator", one_in=10),
     "WisselModelRefuses": models_refuse(404),
+    "WisselModelRests": for_long(7, resting={"large": "failing"}),
     "WisselConfigRefused": for_long(3, revision=Revision("r1", 0.0, is_refused=True)),
     "WisselReplicasDisagree": for_long(12, revision=Revision("r2", 0.0, is_refused=False)),
     "WisselRedisUnwell": for_long(3, redis="oom"),

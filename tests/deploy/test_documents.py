@@ -23,6 +23,7 @@ from wissel.telemetry.gauges import (
     StoreHealth,
     show_clusters,
     show_config,
+    show_cooling,
     show_rollouts,
     show_store,
     show_store_state,
@@ -165,6 +166,7 @@ def test_what_there_is_to_watch_is_what_is_counted():
     show_store_state(meter, ("ok",), lambda: "ok")
     show_rollouts(meter, list)
     show_clusters(meter, lambda: ("v1", 1, 0))
+    show_cooling(meter, list, dict)
     there = {each.name for each in meter.instruments}
     text = (ROOT / "docs/operating.md").read_text().partition("## What to watch")[2]
     # `….name` stands for the beginning of the name before it.

@@ -49,7 +49,7 @@ async def test_what_was_found_while_redis_was_away_is_told_afterwards(redis: Red
     one, other = SharedCooling(redis, keys), SharedCooling(redis, keys)
     fail(one, "a", now=now)
     away = RedisConnection("redis://127.0.0.1:1")
-    with pytest.raises(Exception, match="127.0.0.1:1"):
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:1"):
         await one.exchange(away)
     await away.close()
     await one.exchange(redis)

@@ -219,7 +219,7 @@ async def running_app(
         parts = Parts(classifiers, gate, shared)
         app = App(await build_router(config, parts), telemetry, keys, store)
         show_config(telemetry.meter, app.revision)
-        show_cooling(telemetry.meter, lambda: gate.cooling.resting(time()))
+        show_cooling(telemetry.meter, lambda: app.router.snapshot.models, lambda: gate.cooling.resting(time()))
         keys.on_change = app.move
         if url is not None:
             fleet = running_fleet(url, config.namespace, app.move, data=data, health=store)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from wissel.core.plan import Why
 from wissel.core.rollouts.analysis import Judgement, Reading
 from wissel.core.rollouts.measures import unit_of
 from wissel.core.rollouts.metrics import Comparison, FixedLimit, Guard
@@ -51,12 +52,17 @@ def show_config(meter: Meter, read: Callable[[], Revision]) -> None:
     )
 
 
-def show_cooling(meter: Meter, read: Callable[[], Mapping[str, str]]) -> None:
-    """From now on tell which models `read` says rest, and why."""
+def show_cooling(meter: Meter, models: Callable[[], Iterable[str]], read: Callable[[], Mapping[str, str]]) -> None:
+    """From now on tell which of `models` `read` says rest, and why."""
     meter.observed(
         "wissel.model.resting",
-        "1 for a model that is left out of plans for a while: failing, or busy where its server asked for it",
-        lambda: [({"model": model, "why": why}, 1.0) for model, why in read().items()],
+        "1 while a model is left out of plans: failing, or busy where its server asked for it; else 0",
+        lambda: [
+            ({"model": model, "why": why}, float(resting.get(model) == why))
+            for resting in [read()]
+            for model in models()
+            for why in get_args(Why)
+        ],
     )
 
 

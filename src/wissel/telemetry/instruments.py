@@ -119,7 +119,7 @@ class Instruments:
         )
         self.attempts: Final = meter.counter(
             "wissel.attempts",
-            description="models that requests with fallbacks were tried on, by model, chosen model and result",
+            description="models that were tried where there are fallbacks, or rested, by model, chosen one and result",
         )
         self.attempts.add(0, {})
         self.tokens: Final = meter.histogram(
