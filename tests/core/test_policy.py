@@ -324,3 +324,27 @@ def test_a_tier_of_which_no_end_can_serve_is_refused():
 
 def test_a_tier_is_listed_among_the_models():
     assert "thrifty" in snapshot(tiers={"thrifty": thrifty}).names
+
+
+COUNTS = {"api": "messages", "only_counts": True, "input_tokens": 7}
+SPEAKERS = (model("chatter"), model("teller", apis=frozenset({"messages"})))
+
+
+@pytest.mark.parametrize(
+    ("named", "counted"), [("chatter", ("chatter", 7)), ("teller", ("teller", None)), ("ab", ("teller", None))]
+)
+def test_tokens_are_estimated_only_where_no_server_that_is_meant_counts_them(named: str, counted):
+    config = snapshot(models=SPEAKERS, splits=(split(chatter=99, teller=1),), routes=(Route("chat", "chatter"),))
+    routed = verdict(config, request(named, **COUNTS))
+
+    assert (routed.model.name, routed.counted) == counted
+
+
+def test_who_may_not_use_a_model_is_told_no_estimate_either():
+    rules = (permit(), forbid("no-chatter", models=frozenset({"chatter"})))
+    config = snapshot(
+        models=SPEAKERS, splits=(split(chatter=1, teller=1),), routes=(Route("chat", "teller"),), rules=rules
+    )
+    denied = verdict(config, request("chatter", **COUNTS), ada)
+
+    assert (denied.status, denied.rule_ids) == (403, ("no-chatter",))

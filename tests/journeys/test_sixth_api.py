@@ -67,6 +67,7 @@ TALK = Api(
     name="talk",
     paths=("/v2/talk", "/talk"),
     counting_paths=(),
+    counted=None,
     marker="",
     operation="generate_content",
     read=read,

@@ -72,6 +72,8 @@ class Api:
     """Normalised; below the first one is what is kept."""
     counting_paths: tuple[str, ...]
     """Normalised: where a call with the same body is answered by how many tokens it is, and nothing is generated."""
+    counted: Callable[[int], dict[str, Any]] | None
+    """The answer there, of so many tokens; None where there are no such paths."""
     marker: str
     """A header that its clients send with whatever they ask, and no others; empty where there is none."""
     operation: Operation

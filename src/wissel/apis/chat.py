@@ -82,6 +82,7 @@ CHAT: Final = Api(
     name="chat",
     paths=("/v1/chat/completions",),
     counting_paths=(),
+    counted=None,
     marker="",
     operation="chat",
     read=_read,

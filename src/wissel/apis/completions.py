@@ -43,6 +43,7 @@ COMPLETIONS: Final = Api(
     name="completions",
     paths=("/v1/completions",),
     counting_paths=(),
+    counted=None,
     marker="",
     operation="text_completion",
     read=_read,

@@ -59,6 +59,7 @@ EMBEDDINGS: Final = Api(
     name="embeddings",
     paths=("/v1/embeddings",),
     counting_paths=(),
+    counted=None,
     marker="",
     operation="embeddings",
     read=_read,

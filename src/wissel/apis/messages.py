@@ -117,6 +117,7 @@ MESSAGES: Final = Api(
     name="messages",
     paths=("/v1/messages",),
     counting_paths=("/v1/messages/count_tokens",),
+    counted=lambda tokens: {"input_tokens": tokens},
     marker="anthropic-version",
     operation="chat",
     read=_read,

@@ -157,6 +157,7 @@ RESPONSES: Final = Api(
     name="responses",
     paths=("/v1/responses", "/v1/responses/compact"),
     counting_paths=("/v1/responses/input_tokens",),
+    counted=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
     marker="",
     operation="chat",
     read=_read,

@@ -61,6 +61,8 @@ class Routed:
     """Whether it rests because it failed: then it has failed this request as well."""
     at: float = 0.0
     """Unix time of the decision."""
+    counted: int | None = None
+    """The tokens that its caller asks for, estimated, where no model's server can count them; nothing then goes on."""
 
     @property
     def candidates(self) -> tuple[Model, ...]:

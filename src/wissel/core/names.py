@@ -16,6 +16,8 @@ REWRITTEN_HEADER: Final = "x-wissel-rewritten"
 """Set for a further attempt once it was written for its model; without it no credential leaves Envoy with it."""
 ATTEMPTS_HEADER: Final = "x-wissel-attempts"
 """In an answer: how many models were asked."""
+COUNTED_HEADER: Final = "x-wissel-counted"
+"""In an answer: that its tokens were estimated by wissel and counted by no server."""
 DROPPED_HEADER: Final = "x-wissel-dropped"
 """In an answer: the members of the caller's body that its model did not get."""
 STAGE_KEY: Final = "x-wissel-stage"
@@ -33,6 +35,7 @@ OWNED: Final = frozenset(
         PLAN_HEADER,
         REWRITTEN_HEADER,
         ATTEMPTS_HEADER,
+        COUNTED_HEADER,
         DROPPED_HEADER,
     }
 )

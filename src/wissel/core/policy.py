@@ -17,7 +17,7 @@ from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.intent import Intent, NoScores, Pinned, Scores, choose_route
 from wissel.core.lesson import lesson_of
 from wissel.core.pin import Pin, pin_of
-from wissel.core.plan import NOBODY, Resting, Unable, inability, plan_of
+from wissel.core.plan import NOBODY, Plan, Resting, Unable, inability, plan_of
 from wissel.core.refusals import forbidden, forbidden_path, no_able_model, unknown_model, unknown_path, unnamed_model
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
@@ -124,11 +124,19 @@ def _serve(
     able = frozenset(permit.models) - {each.model for each in unable}
     tier = snapshot.tiers.get(target)
     ends: tuple[tuple[Strength, str], ...] = tier.ends if tier else (("strong", target),)
-    assignments: dict[Strength, tuple[str, Assignment]] = {
-        end: (name, assigned)
-        for end, name in ends
-        if (assigned := _assign(snapshot, request, caller, name, able, request_id)) is not None
-    }
+
+    def assigned_of(models: frozenset[str]) -> dict[Strength, tuple[str, Assignment]]:
+        return {
+            end: (name, assigned)
+            for end, name in ends
+            if (assigned := _assign(snapshot, request, caller, name, models, request_id)) is not None
+        }
+
+    assignments = assigned_of(able)
+    counts_here = request.only_counts and not assignments
+    if counts_here:
+        # Clients plan by the number and stop without one; an estimate serves them better than a refusal.
+        assignments = assigned_of(frozenset(permit.models))
     if not assignments:
         return no_able_model(target, unable, caller, intent, snapshot.revision)
     graded = grade(tier, grading or _ungraded(tier), assignments.keys()) if tier else None
@@ -166,7 +174,8 @@ def _serve(
         rests_as_failing=model is not chosen and resting[chosen.name] == "failing",
     )
     # Where nothing is generated no arm shows what it is worth, no budget is used and nothing is learned.
-    return replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed
+    counted = replace(routed, split=None, tier=None, lesson=None, pin=None) if request.only_counts else routed
+    return replace(counted, plan=Plan(()), counted=max(1, request.input_tokens)) if counts_here else counted
 
 
 def _ungraded(tier: Tier) -> Grading:

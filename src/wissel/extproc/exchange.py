@@ -59,9 +59,9 @@ from wissel.extproc.mutation import (
     Mutation,
     answered_headers,
     attempts_metadata,
+    for_answered,
     for_denied,
     for_kept,
-    for_listed,
     for_passed,
     for_scored,
     metadata_of,
@@ -205,10 +205,10 @@ class Exchange:
         match decision:
             case Denied():
                 return self._refuse(decision)
-            case Listed() | ListedAnswers():
+            case Listed() | ListedAnswers() | Routed(counted=int()):
                 self._state = "refused"
                 path = self._known_head().headers[":path"]
-                answer = for_listed(decision, path=path, request_id=self._request_id, api=self._api)
+                answer = for_answered(decision, path=path, request_id=self._request_id, api=self._api)
                 return [Refuse(answer, metadata_of(decision))]
             case Passed() | Kept():
                 return self._forward_untouched(decision)

@@ -19,6 +19,7 @@ from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, 
 from wissel.core.names import (
     ATTEMPTS_HEADER,
     CLUSTER_HEADER,
+    COUNTED_HEADER,
     DROPPED_HEADER,
     MODEL_HEADER,
     OWNED,
@@ -204,13 +205,20 @@ def for_denied(decision: Denied, *, request_id: str, api: Api | None = None) -> 
     )
 
 
-def for_listed(
-    decision: Listed | ListedAnswers, *, path: str, request_id: str, api: Api | None = None
+def for_answered(
+    decision: Listed | ListedAnswers | Routed, *, path: str, request_id: str, api: Api | None = None
 ) -> ImmediateResponse:
-    """The models that the caller may use, or the page that `path` asks for of its answers that are kept."""
+    """What wissel says itself: which models the caller may use, the page that `path` asks for of its answers that are
+    kept, or how many tokens its call is estimated to be.
+    """
     if isinstance(decision, Listed):
         return _for_models(decision, path, request_id, api)
     assert api is not None
+    if isinstance(decision, Routed):
+        assert api.counted is not None
+        assert decision.counted is not None
+        told = json.dumps(api.counted(decision.counted)).encode()
+        return ImmediateResponse(200, told, {**_json_headers(request_id), COUNTED_HEADER: "estimate"}, "wissel_counted")
     assert api.kept is not None
     assert api.kept.listed is not None
     body = page(decision.answers, page_asked(path), api.kept.listed)
