@@ -10,7 +10,7 @@ DURATION ?= 600
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 STEP := @.ci/step
-# A process for each core, which computes with one thread; what takes longest begins first.
+# Three processes for two cores, each of which computes with one thread; what takes longest begins first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --dist loadscope --no-loadscope-reorder
 # Tests and demo start wissel often: bytecode that is kept spares each of them a second of compiling.
 unexport PYTHONDONTWRITEBYTECODE
