@@ -93,8 +93,9 @@ def document(address: str) -> dict[str, Any]:
                   fallbacks=["lenient"]),
             model("lenient", "plain", drop_params=["top_p"], defaults={"user": "nobody"}),
             model("gone", "dead", apis=["chat", "messages"]),
+            model("hidden", "plain"),
         ],
-        "aliases": {"claude-sonnet-5": "claude", "claude-opus-9": "vllm"},
+        "aliases": {"claude-sonnet-5": "claude", "claude-opus-9": "vllm", "meta-llama/Llama-3.1": "groq"},
         "passthrough": [
             {"path_prefix": "/v1/files", "cluster": "below", "credential": {"env": "PROVIDER_KEY"},
              "names_models": False},
@@ -102,7 +103,10 @@ def document(address: str) -> dict[str, Any]:
         ],
         "access": {
             "keys": [{"id": "caller", "sha256": sha256(KEY.encode()).hexdigest(), "groups": ["staff"]}],
-            "rules": [{"id": "staff", "effect": "permit", "groups": ["staff"]}],
+            "rules": [
+                {"id": "staff", "effect": "permit", "groups": ["staff"]},
+                {"id": "nobody", "effect": "forbid", "models": ["hidden"]},
+            ],
         },
         "envoy": {
             "listen": f"127.0.0.1:{free_port()}",
@@ -401,6 +405,24 @@ async def test_one_model_is_told_as_the_caller_reads_it(stage: Stage):
     _, openais = await stage.send("/v1/models/claude-sonnet-5", method="GET")
 
     assert (anthropics["display_name"], openais["object"]) == ("claude-sonnet-5", "model")
+
+
+@pytest.mark.parametrize("speaks", [{}, SPEAKS_MESSAGES])
+@pytest.mark.parametrize("written", ["meta-llama/Llama-3.1", "meta-llama%2FLlama-3.1", "meta-llama%2fllama-3%2E1"])
+async def test_a_model_whose_name_has_a_slash_is_told_however_it_is_written(stage: Stage, written: str, speaks):
+    status, told = await stage.send(f"/v1/models/{written}", method="GET", **speaks)
+
+    assert (status, told["id"]) == (200, "meta-llama/Llama-3.1")
+
+
+@pytest.mark.parametrize("speaks", [{}, SPEAKS_MESSAGES])
+async def test_a_model_that_a_caller_may_not_use_is_told_of_as_one_that_there_is_not(stage: Stage, speaks):
+    _, names = await stage.send("/v1/models", method="GET", **speaks)
+    hidden, absent = [await stage.send(f"/v1/models/{name}", method="GET", **speaks) for name in ("hidden", "hiddex")]
+
+    assert "hidden" not in {each["id"] for each in names["data"]}
+    assert (hidden[0], json.dumps(hidden[1]).replace("hidden", "hiddex")) == (absent[0], json.dumps(absent[1]))
+    assert hidden[0] == 404
 
 
 REFUSED = [
