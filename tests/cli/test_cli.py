@@ -236,6 +236,8 @@ def test_the_demo_tells_its_story_and_every_request_is_served_as_decided():
 
     assert (done.returncode, told["failures"]) == (0, 0), done.stderr
     assert told["added"]["served"]
+    assert told["lost"]["failures"] == 0
+    assert set(told["lost"]["served"]) >= {"llama-3.1-8b", "gpt-4o"}
     assert told["requests"] == len(told["decisions"])
     assert len({each["route"] for each in served if each["route"]}) >= 5
     assert len({each["model"] for each in served}) >= 4

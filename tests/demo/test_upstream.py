@@ -1,3 +1,4 @@
+import asyncio
 import json
 import random
 import subprocess
@@ -252,3 +253,27 @@ class TestWhatACallerWantsSimulated:
 
         calls: Any = answer.choices[0].message.tool_calls
         assert (answer.choices[0].finish_reason, [call.function.name for call in calls]) == ("tool_calls", ["look"] * 2)
+
+
+class TestAServerThatIsKilled:
+    async def test_breaks_off_what_it_was_asked_and_refuses_what_comes(self, upstream: Upstream):
+        upstream.behaviour.latency = 30.0
+        asked = asyncio.create_task(post(upstream, "/v1/chat/completions", {"model": "m", "messages": HELLO}))
+        for _ in range(500):
+            if upstream.served:
+                break
+            await asyncio.sleep(0.01)
+        await upstream.go_down()
+
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await asked
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await post(upstream, "/v1/chat/completions", {"model": "m", "messages": HELLO})
+
+    async def test_comes_back_where_it_was(self, upstream: Upstream):
+        address = upstream.address
+        await upstream.go_down()
+        await upstream.come_back()
+
+        assert (await post(upstream, "/v1/chat/completions", {"model": "m", "messages": HELLO}))[:2] == (200, "qwen")
+        assert upstream.address == address

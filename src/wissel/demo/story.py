@@ -26,6 +26,7 @@ from rich.table import Table
 from wissel.demo.addition import NEW, Added, add_model, tell_addition
 from wissel.demo.delivery import Delivered, deliver, sum_up
 from wissel.demo.live import Question, go_on
+from wissel.demo.loss import Lost, lose_model, tell_loss
 from wissel.demo.parts import EnvoyProcess
 from wissel.demo.real_model import running_model
 from wissel.demo.stage import Stage, running_stage
@@ -149,14 +150,18 @@ async def _tell_on(stage: Stage, console: Console, newcomer: str, *, once: bool,
     added = await add_model(stage, newcomer, key=ENGINEERING)
     if not as_json:
         tell_addition(added, console)
+    lost = await lose_model(stage, key=ENGINEERING)
+    if not as_json:
+        tell_loss(lost, console)
     delivered = await deliver(stage, console, key=ENGINEERING, quiet=as_json)
     if as_json:
-        print(json.dumps(_summary(told, added, delivered), indent=2))
+        print(json.dumps(_summary(told, added, lost, delivered), indent=2))
     else:
         sum_up(delivered, console)
     if not once:
         await _stay(stage, console)
-    return all(each.as_decided for each in told) and added.served and all(each.is_as_expected for each in delivered)
+    stood = added.served and lost.unnoticed
+    return stood and all(each.as_decided for each in told) and all(each.is_as_expected for each in delivered)
 
 
 async def _play(stage: Stage, console: Console, *, quiet: bool) -> list[Told]:
@@ -234,13 +239,14 @@ def added_ms(state: str) -> float | None:
     return round(sum(micros) / 1000, 2) if micros else None
 
 
-def _summary(told: list[Told], added: Added, delivered: list[Delivered]) -> dict[str, Any]:
+def _summary(told: list[Told], added: Added, lost: Lost, delivered: list[Delivered]) -> dict[str, Any]:
     """For programs: what `wissel demo --once --json` prints."""
     return {
         "requests": len(told),
         "failures": sum(not each.as_decided for each in told),
         "decisions": [asdict(each) for each in told],
         "added": asdict(added),
+        "lost": asdict(lost),
         "rollouts": [asdict(each) for each in delivered],
     }
 

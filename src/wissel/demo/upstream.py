@@ -78,14 +78,31 @@ class Upstream:
     """`host:port` while it runs."""
     served: int = 0
     """Requests so far."""
-    site: web.TCPSite | None = None
-    """Where it listens while it runs."""
+    runner: web.AppRunner | None = None
+    """Runs it while it runs."""
+    tls: ssl.SSLContext | None = None
+    """What it listens with; None: plain."""
 
     async def go_down(self) -> None:
-        """Refuse connections from now on, until the end."""
-        if self.site is not None:
-            await self.site.stop()
-            self.site = None
+        """Refuse connections from now on and break off those that are open, as if its process had been killed."""
+        if self.runner is None or self.runner.server is None:
+            return
+        for site in list(self.runner.sites):
+            await site.stop()
+        for connection in self.runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def come_back(self) -> None:
+        """Listen where it did before it went down."""
+        host, _, port = self.address.rpartition(":")
+        await self.listen(host, int(port))
+
+    async def listen(self, host: str, port: int) -> None:
+        """Take requests at `port`; 0: at a free one."""
+        assert self.runner is not None
+        await web.TCPSite(self.runner, host, port, ssl_context=self.tls).start()
+        self.address = f"{host}:{self.runner.addresses[0][1]}"
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_MAX_BODY)
@@ -194,12 +211,11 @@ async def running_upstream(
     upstream: Upstream, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[Upstream]:
     """Serve `upstream` while the block runs; port 0 takes a free one, `upstream.address` says which."""
-    runner = web.AppRunner(upstream.application(), access_log=None, shutdown_timeout=1.0)
+    upstream.runner = runner = web.AppRunner(upstream.application(), access_log=None, shutdown_timeout=1.0)
+    upstream.tls = tls
     await runner.setup()
     try:
-        upstream.site = web.TCPSite(runner, host, port, ssl_context=tls)
-        await upstream.site.start()
-        upstream.address = f"{host}:{runner.addresses[0][1]}"
+        await upstream.listen(host, port)
         yield upstream
     finally:
         await runner.cleanup()
