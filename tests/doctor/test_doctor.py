@@ -27,6 +27,7 @@ Fields = dict[str, Any]
 CONFIG = parse("""
 models: [{name: gpt-4o, cluster: openai}, {name: qwen, cluster: qwen}]
 intent: {deadline_ms: 300}
+failover: {first_token: held}
 envoy:
   clusters:
     - {name: qwen, address: "10.0.0.7:8000"}
@@ -98,6 +99,10 @@ def specifier(fields: Fields) -> Fields:
 def filters_of_attempts(fields: Fields) -> list[Fields]:
     options = cluster(fields, "qwen")["typed_extension_protocol_options"]
     return options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["http_filters"]
+
+
+def held_stage(fields: Fields) -> Fields:
+    return filters_of_attempts(fields)[2]["typed_config"]["extension_config"]["typed_config"]
 
 
 def attempt_stage(fields: Fields) -> Fields:
@@ -218,6 +223,10 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "no attempt stage": (lambda b: filters_of_attempts(b).pop(0), "attempt_stage", "problem"),
     "an attempt stage that is told nothing": (
         lambda b: attempt_stage(b).pop("metadata_options"), "attempts_metadata", "problem",
+    ),
+    "no stage that holds answers": (lambda b: filters_of_attempts(b).pop(2), "held_stage", "problem"),
+    "a stage that sees no answer before its headers are let go": (
+        lambda b: held_stage(b)["processing_mode"].update(response_body_mode="STREAMED"), "held_stage", "problem",
     ),
     "an attempt stage that fails open": (
         lambda b: attempt_stage(b).update(failure_mode_allow=True), "attempt_fails_closed", "problem",
@@ -396,6 +405,7 @@ LACKING: dict[str, tuple[Break, str]] = {
         for name in (
             "the route learns no plan", "the same model again", "undecided requests have a server", "no attempt stage",
             "an attempt stage that is told nothing", "an attempt stage that fails open", "no cluster of that name",
+            "no stage that holds answers", "a stage that sees no answer before its headers are let go",
         )
     },
 }  # fmt: skip
@@ -409,6 +419,7 @@ def placed(home: Path) -> Config:
     document = {
         "models": models,
         "intent": {"deadline_ms": 300},
+        "failover": {"first_token": "held"},
         "envoy": {"listen": listen, "admin": admin, "clusters": clusters},
         "listen": {"ext_proc": f"127.0.0.1:{free_port()}"},
     }

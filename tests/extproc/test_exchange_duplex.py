@@ -8,7 +8,7 @@ from playbook import ADA, DUPLEX, Including, Late, Like, Playbook, Refused, asks
 from wissel.core.access import ANONYMOUS
 from wissel.extproc.events import Decide, Identify, Reply, RequestTrailers
 from wissel.extproc.mutation import Mutation
-from wissel.extproc.onward import CHUNK_BYTES
+from wissel.extproc.pieces import CHUNK_BYTES
 
 BODY = b'{"model": "auto", "messages": [{"role": "user", "content": "hello"}]}'
 NEW_BODY = BODY.replace(b'"auto"', b'"org/small"')

@@ -21,7 +21,7 @@ MOST_HELD_BYTES: Final = 64 * 1024
 """Of a body; of a larger one only the skeleton is read."""
 MAX_USAGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event is not the chunk of usage, so none of it is held back."""
-_SAYS_NOTHING: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
+SAYS_NOTHING: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
 """Types that servers send whatever the body is."""
 
 
@@ -95,7 +95,7 @@ class StreamReader:
         if data.strip() == b"[DONE]":
             self.found.ended = True
             return False
-        said = _parse(data)
+        said = parsed(data)
         if said is None:
             self.found.unread = "malformed"
             return False
@@ -108,7 +108,7 @@ class StreamReader:
         self._long.skeleton.feed(self._long.lines.feed(part))
         if is_last:
             long, self._long = self._long, None
-            said = _parse(long.skeleton.finish() or b"")
+            said = parsed(long.skeleton.finish() or b"")
             if said is None:
                 self.found.unread = "malformed"
             else:
@@ -157,7 +157,7 @@ class JsonReader:
     def finish(self) -> bytes:
         if self._size:
             skeleton, self._size, self.found.pending_bytes = self._skeleton, 0, 0
-            said = _parse((skeleton.finish() or b"") if skeleton else b"".join(self._held))
+            said = parsed((skeleton.finish() or b"") if skeleton else b"".join(self._held))
             if said is None:
                 self.found.unread = "malformed"
             else:
@@ -233,7 +233,7 @@ def reader_for(api: Api, headers: Mapping[str, str], *, strip: bool) -> Reader |
     on_ask = api.usage_on_ask if strip and plain else None
     if kind == "text/event-stream":
         reader: Reader = StreamReader(api, strip=on_ask)
-    elif kind in _SAYS_NOTHING:
+    elif kind in SAYS_NOTHING:
         reader = GuessingReader(api, strip=on_ask)
     elif kind == "application/json" or kind.endswith("+json"):
         reader = JsonReader(api)
@@ -248,7 +248,8 @@ def _learn(api: Api, found: Findings, said: Json) -> None:
         found.name(api.kept.id_in(said))
 
 
-def _parse(data: bytes) -> Json | None:
+def parsed(data: bytes) -> Json | None:
+    """The object that stands there; None where none does."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):

@@ -19,6 +19,8 @@ from wissel.apis.simulated import Answer
 from wissel.apis.windows import Slices
 from wissel.core.decision import Denied, ListedAnswer
 
+Beginning = Literal["", "words", "error", "refusal"]
+"""What an answer turns out to be; empty as long as nobody can tell."""
 Operation = Literal["chat", "text_completion", "embeddings", "generate_content"]
 """The values of `gen_ai.operation.name` that the conventions know for a call of a model."""
 
@@ -88,6 +90,8 @@ class Api:
     """Learns from an answer, or from an event of one."""
     output: Callable[[Json], int]
     """How many bytes of the answer's words an event, or a whole answer, carries; 0 for an event with none."""
+    begins: Callable[[Json], Beginning]
+    """What an answer is that begins with this event, or is this as a whole."""
     error: Callable[[Denied], bytes]
     """The body that tells a refusal to its clients."""
     models: ModelsShape

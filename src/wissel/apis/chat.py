@@ -90,6 +90,7 @@ CHAT: Final = Api(
     usage_on_ask=choices.USAGE_ON_ASK,
     learn=choices.learn,
     output=_output,
+    begins=choices.begins,
     error=openai_error,
     models=OPENAI_MODELS,
     kept=KeptAnswers(

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wissel.apis.api import UsageOnAsk
+from wissel.apis.api import Beginning, UsageOnAsk
 from wissel.apis.body import Body, Splice
 from wissel.apis.findings import Findings
-from wissel.apis.shapes import Json, object_of, objects_of
+from wissel.apis.shapes import Json, object_of, objects_of, words_in
 from wissel.apis.simulated import Answer, event
 
 _INCLUDE_USAGE: Final = '"include_usage": true'
@@ -42,6 +42,30 @@ def learn(found: Findings, said: Json) -> None:
     for at, choice in enumerate(objects_of(said.get("choices"))):
         index = choice.get("index")
         found.finish(choice.get("finish_reason"), index if isinstance(index, int) else at)
+
+
+def begins(said: Json) -> Beginning:
+    """A chunk that only gives the role, or counts, is no word yet."""
+    if said.get("error") or said.get("object") == "error":
+        return "error"
+    choices = objects_of(said.get("choices"))
+    if choices and all(_refuses(each) for each in choices):
+        return "refusal"
+    return "words" if any(_says_something(each) for each in choices) else ""
+
+
+def _message(choice: Json) -> Json:
+    return object_of(choice.get("delta")) or object_of(choice.get("message"))
+
+
+def _refuses(choice: Json) -> bool:
+    return choice.get("finish_reason") == "content_filter" or bool(_message(choice).get("refusal"))
+
+
+def _says_something(choice: Json) -> bool:
+    message = _message(choice)
+    told = choice.get("finish_reason") or message.get("tool_calls") or choice.get("text")
+    return bool(told) or words_in(message) > 0
 
 
 _TELLING: Final = frozenset({"usage", "choices", "x_groq", "timings"})

@@ -51,6 +51,7 @@ COMPLETIONS: Final = Api(
     usage_on_ask=choices.USAGE_ON_ASK,
     learn=choices.learn,
     output=_output,
+    begins=choices.begins,
     error=openai_error,
     models=OPENAI_MODELS,
     kept=None,

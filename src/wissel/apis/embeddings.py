@@ -5,7 +5,7 @@ import hashlib
 import struct
 from typing import Any, Final
 
-from wissel.apis.api import Api, Simulation
+from wissel.apis.api import Api, Beginning, Simulation
 from wissel.apis.errors import openai_error
 from wissel.apis.findings import Findings
 from wissel.apis.models import OPENAI_MODELS
@@ -23,6 +23,10 @@ def _read(prompt: Prompt, members: Json) -> Slices[None]:
 
 def _learn(found: Findings, said: Json) -> None:
     found.take(said)
+
+
+def _begins(said: Json) -> Beginning:
+    return "error" if said.get("error") else "words"
 
 
 def _output(_: Json) -> int:
@@ -67,6 +71,7 @@ EMBEDDINGS: Final = Api(
     usage_on_ask=None,
     learn=_learn,
     output=_output,
+    begins=_begins,
     error=openai_error,
     models=OPENAI_MODELS,
     kept=None,

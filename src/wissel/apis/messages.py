@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wissel.apis.api import Api, Simulation
+from wissel.apis.api import Api, Beginning, Simulation
 from wissel.apis.errors import anthropic_type
 from wissel.apis.findings import Findings
 from wissel.apis.models import ANTHROPIC_MODELS
@@ -33,6 +33,22 @@ def _output(said: Json) -> int:
     if said.get("type") in {"content_block_delta", "content_block_start"}:
         return words_in(said.get("delta")) + words_in(said.get("content_block"))
     return words_in(said.get("content"))
+
+
+_SILENT: Final = frozenset({"message_start", "ping", "content_block_stop"})
+"""Events that come before any word."""
+
+
+def _begins(said: Json) -> Beginning:
+    kind = said.get("type")
+    if kind == "error" or said.get("error"):
+        return "error"
+    if kind in _SILENT:
+        return ""
+    if (object_of(said.get("delta")).get("stop_reason") or said.get("stop_reason")) == "refusal":
+        return "refusal"
+    is_block = kind in {"content_block_start", "content_block_delta"}
+    return "words" if not is_block or _output(said) else ""
 
 
 def _error(denied: Denied) -> bytes:
@@ -125,6 +141,7 @@ MESSAGES: Final = Api(
     usage_on_ask=None,
     learn=_learn,
     output=_output,
+    begins=_begins,
     error=_error,
     models=ANTHROPIC_MODELS,
     kept=None,

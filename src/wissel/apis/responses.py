@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wissel.apis.api import Api, KeptAnswers, Simulation
+from wissel.apis.api import Api, Beginning, KeptAnswers, Simulation
 from wissel.apis.errors import openai_error
 from wissel.apis.estimate import MEDIA
 from wissel.apis.findings import Findings
 from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.parts import modalities_of
 from wissel.apis.prompt import Prompt, list_of_objects, role_of
-from wissel.apis.shapes import Json, object_of, words_in
+from wissel.apis.shapes import Json, object_of, objects_of, words_in
 from wissel.apis.simulated import SEAL, Answer, Said, event, last_input
 from wissel.apis.windows import Slices
 
@@ -61,6 +61,33 @@ def _output(said: Json) -> int:
     if said.get("object") == "response":
         return words_in(said.get("output"))
     return words_in(said.get("delta")) if str(said.get("type")).endswith(".delta") else 0
+
+
+_SILENT: Final = frozenset(
+    {"response.created", "response.queued", "response.in_progress", "response.content_part.added"}
+    | {"response.reasoning_summary_part.added"}
+)
+"""Events that come before any word."""
+
+
+def _begins(said: Json) -> Beginning:
+    kind = str(said.get("type"))
+    response = object_of(said.get("response")) or said
+    if kind == "error" or said.get("error") or response.get("error") or response.get("status") == "failed":
+        return "error"
+    if kind in _SILENT:
+        return ""
+    if kind == "response.output_item.added":
+        # Of a call it tells the name; of anything else that more will come.
+        return "" if object_of(said.get("item")).get("type") in {"message", "reasoning"} else "words"
+    return "refusal" if kind.startswith("response.refusal.") or _is_refusal(response) else "words"
+
+
+def _is_refusal(response: Json) -> bool:
+    if object_of(response.get("incomplete_details")).get("reason") == "content_filter":
+        return True
+    parts = [part for item in objects_of(response.get("output")) for part in objects_of(item.get("content"))]
+    return any(part.get("type") == "refusal" for part in parts)
 
 
 def _whole(answer: Answer, *, done: bool = True) -> dict[str, Any]:
@@ -165,6 +192,7 @@ RESPONSES: Final = Api(
     usage_on_ask=None,
     learn=_learn,
     output=_output,
+    begins=_begins,
     error=openai_error,
     models=OPENAI_MODELS,
     kept=KeptAnswers(

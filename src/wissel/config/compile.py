@@ -106,6 +106,8 @@ def compile_snapshot(config: model.Config, environ: Mapping[str, str] = os.envir
                 attempts=config.failover.attempts,
                 deadline=config.failover.deadline,
                 statuses=config.failover.statuses,
+                holds=config.failover.holds,
+                on_refusal=config.failover.on_refusal,
                 accept_models=config.failover.accept_models,
             ),
         ),

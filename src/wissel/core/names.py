@@ -12,6 +12,8 @@ VARIANT_HEADER: Final = "x-wissel-variant"
 REQUEST_ID_HEADER: Final = "x-wissel-request-id"
 PLAN_HEADER: Final = "x-wissel-plan"
 """How many models a request may be tried on; only where that is more than one."""
+HELD_HEADER: Final = "x-wissel-held"
+"""Set where an answer is held back until it says something, as long as another model may follow."""
 REWRITTEN_HEADER: Final = "x-wissel-rewritten"
 """Set for a further attempt once it was written for its model; without it no credential leaves Envoy with it."""
 ATTEMPTS_HEADER: Final = "x-wissel-attempts"
@@ -24,6 +26,7 @@ STAGE_KEY: Final = "x-wissel-stage"
 """In the metadata of a gRPC call of an Envoy that walks plans: what it asks about."""
 REQUEST_STAGE: Final = "request"
 ATTEMPT_STAGE: Final = "attempt"
+HELD_STAGE: Final = "held"
 
 OWNED: Final = frozenset(
     {
@@ -33,6 +36,7 @@ OWNED: Final = frozenset(
         VARIANT_HEADER,
         REQUEST_ID_HEADER,
         PLAN_HEADER,
+        HELD_HEADER,
         REWRITTEN_HEADER,
         ATTEMPTS_HEADER,
         COUNTED_HEADER,

@@ -134,6 +134,10 @@ class Failover:
     """Seconds after which no further one begins."""
     statuses: tuple[int, ...] = (429, 529)
     """With which a model has failed as well, besides all from 500."""
+    holds: bool = False
+    """Whether an answer begins only with its first word, so that what fails before it is followed."""
+    on_refusal: bool = False
+    """Whether a refusal before the first word is a failure too."""
     accept_models: bool = False
     """Whether a caller's `models` say what follows, in place of the file."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from wissel.config import Config
-from wissel.core.names import ATTEMPTS_NAMESPACE
+from wissel.core.names import ATTEMPTS_NAMESPACE, HELD_STAGE
 from wissel.doctor.dump import (
     Chain,
     Message,
@@ -94,6 +94,8 @@ def inspect_plans(
         )
     for name in sorted(wanted & known.keys()):
         yield from _inspect_stage(name, known[name])
+        if config.failover.holds:
+            yield from _inspect_held(name, known[name])
 
 
 def _inspect_stage(name: str, cluster: Message) -> Iterator[Finding]:
@@ -120,6 +122,23 @@ def _inspect_stage(name: str, cluster: Message) -> Iterator[Finding]:
             f'cluster "{name}": with wissel away, a further attempt goes there as it was written for another model',
             "set failure_mode_allow of the attempt stage to false",
         )
+
+
+def _inspect_held(name: str, cluster: Message) -> Iterator[Finding]:
+    stages = attempt_stages(cluster, HELD_STAGE)
+    sees = [
+        each.get("processing_mode", {}).get("response_body_mode") == "FULL_DUPLEX_STREAMED"
+        and "upstream.request_attempt_count" in each.get("response_attributes", [])
+        and ATTEMPTS_NAMESPACE in each.get("metadata_options", {}).get("forwarding_namespaces", {}).get("untyped", [])
+        for each in stages
+    ]
+    yield checked(
+        "held_stage",
+        bool(sees) and all(sees),
+        "an answer begins with its first word",
+        f'cluster "{name}": no filter holds its answers back until they say something, as failover wants',
+        "give the cluster the http_filters of `wissel envoy`",
+    )
 
 
 def inspect_trailers(chain: Chain, found: Message, wanted: set[str]) -> Iterator[Finding]:

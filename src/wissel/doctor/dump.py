@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wissel.config import host_and_port
-from wissel.core.names import ATTEMPTS_NAMESPACE, CLUSTER_HEADER
+from wissel.core.names import ATTEMPT_STAGE, ATTEMPTS_NAMESPACE, CLUSTER_HEADER, STAGE_KEY
 
 Message = Mapping[str, Any]
 """One message of Envoy's configuration, as its JSON shows it: what is at its default is not there."""
@@ -152,15 +152,20 @@ def undecided_clusters(plan: Message) -> set[str]:
     return {each["cluster_name"] for group in plan.get("priority_groups", []) for each in group.get("clusters", [])}
 
 
-def attempt_stages(cluster: Message) -> list[Message]:
-    """The ext_proc filters that each attempt at a cluster passes."""
+def attempt_stages(cluster: Message, stage: str = ATTEMPT_STAGE) -> list[Message]:
+    """The ext_proc filters that each attempt at a cluster passes and that ask about this side of it."""
     options: Message = cluster.get("typed_extension_protocol_options", {}).get(HTTP_OPTIONS, {})
     filters = [each.get("typed_config", {}) for each in options.get("http_filters", [])]
     inner = [
         each.get("extension_config", {}).get("typed_config", {}) if type_name(each) == MATCHED else each
         for each in filters
     ]
-    return [each for each in inner if type_name(each) == EXT_PROC]
+    return [
+        each
+        for each in inner
+        if type_name(each) == EXT_PROC
+        and {"key": STAGE_KEY, "value": stage} in each.get("grpc_service", {}).get("initial_metadata", [])
+    ]
 
 
 def action_of(route: Message) -> Message:

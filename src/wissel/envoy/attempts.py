@@ -6,13 +6,24 @@ by filters of the cluster that was chosen: the first attempt was written with
 the decision and skips them all, so that nothing is paid where nothing fails.
 """
 
-from wissel.core.names import ATTEMPT_STAGE, ATTEMPTS_NAMESPACE, PLAN_HEADER, REWRITTEN_HEADER
+from collections.abc import Sequence
+
+from wissel.core.names import (
+    ATTEMPT_STAGE,
+    ATTEMPTS_NAMESPACE,
+    HELD_HEADER,
+    HELD_STAGE,
+    PLAN_HEADER,
+    REWRITTEN_HEADER,
+)
 from wissel.envoy.fields import Fields, seconds, typed
 from wissel.envoy.plans import UNDECIDED_CLUSTER, EnvoyPlan, UpstreamCluster
 from wissel.envoy.processor import grpc_service
 
 STAGE = "wissel.attempt"
 """Named unlike the filter of requests: what a route says of a filter reaches both by name."""
+HOLDING = "wissel.held"
+"""The stage of an attempt's answer, beside that of its request: each is asked only where it has something to do."""
 
 _SPECIFIER = "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier"
 _HEADER_MUTATION = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
@@ -68,9 +79,10 @@ def attempt_filters(plan: EnvoyPlan) -> list[Fields]:
     """What an attempt passes on its way to a server, in order."""
     credentials: list[Fields] = [{"remove": name} for name in plan.credential_headers]
     return [
-        _unless(STAGE, _stage(plan), _IS_WRITTEN),
+        _unless(STAGE, _ext_proc(plan, ATTEMPT_STAGE, _REQUEST), _IS_WRITTEN),
         # A stage that ended without a word has let the attempt pass as it was: then with nobody's credential.
         _unless("wissel.unwritten", _removing(credentials), _IS_WRITTEN, _is_there(REWRITTEN_HEADER)),
+        _unless(HOLDING, _ext_proc(plan, HELD_STAGE, _ANSWER, attributes=["upstream.request_attempt_count"]), _IS_FREE),
         _removing([{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}, {"remove": REWRITTEN_HEADER}]),
         {
             "name": "envoy.filters.http.upstream_codec",
@@ -79,23 +91,37 @@ def attempt_filters(plan: EnvoyPlan) -> list[Fields]:
     ]
 
 
-def _stage(plan: EnvoyPlan) -> Fields:
+_REQUEST: Fields = {
+    "request_header_mode": "SEND",
+    "request_body_mode": "BUFFERED",
+    "request_trailer_mode": "SKIP",
+    "response_header_mode": "SKIP",
+    "response_body_mode": "NONE",
+    "response_trailer_mode": "SKIP",
+}
+_ANSWER: Fields = {
+    "request_header_mode": "SKIP",
+    "request_body_mode": "NONE",
+    "request_trailer_mode": "SKIP",
+    "response_header_mode": "SEND",
+    # In no other mode does Envoy show the body before it knows what becomes of the headers.
+    "response_body_mode": "FULL_DUPLEX_STREAMED",
+    "response_trailer_mode": "SEND",
+}
+
+
+def _ext_proc(plan: EnvoyPlan, stage: str, mode: Fields, attributes: Sequence[str] = ()) -> Fields:
+    """The filter that asks about one side of an attempt."""
     return {
         "name": "envoy.filters.http.ext_proc",
         "typed_config": typed(
             "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
-            grpc_service=grpc_service(ATTEMPT_STAGE),
+            grpc_service=grpc_service(stage),
             failure_mode_allow=False,
             status_on_error={"code": "ServiceUnavailable"},
             message_timeout=seconds(plan.message_timeout),
-            processing_mode={
-                "request_header_mode": "SEND",
-                "request_body_mode": "BUFFERED",
-                "request_trailer_mode": "SKIP",
-                "response_header_mode": "SKIP",
-                "response_body_mode": "NONE",
-                "response_trailer_mode": "SKIP",
-            },
+            processing_mode=mode,
+            **({"response_attributes": list(attributes)} if attributes else {}),
             metadata_options={"forwarding_namespaces": {"untyped": [ATTEMPTS_NAMESPACE]}},
             mutation_rules={"disallow_is_error": True},
         ),
@@ -143,6 +169,10 @@ _IS_WRITTEN: Fields = {
     "or_matcher": {"predicate": [_header(_ATTEMPT_COUNT, {"exact": "1"}), {"not_matcher": _is_there(PLAN_HEADER)}]}
 }
 """Whether the decision wrote the attempt: the first, and any other of a request without a plan."""
+
+
+_IS_FREE: Fields = {"not_matcher": _is_there(HELD_HEADER)}
+"""Whether the answer begins when its headers are there."""
 
 
 def _unless(name: str, extension: Fields, *conditions: Fields) -> Fields:

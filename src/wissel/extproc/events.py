@@ -56,6 +56,8 @@ class ResponseHeaders:
     headers: Mapping[str, str]
     end_of_stream: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """As of a request's headers."""
 
     @property
     def details(self) -> str:

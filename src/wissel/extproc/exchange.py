@@ -67,7 +67,8 @@ from wissel.extproc.mutation import (
     metadata_of,
 )
 from wissel.extproc.objection import Objection
-from wissel.extproc.onward import ReadCall, hand_back, read_call, to_model
+from wissel.extproc.onward import ReadCall, read_call, to_model
+from wissel.extproc.pieces import hand_back
 from wissel.extproc.response import Response, attempts_of
 
 _UNTOLD: Final = Protocol("buffered", "none")

@@ -1,25 +1,20 @@
-"""How a request goes on: a call as its model wants it, and a body that is handed back in chunks."""
+"""How a request goes on: a call as its model wants it."""
 
 import json
 from dataclasses import dataclass, replace
-from typing import Final
 
 from wissel.apis.api import Api
 from wissel.apis.body import Body, Splice, Written, size_of
 from wissel.apis.encoding import asked_away
 from wissel.core.access import ANONYMOUS
 from wissel.core.decision import Routed
-from wissel.core.names import PLAN_HEADER
+from wissel.core.names import HELD_HEADER, PLAN_HEADER
 from wissel.core.request import Head
 from wissel.core.snapshot import Failover, Model, Terms
-from wissel.extproc.events import Reply, Step
 from wissel.extproc.fitting import between, fitted
 from wissel.extproc.itinerary import Errand, Itinerary
 from wissel.extproc.mutation import Mutation, for_routed
 from wissel.extproc.upstream import demanded_by, path_for
-
-CHUNK_BYTES: Final = 62_000
-"""Of a body handed back in pieces: some data planes cap a chunk at 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +61,17 @@ def to_model(
     """
     head, body = call.head, call.body
     also: dict[str, str] = {}
-    if read_answer and (accepted := head.headers.get("accept-encoding")) is not None:
+    first, *others = decision.candidates
+    is_held = bool(others) and terms.failover.holds
+    if (read_answer or is_held) and (accepted := head.headers.get("accept-encoding")) is not None:
         also["accept-encoding"] = asked_away(accepted, stream=call.streams)
     # One spelling for all: what the rules were asked about is what the upstream gets.
-    first, *others = decision.candidates
     asked = _canonical(head)
     if (path := path_for(first, asked, first.upstream_model)) != head.headers.get(":path"):
         also[":path"] = path
     also |= _patience(first, others, terms.failover)
+    if is_held:
+        also[HELD_HEADER] = "1"
     counts = head.path in call.api.counting_paths
     for_all = (*splices, *call.leaving_out)
     fits = [(*for_all, *fitted(each, call.api, body, only_counts=counts)) for each in decision.candidates]
@@ -134,13 +132,3 @@ def _patience(first: Model, others: list[Model], failover: Failover) -> dict[str
 def _canonical(head: Head) -> str:
     query = head.headers.get(":path", "").partition("?")[2]
     return f"{head.path}?{query}" if query else head.path
-
-
-def hand_back(data: bytes | bytearray, *, end_of_stream: bool) -> list[Step]:
-    """A FULL_DUPLEX_STREAMED body, in pieces."""
-    pieces = [bytes(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES)] or [b""]
-    last = len(pieces) - 1
-    return [
-        Reply("request_body", chunk=piece, end_of_stream=end_of_stream and index == last)
-        for index, piece in enumerate(pieces)
-    ]

@@ -29,7 +29,7 @@ from wissel.extproc import wire
 from wissel.extproc.desk import BodyReading, Desk
 from wissel.extproc.events import Decide, Fail, Heed, Identify, Made, Read, Refuse, Reply, Score, Step, Unmade
 from wissel.extproc.exchange import Exchange
-from wissel.extproc.stage import AttemptStage, is_attempt, walks_plans
+from wissel.extproc.stage import attempt_stage, walks_plans
 from wissel.grpc.server import Call, Method, Receiver, Status
 from wissel.router import Router
 from wissel.telemetry.counting import Telemetry
@@ -56,9 +56,9 @@ def methods(router: Callable[[], Router], telemetry: Telemetry, ledger: Ledger |
     peer = Peer()
 
     def process(call: Call) -> Receiver:
-        if is_attempt(call):
-            return AttemptStage(call, router(), telemetry)
-        return Session(call, router(), telemetry, peer, ledger)
+        current = router()
+        stage = attempt_stage(call, current, telemetry)
+        return Session(call, current, telemetry, peer, ledger) if stage is None else stage
 
     return {wire.METHOD: process}
 

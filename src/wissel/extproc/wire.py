@@ -138,7 +138,9 @@ def _event(message: Any) -> Event:
             return RequestTrailers()
         case "response_headers":
             found = message.response_headers
-            return ResponseHeaders(_headers(found.headers), found.end_of_stream, _attributes(message))
+            return ResponseHeaders(
+                _headers(found.headers), found.end_of_stream, _attributes(message), _forwarded_metadata(message)
+            )
         case "response_body":
             return ResponseBody(message.response_body.body, message.response_body.end_of_stream)
         case "response_trailers":

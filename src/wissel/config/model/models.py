@@ -1,8 +1,8 @@
 """What serves: models, and paths that are no LLM calls."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wissel.apis.providers import usual_apis
 from wissel.config.model.forms import (
@@ -135,6 +135,22 @@ class Failover(Section):
     """After which no further model is asked, counted from the request."""
     statuses: Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], Field(max_length=20)] = (429, 529)
     """With which a model has failed as well; all from 500 count anyway."""
+    first_token: Literal["free", "held"] = "free"  # noqa: S105  of an answer
+    """With `held` an answer begins for the caller once it says something: a model that begins and falls silent, or
+    whose first event is an error, is followed by the next. `free` lets answers begin with their headers."""
+    on_refusal: bool = False
+    """Whether a model that refuses before its first word is followed by the next too; needs `first_token: held`."""
     accept_models: bool = False
     """Whether callers may say in the body's `models` who is asked in which order after the model, in place of its
     `fallbacks`; each has to be permitted to them as if they had named it. The member does not go on."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether an answer is held until it says something."""
+        return self.first_token == "held"  # noqa: S105  of an answer
+
+    @model_validator(mode="after")
+    def _refusals_are_seen(self) -> Self:
+        if self.on_refusal and not self.holds:
+            raise ValueError("on_refusal needs first_token: held, as no refusal is seen before the answer has begun")
+        return self
