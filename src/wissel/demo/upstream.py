@@ -25,8 +25,9 @@ from multidict import CIMultiDict
 from wissel.apis.api import Api
 from wissel.apis.simulated import Answer
 from wissel.apis.table import PATHS, kept_at
+from wissel.apis.translation.dialects import DIALECTS
+from wissel.apis.translation.form import Trouble
 from wissel.core.affinity import MadeId
-from wissel.core.decision import Denied
 from wissel.core.sentences import type_of
 from wissel.demo.kept import Shelf
 
@@ -192,10 +193,15 @@ class Upstream:
         return response
 
     def _fail(self, api: Api, status: int) -> web.Response:
-        """An error in the API's own format, that the caller asked for."""
-        told = api.error(Denied(status, f"{self.name} fails as it was asked to", type_of(status), "simulated"))
-        headers = {"x-served-by": self.name, "retry-after": "1", "x-request-id": f"req_{self.name}_{self.served}"}
-        return web.Response(body=told, status=status, headers=headers, content_type="application/json")
+        """An error as the API's provider words it, that the caller asked for."""
+        message = f"{self.name} fails as it was asked to"
+        dialect = DIALECTS.get(api.name)
+        if dialect is None:
+            return self._error(status, message, type_of(status))
+        told, body = dialect.write_trouble(Trouble(status, message, "simulated"))
+        headers = {"x-served-by": self.name, "retry-after": "1"}
+        headers[dialect.request_id_header] = f"req_{self.name}_{self.served}"
+        return web.Response(text=body, status=told, headers=headers, content_type="application/json")
 
     def _json(self, data: object, status: int = 200) -> web.Response:
         return web.json_response(data, status=status, headers={"x-served-by": self.name})
