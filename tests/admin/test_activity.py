@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 
 from factories import model, split
-from wissel.admin.activity import activity_view, tiers_view
+from wissel.admin.activity import activity_view, resting_view, tiers_view
 from wissel.core.access import ANONYMOUS
+from wissel.core.cooling import Cooling, Rest
 from wissel.core.decision import Decision, Denied, Listed, Passed, Routed
 from wissel.core.outcome import Outcome, Usage
+from wissel.core.plan import Plan
 from wissel.core.snapshot import Passthrough
 from wissel.core.split import KeySource, TargetingKey
 from wissel.core.tier import Budget, Graded, Thresholds, Tier
@@ -155,3 +157,30 @@ def test_what_a_caller_wrote_is_cut_short():
     telemetry.decided(replace(DENIED, message="no model " + "x" * 10_000), 0.0)
 
     assert len(activity_view(telemetry)["denied"][0]["error"]["message"]) == 300
+
+
+def test_attempts_are_told_by_the_chosen_model_and_the_one_that_was_asked():
+    telemetry = Telemetry()
+    plan = Plan((model("small"), model("large")))
+    for attempts in (1, 2, 2):
+        telemetry.ended(replace(ROUTED, plan=plan), replace(FULL, attempts=attempts))
+    telemetry.ended(replace(ROUTED, model=model("large"), plan=Plan((model("large"),)), rested="small"), FULL)
+
+    assert sorted(activity_view(telemetry)["attempts"], key=lambda each: each["model"]) == [
+        {"chosen": "small", "model": "large", "served": 3, "failed": 0, "rested": 0},
+        {"chosen": "small", "model": "small", "served": 1, "failed": 2, "rested": 1},
+    ]
+
+
+def test_where_nothing_has_fallbacks_no_attempts_are_told():
+    telemetry = Telemetry()
+    telemetry.ended(ROUTED, FULL)
+
+    assert activity_view(telemetry)["attempts"] == []
+
+
+def test_a_model_that_rests_is_told_with_why_and_until_when():
+    cooling = Cooling()
+    cooling.heard({"small": Rest("busy", 30.0)}, 10.0)
+
+    assert resting_view(cooling) == [{"model": "small", "why": "busy", "until": 30.0}]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -15,8 +14,9 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from browser import Page, browsing, needs_chromium
 from factories import api_key, permit, snapshot
-from real import need, needs_envoy, needs_redis
+from real import needs_envoy, needs_redis
 from redis_server import RedisServer, binaries
 from wissel.admin.api import Readiness, application
 from wissel.admin.console import PATHS
@@ -26,13 +26,11 @@ from wissel.core.intent import Scores
 from wissel.core.request import Conversation
 from wissel.core.snapshot import Snapshot
 from wissel.demo.stage import Stage, running_stage
-from wissel.errors import WorldError
 from wissel.router import Advisers, Router, SharedParts
 from wissel.telemetry.counting import Telemetry
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-    from selenium.webdriver.remote.webelement import WebElement
 
 FILES = {each.name for each in files("wissel.admin.console").iterdir() if not each.name.startswith("__")}
 TOKEN = "t0ken"
@@ -113,69 +111,10 @@ def test_a_file_names_only_what_is_served_next_to_it(name: str):
     assert "//" not in re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)
 
 
-def chromium() -> str:
-    if (found := shutil.which("chromium")) is None or shutil.which("chromedriver") is None:
-        raise WorldError("no chromium and chromedriver on the path")
-    return found
-
-
-needs_chromium = need(chromium, "chromium")
-
-
 @pytest.fixture
 def browser(tmp_path: Path) -> "Iterator[Chrome]":
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    options.binary_location = chromium()
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1360,1000",
-        f"user-data-dir={tmp_path}/chromium",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-class Page:
-    """What a person does with the page; each call waits until it can be done."""
-
-    def __init__(self, browser: "Chrome", url: str) -> None:
-        self.browser = browser
-        browser.get(url)
-
-    def see(self, selector: str, *words: str) -> "WebElement":
-        """The first of these elements in sight that says all the words."""
-        from selenium.common.exceptions import TimeoutException
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        def found(browser: "Chrome") -> "WebElement | None":
-            shown = [each for each in browser.find_elements(By.CSS_SELECTOR, selector) if each.is_displayed()]
-            return next((each for each in shown if all(word in each.text for word in words)), None)
-
-        # What is drawn anew while it is looked at is looked at again.
-        wait = WebDriverWait(self.browser, 90, poll_frequency=0.1, ignored_exceptions=[Exception])
-        try:
-            return wait.until(found)
-        except TimeoutException:
-            shown = self.browser.find_element(By.TAG_NAME, "body").text
-            raise AssertionError(f'no "{selector}" says {words}, but the page: {shown}') from None
-
-    def press(self, selector: str) -> None:
-        self.see(selector).click()
-
-    def type(self, selector: str, text: str) -> None:
-        self.see(selector).send_keys(text)
-
-    def problems(self) -> list[str]:
-        """What the browser complained of; what the API does not have, and refuses, is no fault of the page."""
-        lines = [str(line["message"]) for line in self.browser.get_log("browser")]
-        return [line for line in lines if "Failed to load resource" not in line]
+    with browsing(tmp_path) as driver:
+        yield driver
 
 
 @asynccontextmanager

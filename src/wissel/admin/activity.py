@@ -10,6 +10,7 @@ from time import time
 from typing import Final
 
 from wissel.admin.views import View, decision_view
+from wissel.core.cooling import Cooling
 from wissel.core.decision import Decision, Denied, Kept, Listed, ListedAnswers, Passed, Routed
 from wissel.core.tier import Budget, Thresholds, Tier
 from wissel.telemetry.counting import Decided, Telemetry
@@ -29,6 +30,7 @@ def activity_view(telemetry: Telemetry) -> View:
         "traffic": [{**asdict(way), "route": way.route or None} for way in telemetry.traffic()],
         "denials": denials,
         "draws": telemetry.draws(),
+        "attempts": [asdict(tried) for tried in telemetry.attempts()],
         "recent": [_decided_view(each) for each in reversed(telemetry.recent)],
         "denied": [_decided_view(each) for each in reversed(telemetry.denied)],
     }
@@ -51,6 +53,11 @@ def tiers_view(tiers: Mapping[str, Tier], thresholds: Thresholds) -> list[View]:
             }
         )
     return views
+
+
+def resting_view(cooling: Cooling) -> list[View]:
+    """Which models rest, whichever process found out; one whose time is over is tried by the next request."""
+    return [{"model": model, "why": rest.why, "until": rest.until} for model, rest in cooling.rests.items()]
 
 
 def _decided_view(decided: Decided) -> View:

@@ -7,7 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from wissel.admin import console
-from wissel.admin.activity import activity_view, tiers_view
+from wissel.admin.activity import activity_view, resting_view, tiers_view
 from wissel.admin.configuration import configuration_view
 from wissel.admin.discovery import ClusterSource, DiscoveryApi
 from wissel.admin.errors import error
@@ -88,7 +88,8 @@ class _Api:
     async def activity(self, _: web.Request) -> web.Response:
         router = self._host.router
         tiers = tiers_view(router.snapshot.tiers, router.shared.thresholds)
-        return web.json_response({**activity_view(self._host.telemetry), "tiers": tiers})
+        resting = resting_view(router.shared.cooling)
+        return web.json_response({**activity_view(self._host.telemetry), "tiers": tiers, "resting": resting})
 
     async def config(self, _: web.Request) -> web.Response:
         return web.json_response(configuration_view(self._host.router.snapshot, self._host.readiness().detail))

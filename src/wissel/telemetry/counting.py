@@ -60,6 +60,18 @@ class Traffic:
     cost_usd: float = 0.0
 
 
+@dataclass(slots=True)
+class Tried:
+    """What came of one model where `chosen` was dealt; the words are those of the metric's results."""
+
+    chosen: str
+    model: str
+    served: int = 0
+    failed: int = 0
+    rested: int = 0
+    """Times that it was left out since it rests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusals:
     """Requests that were refused in one way."""
@@ -220,6 +232,19 @@ class Telemetry:
         for key, cost in self._count.cost.series.items():
             _way(ways, dict(key), _OPERATION_PLACE).cost_usd += cost
         return list(ways.values())
+
+    def attempts(self) -> list[Tried]:
+        """What came of each model that was asked, or rested, by the model that was chosen."""
+        tried: dict[tuple[str, str], Tried] = {}
+        for key, count in self._count.attempts.series.items():
+            facts = {name: str(value) for name, value in key}
+            match facts:
+                case {"chosen": chosen, "model": model, "result": result}:
+                    found = tried.setdefault((chosen, model), Tried(chosen, model))
+                    setattr(found, result, getattr(found, result) + int(count))
+                case _:
+                    pass
+        return list(tried.values())
 
     def denials(self) -> Iterable[Refusals]:
         """How many requests were refused, and how."""

@@ -29,6 +29,7 @@ _FILES: Final[Mapping[str, str]] = {
             "dom.js",
             "experiments.js",
             "explorer.js",
+            "failover.js",
             "limits.js",
             "recent.js",
             "rollouts.js",

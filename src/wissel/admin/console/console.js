@@ -6,6 +6,7 @@ import { askForToken } from "./dialogs.js";
 import { byId, el } from "./dom.js";
 import { Experiments } from "./experiments.js";
 import { Explorer } from "./explorer.js";
+import { Failover } from "./failover.js";
 import { Limits } from "./limits.js";
 import { Recent } from "./recent.js";
 import { Rollouts } from "./rollouts.js";
@@ -20,6 +21,7 @@ const rollouts = new Rollouts();
 const configuration = new Configuration();
 const explorer = new Explorer();
 const experiments = new Experiments();
+const failover = new Failover();
 const limits = new Limits();
 const tiers = new Tiers();
 
@@ -54,6 +56,7 @@ async function look() {
   explorer.offer(config);
   if (standing.away) rollouts.away("Where the rollouts stand is not known while the store is away.");
   else rollouts.show(standing, Date.now() / 1000);
+  failover.show(activity);
   limits.show(config, activity);
   tiers.show(activity);
   await experiments.poll();

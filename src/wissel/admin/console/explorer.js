@@ -113,7 +113,8 @@ function factsOf(decision) {
     ["Split", decision.split ? `${decision.split}, ${decision.reason}` : null],
     ["Tier", decision.tier ? tierOf(decision.tier) : null],
     ["Key", decision.key ? `${decision.key.source} “${decision.key.value}”` : null],
-    ["Left out", decision.unable?.map((each) => `${each.model} (${each.why})`).join(", ")],
+    ["Plan", decision.plan?.length > 1 ? decision.plan.map((each) => each.model).join(", then ") : null],
+    ["Left out", [...(decision.unable ?? []), ...(decision.left_out ?? [])].map((each) => `${each.model} (${each.why})`).join(", ")],
     ["Upstream", decision.upstream_model ? `${decision.upstream_model} at ${decision.cluster}` : null],
   ];
   return el("dl", { class: "facts" }, facts.filter((fact) => fact[1]).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
