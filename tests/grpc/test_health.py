@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wissel.grpc.frames import Part, Status
-from wissel.grpc.health import CHECK, WATCH, Health, ServingStatus, decode_request, encode_response
+from wissel.grpc.health import CHECK, WATCH, HealthService, ServingStatus, decode_request, encode_response
 
 
 class Call:
@@ -20,7 +20,7 @@ class Call:
         self.heard.append(status)
 
 
-def ask(health: Health, method: str, *requests: bytes) -> Call:
+def ask(health: HealthService, method: str, *requests: bytes) -> Call:
     call = Call(method)
     receiver = health.methods[method](call)
     for request in requests:
@@ -54,20 +54,20 @@ def test_any_other_bytes_are_refused_in_one_way(data: bytes):
 
 @pytest.mark.parametrize("data", [b"\x0a\x05ab", b"\x0b", b"\x0a", b"\xff" * 11, b"\x0a\x01\xff"])
 def test_what_is_no_request_is_an_invalid_argument(data: bytes):
-    assert ask(Health([]), CHECK, data).heard == [Status.INVALID_ARGUMENT]
-    assert ask(Health([]), WATCH, data).heard == [Status.INVALID_ARGUMENT]
+    assert ask(HealthService([]), CHECK, data).heard == [Status.INVALID_ARGUMENT]
+    assert ask(HealthService([]), WATCH, data).heard == [Status.INVALID_ARGUMENT]
 
 
 def test_nothing_serves_until_it_is_said():
-    assert ask(Health([]), CHECK, b"").heard == [ServingStatus.NOT_SERVING, Status.OK]
+    assert ask(HealthService([]), CHECK, b"").heard == [ServingStatus.NOT_SERVING, Status.OK]
 
 
 def test_an_unknown_service_is_not_found_by_a_check():
-    assert ask(Health(["a"]), CHECK, b"\x0a\x01b").heard == [Status.NOT_FOUND]
+    assert ask(HealthService(["a"]), CHECK, b"\x0a\x01b").heard == [Status.NOT_FOUND]
 
 
 def test_a_watch_hears_every_change_once():
-    health = Health(["a"])
+    health = HealthService(["a"])
     watch = ask(health, WATCH, b"\x0a\x01a")
     health.set(ServingStatus.SERVING)
     health.set(ServingStatus.SERVING)
@@ -77,7 +77,7 @@ def test_a_watch_hears_every_change_once():
 
 
 def test_a_watch_of_an_unknown_service_waits_for_it():
-    health = Health([])
+    health = HealthService([])
     watch = ask(health, WATCH, b"\x0a\x01b")
     health.set(ServingStatus.SERVING)
 
@@ -85,7 +85,7 @@ def test_a_watch_of_an_unknown_service_waits_for_it():
 
 
 def test_a_watch_that_is_gone_hears_nothing():
-    health = Health([])
+    health = HealthService([])
     call = Call(WATCH)
     receiver = health.methods[WATCH](call)
     receiver.message(b"")
@@ -97,12 +97,12 @@ def test_a_watch_that_is_gone_hears_nothing():
 
 
 def test_a_watch_takes_one_request():
-    assert ask(Health([]), WATCH, b"", b"").heard == [ServingStatus.NOT_SERVING, Status.INVALID_ARGUMENT]
+    assert ask(HealthService([]), WATCH, b"", b"").heard == [ServingStatus.NOT_SERVING, Status.INVALID_ARGUMENT]
 
 
 @pytest.mark.parametrize("method", [CHECK, WATCH])
 def test_a_stream_without_a_request_is_an_invalid_argument(method: str):
     call = Call(method)
-    Health([]).methods[method](call).half_closed()
+    HealthService([]).methods[method](call).half_closed()
 
     assert call.heard == [Status.INVALID_ARGUMENT]

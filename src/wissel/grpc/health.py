@@ -22,7 +22,7 @@ class ServingStatus(IntEnum):
     SERVICE_UNKNOWN = 3
 
 
-class Health:
+class HealthService:
     """What this server says of each of its services; "" stands for the server as a whole.
 
     Nothing is SERVING until `set` says so.
@@ -64,7 +64,7 @@ class Health:
 
 
 class _Check:
-    def __init__(self, health: Health, call: Call) -> None:
+    def __init__(self, health: HealthService, call: Call) -> None:
         self._health = health
         self._call = call
 
@@ -89,7 +89,7 @@ class _Check:
 
 
 class _Watch:
-    def __init__(self, health: Health, call: Call) -> None:
+    def __init__(self, health: HealthService, call: Call) -> None:
         self._health = health
         self._call = call
         self._asked = False

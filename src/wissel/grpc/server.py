@@ -19,12 +19,12 @@ from wissel.grpc.bounds import Limits
 from wissel.grpc.call import Call, Method, Receiver
 from wissel.grpc.connection import Connection, Shared
 from wissel.grpc.frames import Status
-from wissel.grpc.health import Health, ServingStatus
+from wissel.grpc.health import HealthService, ServingStatus
 from wissel.runtime.listener import RenewableListener
 from wissel.runtime.sockets import bound
 from wissel.runtime.tls import TLS, server_context
 
-__all__ = ["Call", "Health", "Limits", "Method", "Receiver", "Server", "ServingStatus", "Status"]
+__all__ = ["Call", "HealthService", "Limits", "Method", "Receiver", "Server", "ServingStatus", "Status"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Server:
         limits: Limits | None = None,
         on_error: Callable[[Exception, str], None] = log_error,
     ) -> None:
-        self.health = Health(services)
+        self.health = HealthService(services)
         self._shared = Shared({**methods, **self.health.methods}, limits or Limits(), on_error)
         self._listener: RenewableListener | None = None
         self._socket_file: Path | None = None
