@@ -3,8 +3,9 @@
     python -m tests.bench.failover --duration 60
 
 Sixteen callers send bodies of 0.1 KB to 2 MB and one of 31 MiB, streams and
-whole answers; of the first model's attempts 60 % fail, of the second's 20 %:
-a status, a reset, a silence. Each server checks that what it is sent is its
+whole answers; of the first model's attempts 60 % fail, of the second's 20 %: a
+status, a reset, a silence, and inside a 200 a silence, an error and a refusal.
+Every half second the clusters change. Each server checks that what it is sent is its
 own: the model's name, the credential, the path, and every byte of the rest.
 Exit 1 unless all of it was, every request was answered by its last candidate,
 and Envoy is alive.
@@ -34,11 +35,14 @@ from aiohttp import web
 from wissel.config import load
 from wissel.demo.parts import EnvoyProcess, free_port, running_envoy
 from wissel.envoy import plan
+from wissel.runtime.background import beside
 from wissel.serving.app import running_app
 
 CALLERS: Final = 16
 FAILING: Final = {"a": 0.6, "b": 0.2, "c": 0.0}
-WAYS: Final = ("500", "503", "429", "529", "reset", "silent")
+WAYS: Final = ("500", "503", "429", "529", "reset", "silent", "mute", "error", "refusal", "ended")
+EDIT_SECONDS: Final = 0.5
+"""Between two changes of the clusters."""
 SIZES: Final = (100, 1_000, 30_000, 300_000, 2_000_000)
 LARGEST: Final = 31 << 20
 FIRST_TOKEN: Final = 4.0
@@ -50,6 +54,8 @@ class Found:
     """What the servers and the callers saw."""
 
     attempts: Counter[str] = field(default_factory=Counter[str])
+    edits: int = 0
+    """How often the clusters were changed."""
     answers: Counter[str] = field(default_factory=Counter[str])
     wrong: list[str] = field(default_factory=list[str])
 
@@ -68,6 +74,8 @@ class Server:
         if self.dice.random() < FAILING[self.name]:
             way = self.dice.choice(WAYS)
             self.found.attempts[f"{self.name} {way}"] += 1
+            if way in {"mute", "error", "refusal", "ended"}:
+                return await self._begin_and_fail(request, way, stream=json.loads(raw)["stream"])
             return await self._fail(request, way)
         self.found.attempts[f"{self.name} served"] += 1
         if not json.loads(raw)["stream"]:
@@ -84,6 +92,24 @@ class Server:
         if way == "silent":
             await asyncio.sleep(3 * FIRST_TOKEN)
         return web.json_response({"error": {"message": self.name}}, status=int(way) if way.isdecimal() else 500)
+
+    async def _begin_and_fail(self, request: web.Request, way: str, *, stream: bool) -> web.StreamResponse:
+        kind = "text/event-stream" if stream else "application/json"
+        response = web.StreamResponse(headers={"content-type": kind})
+        await response.prepare(request)
+        member = "delta" if stream else "message"
+        if stream:
+            await response.write(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n')
+        said = {
+            "error": {"error": {"message": "a wrong answer"}},
+            "refusal": {"choices": [{"index": 0, member: {"refusal": "a wrong answer"}, "finish_reason": "stop"}]},
+        }.get(way if stream or way != "ended" else "error")
+        if said is not None:
+            text = json.dumps(said)
+            await response.write(f"data: {text}\n\n".encode() if stream else text.encode())
+        if way == "mute":
+            await asyncio.sleep(3 * FIRST_TOKEN)
+        return response
 
     def _check(self, request: web.Request, raw: bytes) -> None:
         body = json.loads(raw)
@@ -105,7 +131,7 @@ async def soak(duration: float, mode: str) -> dict[str, Any]:
     """The report; `wrong` is empty if all is well."""
     found = Found()
     with tempfile.TemporaryDirectory(prefix="wissel-failover-") as folder:
-        async with _running(Path(folder), found, mode) as envoy:
+        async with _running(Path(folder), found, mode) as envoy, beside(_edit(Path(folder), found)):
             until = time.monotonic() + duration
             async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
                 for number in range(CALLERS):
@@ -116,9 +142,27 @@ async def soak(duration: float, mode: str) -> dict[str, Any]:
         "requests": sum(found.answers.values()),
         "answers": dict(sorted(found.answers.items())),
         "attempts": dict(sorted(found.attempts.items())),
+        "edits": found.edits,
         "wrong": found.wrong,
         "envoy_is_alive": stats == {"server.live": 1},
     }
+
+
+async def _edit(home: Path, found: Found) -> None:
+    """Change the clusters without an end: one comes and goes, and another waits longer, and not so long."""
+    path = home / "wissel.yaml"
+    before = path.read_text()
+    while True:
+        await asyncio.sleep(EDIT_SECONDS)
+        document = yaml.safe_load(before)
+        found.edits += 1
+        if found.edits % 2:
+            document["models"].append({"name": "extra", "cluster": "extra"})
+            document["envoy"]["clusters"].append({"name": "extra", "address": "127.0.0.1:9"})
+        document["models"][2]["timeouts"] = {"connect": f"{1 + found.edits % 3}s"}
+        new = path.with_suffix(".new")
+        new.write_text(yaml.safe_dump(document))
+        new.replace(path)
 
 
 async def _call(
@@ -172,7 +216,7 @@ async def _running(home: Path, found: Found, mode: str) -> AsyncGenerator[EnvoyP
         clusters.append({"name": name, "address": f"127.0.0.1:{port}"})
         os.environ[f"{name.upper()}_KEY"] = f"secret-{name}"
     path = home / "wissel.yaml"
-    path.write_text(yaml.safe_dump(_document(clusters)))
+    path.write_text(yaml.safe_dump(_document(clusters, home)))
     bootstrap = replace(plan(load(path)), request_body_mode=mode)
     if mode != "BUFFERED":
         bootstrap = replace(bootstrap, response_body_mode="STREAMED")
@@ -184,7 +228,7 @@ async def _running(home: Path, found: Found, mode: str) -> AsyncGenerator[EnvoyP
             await runner.cleanup()
 
 
-def _document(clusters: list[dict[str, str]]) -> dict[str, Any]:
+def _document(clusters: list[dict[str, str]], home: Path) -> dict[str, Any]:
     def model(name: str, cluster: str, **more: Any) -> dict[str, Any]:
         credential = {"env": f"{cluster.upper()}_KEY"}
         return {
@@ -205,6 +249,9 @@ def _document(clusters: list[dict[str, str]]) -> dict[str, Any]:
             model("b", "b"),
             model("c", "c"),
         ],
+        "failover": {"first_token": "held", "on_refusal": True},
+        # Each shall be asked, however much it fails.
+        "health": {"failures": 64, "window": "1s"},
         "access": {
             "keys": [{"id": "caller", "sha256": sha256(b"caller").hexdigest()}],
             "rules": [{"id": "all", "effect": "permit"}],
@@ -213,6 +260,7 @@ def _document(clusters: list[dict[str, str]]) -> dict[str, Any]:
             "listen": f"127.0.0.1:{free_port()}",
             "admin": f"127.0.0.1:{free_port()}",
             "clusters": clusters,
+            "discovery": {"file": str(home / "clusters.json"), "grace": "2s"},
         },
     }
 
