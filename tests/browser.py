@@ -80,3 +80,41 @@ class Page:
         """What the browser complained of; what the API does not have, and refuses, is no fault of the page."""
         lines = [str(line["message"]) for line in self.browser.get_log("browser")]
         return [line for line in lines if "Failed to load resource" not in line]
+
+
+CONTRASTS = """
+document.documentElement.dataset.theme = arguments[0];
+const paint = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const rgba = (colour) => {
+  paint.clearRect(0, 0, 1, 1);
+  paint.fillStyle = colour;
+  paint.fillRect(0, 0, 1, 1);
+  return [...paint.getImageData(0, 0, 1, 1).data];
+};
+const light = (colour) => {
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.map((v) => linear(v / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const backOf = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = rgba(getComputedStyle(at).backgroundColor);
+    if (colour[3] === 255) return colour;
+  }
+  return [255, 255, 255];
+};
+const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+return [...document.querySelectorAll("body *")]
+  .filter((each) => each.checkVisibility() && hasText(each) && !each.closest(":disabled, .unseen"))
+  .map((each) => {
+    const style = getComputedStyle(each);
+    const front = light(rgba(each instanceof SVGElement ? style.fill : style.color));
+    const back = light(backOf(each));
+    return [(Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05), each.textContent];
+  });
+"""
+"""[contrast, text] of every text in sight, by WCAG's formula, in the theme that is the argument."""
+
+
+def contrasts(browser: "Chrome") -> list[tuple[float, str]]:
+    return [tuple(each) for theme in ("dark", "light") for each in browser.execute_script(CONTRASTS, theme)]
