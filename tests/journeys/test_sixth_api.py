@@ -11,7 +11,7 @@ import pytest_asyncio
 import yaml
 
 from real import needs_envoy, until
-from wissel.apis.api import Api, Simulation
+from wissel.apis.api import Api, Beginning, Simulation
 from wissel.apis.findings import Findings
 from wissel.apis.models import OPENAI_MODELS
 from wissel.apis.prompt import Prompt
@@ -42,6 +42,10 @@ def learn(found: Findings, said: Json) -> None:
 
 def output(said: Json) -> int:
     return words_in(said.get("word")) + words_in(said.get("words"))
+
+
+def begins(said: Json) -> Beginning:
+    return "error" if "alas" in said else "words"
 
 
 def error(denied: Denied) -> bytes:
@@ -75,6 +79,7 @@ TALK = Api(
     usage_on_ask=None,
     learn=learn,
     output=output,
+    begins=begins,
     error=error,
     models=OPENAI_MODELS,
     kept=None,
