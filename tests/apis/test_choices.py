@@ -55,3 +55,30 @@ def test_model_and_usage_are_all_that_changes(members, options, name):
     told = json.loads(body.with_model(name, *USAGE_ON_ASK.ask(body)))
 
     assert told == {**said, "model": name, "stream_options": {**(options or {}), "include_usage": True}}
+
+
+SAID = [
+    "answer",
+    "content",
+    "data",
+    "delta",
+    "error",
+    "generated_text",
+    "message",
+    "output",
+    "output_text",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+    "response",
+    "text",
+    "token",
+]
+
+
+@pytest.mark.parametrize("member", SAID)
+def test_a_chunk_that_says_anything_beside_its_usage_is_no_chunk_of_usage(member: str):
+    usage = {"choices": [], "usage": {"prompt_tokens": 1}}
+
+    assert USAGE_ON_ASK.is_chunk(usage)
+    assert not USAGE_ON_ASK.is_chunk({**usage, member: "words"})

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from reading import read_body, understand
-from wissel.apis.estimate import MEDIA, text_tokens
+from wissel.apis.estimate import MEDIA, size_of_text, text_tokens
 from wissel.apis.table import APIS
 from wissel.apis.windows import LongText
 from wissel.core.bounds import Bounds
-from wissel.core.request import Request
+from wissel.core.request import Request, estimate_tokens
 from wissel.errors import UnreadableError
 
 TEXT = "word " * 2000
@@ -212,3 +212,26 @@ def test_what_no_model_is_shown_is_not_billed(member: str):
     with_it = read("chat", messages=[HI], **{member: {"note": TEXT}})
 
     assert with_it.input_tokens == read("chat", messages=[HI]).input_tokens
+
+
+def test_the_name_of_the_model_is_not_billed_however_long_it_is():
+    def tokens(name: str) -> int:
+        body = read_body(json.dumps({"model": name, "messages": [{"role": "user", "content": "hi"}]}).encode())
+        return understand(APIS["chat"], "/v1/chat/completions", {}, body).input_tokens
+
+    assert tokens("m" * 200) == tokens("m")
+
+
+@pytest.mark.parametrize(("modality", "tokens"), [("image", 1600), ("audio", 500), ("video", 10_000), ("file", 3000)])
+def test_a_medium_whose_size_nobody_knows_counts_as_a_large_one(modality: str, tokens: int):
+    part = {"type": f"{modality}_url", f"{modality}_url": {"url": "https://a.example/b"}}
+    content = [{"type": "text", "text": "hi"}]
+    with_it, without = (
+        read("chat", messages=[{"role": "user", "content": each}]) for each in ([*content, part], content)
+    )
+
+    assert tokens <= with_it.input_tokens - without.input_tokens < tokens + 50
+
+
+def test_half_a_character_has_a_size():
+    assert (size_of_text("\ud800"), size_of_text("a"), estimate_tokens("\ud800" * 8)) == (3, 1, 6)

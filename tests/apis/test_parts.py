@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reading import read_body, understand
-from wissel.apis.parts import MODALITIES
+from wissel.apis.parts import MODALITIES, modalities_of
 from wissel.apis.table import APIS
 from wissel.core.request import Request
 
@@ -118,3 +118,17 @@ def test_every_kind_of_part_that_a_provider_documents_has_its_modality():
 @pytest.mark.parametrize("kind", [*WORDS.split(), *SHOWN.split(), "tool_use", "tool_result", "mcp_call", "x_error"])
 def test_words_and_structures_need_nothing_but_text(kind: str):
     assert carried({"type": kind, "text": "a"}) == set()
+
+
+ENDINGS = ["plain_text", "tool_use", "mcp_call", "tool_result", "shell_output", "file_reference", "a_block", "an_error"]
+
+
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_a_structure_is_known_by_how_its_kind_ends(kind: str):
+    assert carried({"type": kind}) == set()
+
+
+def test_words_that_bring_data_beside_them_need_what_it_is():
+    data = {"text": "a", "image_url": {"url": "https://a/b.png"}}
+    assert [modalities_of({"type": kind, **data}) for kind in WORDS.split()] == [{"image"}] * len(WORDS.split())
+    assert modalities_of({"type": "text", "image_url": {"url": "https://a/b.png"}}) == frozenset()

@@ -132,6 +132,7 @@ def test_a_credential_for_the_upstream_does_not_hide_the_mesh_where_no_keys_are_
         (f'Subject="a\\",URI=spiffe://evil/admin";URI={WEB}', WEB),
         (f"URI=spiffe://evil/x;URI={WEB}", ""),
         (f'Subject="open;URI={WEB}', ""),
+        (f'URI={WEB};Subject="open', ""),
         (f"By={WEB}", ""),
         (f"URI={WEB},Hash=1", ""),
         ("URI=https://web", ""),
@@ -185,3 +186,12 @@ def test_the_public_part_of_a_managed_key(secret, public):
 )
 def test_a_claim_is_found_whatever_dots_its_names_have(claims, path):
     assert groups_at(claims, path) == frozenset({"eng"})
+
+
+def nested(depth: int) -> dict[str, object]:
+    return {"a": nested(depth - 1)} if depth else {"a": "found"}
+
+
+def test_claims_are_looked_for_eight_levels_down():
+    assert flatten(nested(8)) == {".".join(["a"] * 9): "found"}
+    assert flatten(nested(9)) == {}

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import forbid, model, permit, request, snapshot, split
-from wissel.core.access import ANONYMOUS, Principal
+from wissel.core.access import ANONYMOUS, Permit, Principal, Window
 from wissel.core.decision import Denied, Listed, Passed, Routed
 from wissel.core.intent import Intent, NoScores, Scores
-from wissel.core.policy import ByIntent, Chosen, admit, choose, decide, list_models, pass_through
-from wissel.core.request import Head, Request
+from wissel.core.policy import ByIntent, Chosen, Named, admit, choose, decide, list_models, pass_through
+from wissel.core.request import Conversation, Head, Request
 from wissel.core.snapshot import Passthrough, Route, Snapshot
 from wissel.core.tier import Grading, NoWinRate, Tier, WinRate
 
@@ -348,3 +348,46 @@ def test_who_may_not_use_a_model_is_told_no_estimate_either():
     denied = verdict(config, request("chatter", **COUNTS), ada)
 
     assert (denied.status, denied.rule_ids) == (403, ("no-chatter",))
+
+
+class Greenwich:
+    def offset(self, now: float) -> float:
+        return 0.0
+
+
+def test_the_list_of_models_is_of_its_own_path_and_of_now():
+    """So a rule for it alone, or for some time of it, holds."""
+    later = Window(Greenwich(), since=1000.0)
+    rules = (permit("list", paths=("/v1/models",), when=later),)
+    known = snapshot(rules=rules, entrypoints=frozenset(), aliases={})
+    head = Head("models", "GET", "/v1/models", {})
+
+    assert [list_models(known, head, ada, now=now).names for now in (999.0, 1000.0)] == [(), known.names]
+
+
+def test_who_asked_is_told_where_no_model_can_serve():
+    denied = decide(
+        snapshot(models=(model("a"),)),
+        request("a", needs=frozenset({"text", "video"})),
+        ada,
+        Named("a", Permit(("a",), ())),
+        request_id="r",
+        now=0.0,
+    )
+
+    assert isinstance(denied, Denied)
+    assert denied.principal is ada
+
+
+def test_an_answer_that_is_kept_of_a_conversation_without_a_name_belongs_to_none():
+    kept = decide(
+        snapshot(models=(model("a"),)),
+        request("a", keeps=True, conversation=Conversation()),
+        ada,
+        Named("a", Permit(("a",), ())),
+        request_id="r",
+        now=0.0,
+    )
+
+    assert isinstance(kept, Routed)
+    assert kept.thread == ""

@@ -156,3 +156,11 @@ def test_the_first_source_that_is_present_is_the_key():
     assert targeting_key(sources, request(), Principal("ada"), "id", IDS).value == "ada"
     assert targeting_key((KeySource("request"),), request(), ANONYMOUS, "id-7", IDS).value == "id-7"
     assert targeting_key((SESSION,), request(), ANONYMOUS, "id", IDS) is None
+
+
+def test_without_a_key_and_a_default_that_is_able_the_first_that_is_able_serves():
+    three = split("s", a=1, b=1, c=1)
+
+    found = assign(three, None, able={"b", "c"})
+
+    assert (found.variant.name, found.reason) == ("b", "default")

@@ -61,3 +61,7 @@ def test_all_is_above_the_lowest_and_nothing_above_the_highest_quantile():
 
 def test_bucket_zero_is_a_millisecond():
     assert (seconds_of(0), bucket_of(0.001), bucket_of(0.00101)) == (0.001, 0, 1)
+
+
+def test_durations_of_one_bucket_are_counted_together():
+    assert list(Histogram.of([1.0, 1.0, 1.0]).counts.values()) == [3]

@@ -61,6 +61,46 @@ def healthy(rollout: Rollout, looks: int = 1) -> Evidence:
     return evidence(*arms, revision=rollout.revision, attempt=rollout.attempt, step=rollout.window, share=share)
 
 
+def kinds(move: Move) -> list[str]:
+    return [event.kind for event in move.events]
+
+
+def test_what_happens_is_told_by_its_kind():
+    waiting = played(WAITING, (0.0, None), rollout=begin(WAITING, 0.0).rollout)
+    promoted = promote(waiting.rollout, WAITING, 1.0, by="ada", full=True)
+    superseded = advance(begun(SPEC), a_spec(revision="r2"), None, 5.0)
+
+    assert kinds(begin(SPEC, 0.0)) == ["started"]
+    assert kinds(begin(SPEC, 0.0, lost=True)) == ["paused"]
+    assert kinds(waiting) == ["weight_set", "paused"]
+    assert isinstance(promoted, Move)
+    assert (kinds(promoted)[-1], promoted.rollout.reason) == ("promoted", "promoted in full by ada")
+    assert [(each.kind, each.weight) for each in superseded.events] == [("superseded", 0), ("started", 0)]
+
+
+def test_a_rollout_without_analysis_or_that_is_over_is_not_looked_at():
+    over = moved(abort(begun(SPEC), 1.0, by="ada"))
+
+    assert is_look_due(begun(SPEC), SPEC, 1e6)
+    assert not is_look_due(begun(SPEC), a_spec(analysis=None), 1e6)
+    assert not is_look_due(replace(over, weight=10), SPEC, 1e6)
+
+
+def test_at_another_weight_the_time_to_the_next_look_begins_anew():
+    risen = played(SPEC, (30.0, healthy(begun(SPEC))), (61.0, None))
+
+    assert (risen.rollout.weight, risen.rollout.since_look) == (50, 0.0)
+
+
+def test_what_stops_it_is_told_with_its_verdict():
+    spec = a_spec(on_failure="pause")
+    move = played(spec, (30.0, BAD))
+
+    assert kinds(move)[-1] == "paused"
+    assert move.verdict is not None
+    assert move.events[-1].verdict == move.verdict
+
+
 def test_it_starts_at_its_first_weight():
     assert (begun(SPEC).weight, begun(SPEC).phase, begun(SPEC).window) == (10, "progressing", 0)
 
