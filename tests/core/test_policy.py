@@ -359,7 +359,7 @@ def test_the_list_of_models_is_of_its_own_path_and_of_now():
     """So a rule for it alone, or for some time of it, holds."""
     later = Window(Greenwich(), since=1000.0)
     rules = (permit("list", paths=("/v1/models",), when=later),)
-    known = snapshot(rules=rules, entrypoints=frozenset(), aliases={})
+    known = snapshot(rules=rules)
     head = Head("models", "GET", "/v1/models", {})
 
     assert [list_models(known, head, ada, now=now).names for now in (999.0, 1000.0)] == [(), known.names]
