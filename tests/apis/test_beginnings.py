@@ -21,6 +21,10 @@ def delta(**members: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": members, "finish_reason": None}]}
 
 
+def ended(reason: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
 def read(api: str, *pieces: bytes, headers: dict[str, str] = STREAM, is_over: bool = False) -> Beginning:
     reader = BeginningReader(APIS[api], headers)
     found: Beginning = ""
@@ -38,8 +42,8 @@ def read(api: str, *pieces: bytes, headers: dict[str, str] = STREAM, is_over: bo
         ("chat", delta(reasoning_content="Hm"), "words"),
         ("chat", delta(tool_calls=[{"index": 0, "id": "c"}]), "words"),
         ("chat", delta(refusal="No"), "refusal"),
-        ("chat", {"choices": [{"delta": {}, "finish_reason": "content_filter"}]}, "refusal"),
-        ("chat", {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "words"),
+        ("chat", ended("content_filter"), "refusal"),
+        ("chat", ended("stop"), "words"),
         ("chat", {"error": {"message": "overloaded"}}, "error"),
         ("chat", {"object": "error", "message": "overloaded"}, "error"),
         ("completions", {"choices": [{"text": ""}]}, ""),
