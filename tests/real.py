@@ -16,11 +16,19 @@ from wissel.store.embedded import redis_binary
 
 def need(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
     """Mark tests that need a part; where it is missing they are skipped, but under `REQUIRE_ALL=1` run and fail."""
+    return pytest.mark.skipif(not _is_here(part) and os.environ.get("REQUIRE_ALL") != "1", reason=f"no {what} here")
+
+
+def optional(part: Callable[[], str], what: str) -> pytest.MarkDecorator:
+    """Mark tests that need a part which nobody has to have; where it is missing they are skipped."""
+    return pytest.mark.skipif(not _is_here(part), reason=f"no {what} here")
+
+
+def _is_here(part: Callable[[], str]) -> bool:
     try:
-        part()
+        return bool(part())
     except WisselError:
-        return pytest.mark.skipif(os.environ.get("REQUIRE_ALL") != "1", reason=f"no {what} here")
-    return pytest.mark.skipif(False, reason=f"{what} is here")
+        return False
 
 
 def missing(part: object) -> NoReturn:

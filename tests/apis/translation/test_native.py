@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from real import need
+from real import optional
 from translations import ASKED, gathered, meaning, said_in
 from wissel.apis.translation.answering import StreamTranslation, translated_answer, translated_error
 from wissel.apis.translation.dialects import DIALECTS
@@ -25,7 +25,7 @@ from wissel.demo.real_model import running_model, weights
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
-    need(lambda: str(weights()), "llama.cpp or its small model"),
+    optional(lambda: str(weights()), "llama.cpp or its small model"),
 ]
 
 PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
