@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from real import missing
@@ -17,6 +18,10 @@ from wissel.errors import ModelError
 from wissel.store.connection import RedisConnection
 from wissel.store.keys import Keys
 from word_encoder import WordEncoder
+
+# How long an example may take is a matter of what else the machine does; what must be quick is measured as such.
+settings.register_profile("wissel", deadline=None)
+settings.load_profile("wissel")
 
 
 @pytest.hookimpl(tryfirst=True)
