@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wissel.apis import body, forms, requests
+from wissel.apis import body, forms, places, requests
 from wissel.apis.api import Api
 from wissel.apis.body import Body, Splice
 from wissel.apis.windows import whole
@@ -30,6 +30,10 @@ def models_in(data: bytes, content_type: str, bounds: Bounds = Bounds()) -> tupl
 
 def named_in_pairs(text: str) -> list[str]:
     return whole(forms.named_in_pairs(text.encode(), Bounds()))
+
+
+def named_in_json(value: object) -> list[str]:
+    return [name for name in places.named_in_json(value) if name is not None]
 
 
 def rewritten(found: Body, name: str, *splices: Splice) -> bytes:

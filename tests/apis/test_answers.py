@@ -524,3 +524,13 @@ def test_a_body_of_a_type_that_says_nothing_is_read_as_what_it_is(kind, places):
 @pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {**SSE, "content-encoding": "br"}])
 def test_what_nobody_here_can_read_is_not_read(headers):
     assert reader_for(APIS["chat"], headers, strip=True) is None
+
+
+def test_what_is_blank_for_long_is_not_held_for_ever():
+    reader = reader_for(APIS["chat"], {}, strip=True)
+    assert reader is not None
+    blank = b" " * (MOST_HELD_BYTES // 2)
+
+    passed = [reader.feed(blank, now=1.0) for _ in range(4)]
+
+    assert list(map(len, passed)) == [0, 0, 3 * len(blank), len(blank)]

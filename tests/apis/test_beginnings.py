@@ -121,3 +121,10 @@ def test_a_stream_that_ends_without_a_word_failed():
 )
 def test_what_cannot_be_read_is_not_waited_for(headers: dict[str, str], data: bytes):
     assert read("chat", data, headers=headers) == "words"
+
+
+def test_what_is_held_is_bounded_by_what_it_holds_unpacked():
+    packed = gzip.compress(b'{"a": "' + b"x" * MOST_UNTOLD_BYTES)
+
+    assert len(packed) < 1000
+    assert read("chat", packed, headers={**JSON, "content-encoding": "gzip"}) == "words"

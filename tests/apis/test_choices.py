@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from json_values import json_values
 from reading import read_body
 from wissel.apis.choices import USAGE_ON_ASK
+from wissel.apis.windows import WINDOW
+from wissel.errors import UnreadableError
 
 USAGE = '"stream_options": {"include_usage": true}'
 
@@ -40,6 +42,13 @@ def test_a_stream_is_asked_for_its_usage_and_no_other_byte_changes(before, after
 @pytest.mark.parametrize("options", ['{"include_usage": true}', '"yes"', "5", "[]", "false"])
 def test_a_stream_that_tells_its_usage_already_or_never_will_is_left_alone(options):
     assert USAGE_ON_ASK.ask(read_body(f'{{"model": "m", "stream_options": {options}}}'.encode())) == ()
+
+
+def test_options_of_a_stream_that_cannot_be_walked_at_once_are_refused():
+    body = read_body(f'{{"model": "m", "stream_options": {{"x": "{"x" * WINDOW}"}}}}'.encode())
+
+    with pytest.raises(UnreadableError, match='"stream_options" is longer than 32768 bytes'):
+        USAGE_ON_ASK.ask(body)
 
 
 @given(

@@ -1,6 +1,7 @@
 """Which ids a request names, and whether a refusal repeats one."""
 
 import json
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -68,3 +69,12 @@ def test_of_a_long_body_the_beginning_and_the_end_are_looked_at():
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")), st.lists))
 def test_any_json_is_looked_at(value: Any):
     assert all(6 <= len(each) <= 256 for each in ids_in(body({"input": value})))
+
+
+def test_a_refusal_of_one_long_word_is_read_in_no_time_that_grows_with_its_square():
+    def time_of(size: int) -> float:
+        began = thread_time()
+        named_in("x" * size, frozenset({"resp_68a1f"}))
+        return thread_time() - began
+
+    assert min(time_of(16_000) for _ in range(3)) < 16 * min(time_of(2_000) for _ in range(3))

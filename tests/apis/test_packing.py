@@ -4,6 +4,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from time import thread_time
 
 import brotli
 import pytest
@@ -84,3 +85,14 @@ def test_a_coding_that_says_nothing_is_none(written: str):
 def test_what_is_not_read_is_told_apart(written: str):
     with pytest.raises(UnsupportedCodingError, match="gzip, deflate, br, zstd"):
         coding_of(written)
+
+
+def test_of_many_members_each_takes_no_longer_for_those_that_follow():
+    def time_of(members: int) -> float:
+        work = unpacked(gzip.compress(b"") * members, "gzip", MOST)
+        began = thread_time()
+        for _ in range(500):
+            next(work)
+        return thread_time() - began
+
+    assert min(time_of(400_000) for _ in range(3)) < 8 * min(time_of(1_000) for _ in range(3))

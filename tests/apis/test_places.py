@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from wissel.apis.places import IN_JSON, is_model, named_in_json, named_in_path
+from reading import named_in_json
+from wissel.apis.places import IN_JSON, is_model, named_in_path
 
 DOCUMENTED: list[tuple[str, Any]] = [
     ("all", {"model": "m", "input": "x"}),
@@ -36,7 +37,7 @@ DOCUMENTED: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("provider", "body"), DOCUMENTED)
 def test_a_model_is_found_where_a_provider_documents_it(provider: str, body: Any):
-    assert (list(named_in_json(body)), list(named_in_json([body]))) == (["m"], ["m"])
+    assert (named_in_json(body), named_in_json([body])) == (["m"], ["m"])
 
 
 def test_every_place_has_a_request_that_its_provider_documents():
@@ -49,20 +50,20 @@ def test_a_place_is_told_as_a_reader_of_json_would_point_at_it():
 
 @pytest.mark.parametrize("name", ["Model", " model ", "m%6Fdel", "model[]", "MODELS", "modelId", "Model_Name"])
 def test_a_name_may_be_spelled_in_any_way(name: str):
-    assert (is_model(name), list(named_in_json({name: ["m"] if name == "MODELS" else "m"}))) == (True, ["m"])
+    assert (is_model(name), named_in_json({name: ["m"] if name == "MODELS" else "m"})) == (True, ["m"])
 
 
-def test_what_is_no_text_is_repeated_as_it_stands_and_nothing_is_nothing():
-    assert list(named_in_json([{"model": 7}, {"model": {"id": "m"}}, {"model": None}, {"model": "x"}])) == [
+def test_what_is_no_text_is_no_model_that_is_known_and_nothing_is_nothing():
+    assert named_in_json([{"model": 7}, {"model": {"id": "m"}}, {"model": None}, {"model": "x"}]) == [
         "7",
-        '{"id": "m"}',
+        "{…}",
         "x",
     ]
 
 
 @pytest.mark.parametrize("value", [None, "model", 7, {}, [], {"x": {"model": "m"}}, {"models": {}}])
 def test_elsewhere_no_model_is_named(value: Any):
-    assert list(named_in_json(value)) == []
+    assert named_in_json(value) == []
 
 
 @pytest.mark.parametrize(

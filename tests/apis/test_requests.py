@@ -121,3 +121,28 @@ def test_tokens_are_estimated_from_bytes():
 def test_an_absurd_output_limit_is_cut_to_what_any_model_answers():
     assert read("chat", messages=[], max_tokens=10**400).max_output_tokens == 10_000_000
     assert read("chat", messages=[], max_tokens=True).max_output_tokens == 0
+    assert read("chat", messages=[], max_tokens=" " * 99 + "5").max_output_tokens == 5
+
+
+def test_what_is_taken_apart_at_once_has_few_members_and_a_structure_within_may_have_many():
+    many = {f"m{number}": 1 for number in range(1001)}
+
+    for content in (many, [{"type": "text", "text": "x", **many}], [{"type": "tool_result", "content": "x", **many}]):
+        with pytest.raises(UnreadableError, match="more than 1000 members"):
+            read("chat", messages=[{"role": "user", "content": content}])
+    with pytest.raises(UnreadableError, match="more than 1000 members"):
+        read("chat", messages=[many])
+    assert (
+        read("chat", messages=[{"role": "user", "content": [{"type": "tool_use", "input": many}]}]).input_tokens > 1000
+    )
+
+
+def test_of_very_many_parts_a_turn_has_the_first_and_the_last():
+    parts = [{"type": "text", "text": f"{number:-<1000}"} for number in range(300)]
+
+    asked = read("chat", messages=[{"role": "user", "content": parts}])
+    ((_, text),) = said(asked)
+
+    assert text.startswith("0---")
+    assert "\n299-" in text
+    assert (len(text) < 140_000, asked.input_tokens) == (True, 75_000)

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -177,3 +179,17 @@ def test_where_nobody_has_spoken_the_harness_has():
 
 def test_a_request_without_a_user_turn_has_no_conversation_key():
     assert talk() is None
+
+
+def test_a_key_takes_no_time_that_grows_with_the_conversation_or_with_the_square_of_a_label():
+    def seconds(turns: int, label: int) -> float:
+        of_a_clock = Turn("system", f"{'Monday ' * 200}\n")
+        of_a_harness = Turn("user", f"<context>{'x' * 2000}</context>")
+        said = Conversation((of_a_clock,) * turns + (of_a_harness,) * turns)
+        asked = replace(request(), conversation=said, labels={"prompt_cache_key": "123" + "a" * label + "!"})
+        began = thread_time()
+        assert conversation_key(asked, IDS)
+        return thread_time() - began
+
+    for few, many in [((100, 1), (10_000, 1)), ((1, 200), (1, 2000))]:
+        assert min(seconds(*many) for _ in range(3)) < 30 * max(0.001, min(seconds(*few) for _ in range(3)))

@@ -129,3 +129,17 @@ def test_tags_without_end_or_in_quotes_take_time_that_grows_with_their_number_al
 
     seconds(1000)
     assert seconds(80_000) < 40 * max(seconds(10_000), 0.002)
+
+
+def test_only_so_many_blocks_of_one_turn_are_taken_out():
+    assert spoken("<context>x</context>" * 500 + ASK) == ASK
+    assert spoken("<context>x</context>" * 501 + ASK) == f"<context>x</context>{ASK}"
+
+
+def test_of_a_long_conversation_only_the_latest_turns_are_looked_at():
+    wrapped = Turn("user", f"<context>{'x' * 1000}</context>{ASK}")
+
+    turns = spoken_only(Conversation((wrapped,) * 1000)).turns
+
+    assert (turns[0], turns[-1]) == (wrapped, Turn("user", ASK))
+    assert 100 < turns.count(Turn("user", ASK)) < 200

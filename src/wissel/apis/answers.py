@@ -183,9 +183,10 @@ class GuessingReader:
     def feed(self, data: bytes, *, now: float) -> bytes:
         if self._reader is None:
             self._held += data
-            begin = self._held.lstrip()[:1]
-            if not begin:
+            begin = data.lstrip()[:1]
+            if not begin and len(self._held) <= MOST_HELD_BYTES:
                 return b""
+            # What is blank for so long waits for a whole answer: a stream says that it lives in other ways.
             self._reader = JsonReader(self._api) if begin in b"{[" else StreamReader(self._api, strip=self._strip)
             self._reader.found = self.found
             data, self._held = self._held, b""

@@ -35,10 +35,10 @@ class BeginningReader:
 
     def feed(self, data: bytes, *, is_over: bool) -> Beginning:
         """What the answer is, with its next bytes."""
-        self._size += len(data)
         plain = data if self._inflater is None else self._inflater.feed(data)
         if plain is None or (self._kind == "unread" and data):
             return "words"
+        self._size += len(plain)
         if self._kind == "untold":
             plain = bytes(self._held) + plain
             self._held.clear()

@@ -70,8 +70,13 @@ class Body:
         return Splice(self.data.rindex(b",", 0, key), end, "")
 
     def inside(self, name: str) -> Iterator[tuple[str, int, int]]:
-        """Of a member that is an object, each member's name, and from where to where its value stands."""
+        """Of a member that is an object, each member's name, and from where to where its value stands.
+
+        Raises UnreadableError where it is too long to be walked at once.
+        """
         start, end = self.spans[name]
+        if end - start > WINDOW:
+            raise UnreadableError(f'"{name}" is longer than {WINDOW} bytes', param=name)
         cursor = Cursor(self.data[start:end], Bounds())
         inner = whole(cursor.name(first=True))
         while inner is not None:

@@ -27,6 +27,8 @@ _SYNTAX_BYTES: Final = 4
 """What a name or a value takes beside its text: marks are short tokens."""
 _BREATH: Final = 2048
 """Values weighed between two pauses."""
+_CHARACTERS_TO_A_VALUE: Final = 128
+"""So many of a text are as much work as one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ def size_of_text(text: str) -> int:
 
 def weigh(value: object) -> Slices[tuple[int, int]]:
     """Tokens of a structure that a model is shown as JSON; and how many values it holds, which is the work it was."""
-    size, done, left = 0, 0, [value]
+    size, done, since, left = 0, 0, 0, [value]
     while left:
         match each := left.pop():
             case str():
                 size += size_of_text(each) + _SYNTAX_BYTES
+                since += len(each) // _CHARACTERS_TO_A_VALUE
             case dict():
                 members = cast("dict[str, object]", each)
                 size += sum(map(len, members)) + _SYNTAX_BYTES * len(members)
@@ -89,7 +92,9 @@ def weigh(value: object) -> Slices[tuple[int, int]]:
             case _:
                 size += _SYNTAX_BYTES
         done += 1
-        if done % _BREATH == 0:
+        since += 1
+        if since >= _BREATH:
+            since = 0
             yield
     return -(-size // BYTES_PER_TOKEN), done
 
@@ -111,7 +116,12 @@ def _data_of(part: Mapping[str, object]) -> str:
     """The longest text of the part or of an object in it: its data, or where that is."""
     outer = list(islice(part.values(), _MOST_MEMBERS))
     inner = [text for each in outer if isinstance(each, dict) for text in _some(cast("dict[str, object]", each))]
-    return max((each for each in (*outer, *inner) if isinstance(each, str)), key=size_of_text, default="")
+    return max((each for each in (*outer, *inner) if isinstance(each, str)), key=_length, default="")
+
+
+def _length(text: str) -> int:
+    # Not in bytes, which takes time with each text.
+    return len(text) + text.omitted if isinstance(text, LongText) else len(text)
 
 
 def _some(members: Mapping[str, object]) -> Iterator[object]:

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from wissel.apis.places import is_model, named_in_json
-from wissel.apis.windows import Slices, count_of, read_json
+from wissel.apis.windows import WINDOW, Slices, count_of, read_json
 from wissel.core.bounds import Bounds, beyond
 from wissel.core.quoting import quoted
 from wissel.errors import UnreadableError
@@ -25,6 +25,9 @@ _LONGEST_HEAD: Final = 8192
 _LONGEST_PURPOSE: Final = 64
 """What is longer may be whatever a server takes it for."""
 _PAUSE: Final = 64
+"""Short lines."""
+_BREATH: Final = 2048
+"""Members looked at between two pauses."""
 _PIECE: Final = 512 * 1024
 """Bytes of which everything may be looked at without a pause."""
 
@@ -54,6 +57,7 @@ def named_in_pairs(data: bytes | bytearray, bounds: Bounds) -> Slices[list[str]]
     cuts = sorted([*_places_of(b"&", data), *_places_of(b";", data), len(data)])
     found: list[str] = []
     for start, end in pairwise([-1, *cuts]):
+        yield
         name, equals, _ = data[start + 1 : min(end, start + 2 + _LONGEST_HEAD)].partition(b"=")
         if len(name) <= _LONGEST_HEAD and is_model(_decoded(name)):
             value = start + 1 + len(name) + len(equals)
@@ -78,27 +82,44 @@ def _of_json(data: bytes | bytearray, bounds: Bounds, *, is_json: bool) -> Slice
     if (yield from _is_blank(data)):
         return ()
     try:
-        return tuple(dict.fromkeys(named_in_json((yield from read_json(data, bounds)))))
+        return tuple((yield from _named_in(data, bounds)))
     except UnreadableError:
         if is_json:
             raise
         return ()
 
 
+def _named_in(data: bytes | bytearray, bounds: Bounds) -> Slices[dict[str, None]]:
+    return (yield from _named_by((yield from read_json(data, bounds)), bounds))
+
+
+def _named_by(value: object, bounds: Bounds) -> Slices[dict[str, None]]:
+    found: dict[str, None] = {}
+    for number, name in enumerate(named_in_json(value)):
+        if name is not None:
+            found[name] = None
+        if number % _BREATH == _BREATH - 1:
+            yield
+    if len(found) > bounds.fields:
+        raise beyond(bounds, "fields")
+    return found
+
+
 def _of_lines(data: bytes | bytearray, bounds: Bounds) -> Slices[tuple[str, ...]]:
     if (yield from count_of(b"\n", data, bounds.lines)) > bounds.lines:
         raise beyond(bounds, "lines")
     found: dict[str, None] = {}
-    at = number = 0
+    at = number = paused = 0
     while at < len(data):
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
         line, at, number = data[at:end], end + 1, number + 1
         if not (yield from _is_blank(line)):
-            found.update(dict.fromkeys(named_in_json((yield from read_json(line, bounds)))))
+            found.update((yield from _named_in(line, bounds)))
             if len(found) > bounds.fields:
                 raise beyond(bounds, "fields")
-        if number % _PAUSE == 0:
+        if number % _PAUSE == 0 or at - paused > WINDOW:
+            paused = at
             yield
     return tuple(found)
 
@@ -151,10 +172,10 @@ def _of_parts(data: bytes | bytearray, line: bytes, bounds: Bounds) -> Slices[tu
             files.append((value, says_lines))
         elif value[:64].lstrip().startswith((b"{", b"[")) or name == "session":
             said = yield from read_json(value, bounds)
-            found.update(dict.fromkeys([*named_in_json(said), *named_in_json({name: said})]))
+            found.update((yield from _named_by(said, bounds)))
+            found.update((yield from _named_by({name: said}, bounds)))
         number += 1
-        if number % _PAUSE == 0:
-            yield
+        yield
     yield from _end(data, line, at)
     for value, says_lines in files:
         if is_batch or says_lines:

@@ -12,7 +12,7 @@ from wissel.apis.body import Body
 
 HEAD_BYTES: Final = 8 << 10
 TAIL_BYTES: Final = 32 << 10
-_ID: Final = re.compile(r"(?=\S*[\d_-])[\w.:/@-]{6,256}")
+_WORD: Final = re.compile(r"[\w.:/@-]{6,256}")
 _VALUE: Final = re.compile(rb'(?:"(\w{1,64})"\s{0,8}:\s{0,8})?"((?=[^"\s]*[\d_-])[A-Za-z0-9_.:/@-]{6,256})"(?!\s*:)')
 """A text in quotes that could be an id, and the member that it is of."""
 _NO_IDS: Final = frozenset({b"model", b"type", b"role", b"object"})
@@ -29,4 +29,4 @@ def ids_in(body: Body) -> frozenset[str]:
 
 def named_in(text: str, ids: frozenset[str]) -> bool:
     """Whether a text repeats one of them."""
-    return not ids.isdisjoint(each.rstrip(".:") for each in _ID.findall(text))
+    return not ids.isdisjoint(each.rstrip(".:") for each in _WORD.findall(text))

@@ -8,7 +8,7 @@ slices like all work that grows with a body.
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import brotli
 import zstandard
@@ -59,36 +59,27 @@ def unpacked(data: bytes | bytearray, coding: str, most: int) -> Slices[bytes]:
 
 def _inflated(data: bytes | bytearray) -> Iterator[bytes]:
     """Gzip or zlib, by the first bytes; members of gzip may follow each other."""
-    while data:
-        inflate = zlib.decompressobj(32 + zlib.MAX_WBITS)
-        yield from _inflated_by(inflate, data)
-        data = inflate.unused_data
+    return _inflated_by(data, 32 + zlib.MAX_WBITS, follow=True)
 
 
 def _deflated(data: bytes | bytearray) -> Iterator[bytes]:
     """With RFC 1950's frame, or without it, as some clients send deflate."""
     framed = len(data) > 1 and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
-    inflate = zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
-    yield from _inflated_by(inflate, data)
-    if inflate.unused_data:
-        raise zlib.error
+    return _inflated_by(data, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS, follow=False)
 
 
-class _Inflate(Protocol):
-    """One of zlib's."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unconsumed_tail(self) -> bytes: ...
-    def decompress(self, data: bytes | bytearray, /, max_length: int = 0) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
-def _inflated_by(inflate: _Inflate, data: bytes | bytearray) -> Iterator[bytes]:
-    yield inflate.decompress(data, _PIECE)
-    while inflate.unconsumed_tail:
-        yield inflate.decompress(inflate.unconsumed_tail, _PIECE)
+def _inflated_by(data: bytes | bytearray, code: int, *, follow: bool) -> Iterator[bytes]:
+    """Fed in pieces, for the library copies what it leaves each time; `follow` says whether another may follow."""
+    inflate = zlib.decompressobj(code)
+    for at in range(0, len(data), _PIECE):
+        piece: bytes | bytearray = data[at : at + _PIECE]
+        while piece:
+            if inflate.eof:
+                if not follow:
+                    raise zlib.error
+                inflate = zlib.decompressobj(code)
+            yield inflate.decompress(piece, _PIECE)
+            piece = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     yield inflate.flush()
     if not inflate.eof:
         raise zlib.error

@@ -106,24 +106,30 @@ _PLACES: Final = _tree()
 """The table by its members, an end marked by an empty name."""
 
 
-def named_in_json(value: object) -> Iterator[str]:
-    """Every model that a JSON value names; what is no text where a name should be is repeated as it stands."""
-    for each in cast("list[object]", value) if isinstance(value, list) else [value]:
-        yield from _named(each, _PLACES)
+def named_in_json(value: object) -> Iterator[str | None]:
+    """Every model that a JSON value names, and None for every member or item that was looked at on the way.
+
+    What is no text where a name should be is none that is known.
+    """
+    return _named(value, {EACH: _PLACES} if isinstance(value, list) else _PLACES)
 
 
-def _named(value: object, places: _Tree) -> Iterator[str]:
+def _named(value: object, places: _Tree) -> Iterator[str | None]:
     if "" in places and value is not None:
         if isinstance(value, str):
             yield value
-        elif len(places) == 1 or not isinstance(value, dict | list):
+        elif not isinstance(value, dict | list):
             yield json.dumps(value)[:200]
+        elif len(places) == 1:
+            yield "[…]" if isinstance(value, list) else "{…}"
     if isinstance(value, dict):
         for name, inner in cast("dict[str, object]", value).items():
+            yield None
             if (further := places.get(_plain(name))) is not None:
                 yield from _named(inner, further)
     elif isinstance(value, list) and EACH in places:
         for inner in cast("list[object]", value):
+            yield None
             yield from _named(inner, places[EACH])
 
 

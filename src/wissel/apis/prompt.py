@@ -4,7 +4,7 @@ Contents are read by one set of names, for no two APIs mean different things by
 the type of a part.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from wissel.apis.estimate import MEDIA, text_tokens, weigh, weigh_medium
@@ -12,7 +12,7 @@ from wissel.apis.parts import modalities_of
 from wissel.apis.shapes import Json
 from wissel.apis.windows import Slices
 from wissel.core.bounds import Bounds, beyond
-from wissel.core.request import Role, Turn
+from wissel.core.request import Role, Turn, first_of
 from wissel.errors import UnreadableError
 
 _ROLES: Final[Mapping[str, Role]] = {
@@ -29,6 +29,8 @@ _BREATH: Final = 256
 _VALUES_TO_A_PART: Final = 8
 """So many values of a structure are as much work as one part."""
 _BREATH_CHARACTERS: Final = 256 * 1024
+_MOST_JOINED: Final = 64 * 1024
+"""Characters of a turn's first parts that are kept, and of its last ones; the last of each may go beyond."""
 _TOKENS_AT_ONCE: Final = 16 * 1024
 _TOOL_RESULTS: Final = frozenset({"tool_result", "mcp_tool_result"})
 _OF_TEXT: Final = 2
@@ -78,9 +80,9 @@ class Prompt:
         """One turn; a message that mixes tool results and text becomes one turn of each."""
         text, results = yield from self._texts(content, is_outer=True)
         if results:
-            self.turns.append(Turn("tool", "\n".join(results)))
+            self.turns.append(Turn("tool", _joined(results)))
         if text or not results:
-            self.turns.append(Turn(role, "\n".join(text)))
+            self.turns.append(Turn(role, _joined(text)))
 
     def say_member(self, role: Role, members: Json, name: str) -> Slices[None]:
         """One turn, if that member of the body says anything."""
@@ -90,6 +92,7 @@ class Prompt:
 
     def say_message(self, role: Role, message: Json, content: str = "content") -> Slices[None]:
         """One turn, with all else that the message shows to a model."""
+        self._size_up(message)
         yield from self.say(role, message.get(content))
         rest = {name: value for name, value in message.items() if name not in {"role", content}}
         if rest:
@@ -124,8 +127,9 @@ class Prompt:
             elif not isinstance(part, dict):
                 yield from self.weigh(part)
             elif (said := cast("Json", part)).get("type") in _TOOL_RESULTS:
+                self._size_up(said)
                 inner, _ = yield from self._texts(said.get("content"), is_outer=False)
-                (results if is_outer else text).append("\n".join(inner))
+                (results if is_outer else text).append(_joined(inner))
                 yield from self.weigh({name: value for name, value in said.items() if name != "content"})
             elif (found := (yield from self._show(said))) is not None:
                 text.append(found)
@@ -134,6 +138,7 @@ class Prompt:
 
     def _show(self, part: Json) -> Slices[str | None]:
         """What a part carries is needed, and counted; its text, if it has some."""
+        self._size_up(part)
         carried = modalities_of(part)
         if carried <= MEDIA.keys() or not self._has_unknown:
             self.needs |= carried
@@ -156,6 +161,11 @@ class Prompt:
                 tokens, values = yield from weigh_medium(modality, part)
                 self._count(tokens, least=medium.least)
                 self._since += 1 + values // _VALUES_TO_A_PART
+
+    def _size_up(self, said: Json) -> None:
+        """What is taken apart here is so at once, and so must be small; a structure within may have more members."""
+        if len(said) > self.bounds.members:
+            raise beyond(self.bounds, "members")
 
     def _hear(self, text: str) -> str:
         self._count(text_tokens(text))
@@ -214,6 +224,13 @@ class Prompt:
                 yield from self.weigh(each)
             if start:
                 yield
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """A line each; of very many the first ones and the last ones, as of a text that is long itself."""
+    ahead = list(first_of(texts, _MOST_JOINED))
+    behind = list(first_of(reversed(texts[len(ahead) :]), _MOST_JOINED))
+    return "\n".join((*ahead, *reversed(behind)))
 
 
 def _listed(content: object) -> list[object]:

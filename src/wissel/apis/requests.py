@@ -64,7 +64,9 @@ def _named(members: Json) -> tuple[str, ...]:
 
 
 def _streams(members: Json) -> bool:
-    if odd := next((name for name in members if name != "stream" and name.lower() == "stream"), None):
+    # Only names of its length: to lower a thousand long ones would take everybody's time.
+    alike = (name for name in members if len(name) == len("stream") and name.lower() == "stream")
+    if odd := next((name for name in alike if name != "stream"), None):
         # Some servers do not mind letter case.
         raise UnreadableError(f'the body asks for a stream as {quoted(odd)}; write "stream"', param=odd)
     stream = members.get("stream")
@@ -96,6 +98,6 @@ def _whole(value: object) -> int:
         case int() | float() if value > 0:
             return int(min(value, MAX_OUTPUT_TOKENS))
         case str() if value.strip().isdecimal():
-            return int(min(float(value[:_LONGEST_SETTING]), MAX_OUTPUT_TOKENS))
+            return int(min(float(value.strip()[:_LONGEST_SETTING]), MAX_OUTPUT_TOKENS))
         case _:
             return 0

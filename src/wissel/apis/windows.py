@@ -12,6 +12,7 @@ is one window, and is read without a pause.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -86,8 +87,7 @@ def _no_constant(name: str) -> NoReturn:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise named_twice(twice)
     return found
 

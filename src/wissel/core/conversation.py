@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import mmh3
 
-from wissel.core.harness import HARNESS, Harness
-from wissel.core.request import Request
+from wissel.core.harness import HARNESS, MOST_LOOKED_AT, Harness
+from wissel.core.request import Request, first_of
 
 SESSION_HEADERS: Final = (
     "x-session-id",
@@ -61,11 +61,12 @@ LONGEST: Final = 256
 
 _BEGINNING: Final = 2000
 """Characters of the first words, and of the line before them."""
+_INSTRUCTIONS: Final = 8 * _BEGINNING
+"""Characters of the instructions among which that line is looked for."""
 
 _SESSION: Final = re.compile(r"(?:^|[_.:;/-])session[_:=-]+([0-9A-Za-z][0-9A-Za-z-]{7,})")
-_UNIQUE: Final = re.compile(
-    r"(?=(?:[^0-9]*[0-9]){3})[\w:.-]*(?:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-|[0-9A-Za-z]{16})[\w:.-]*"
-)
+_WORD: Final = re.compile(r"(?=(?:[^0-9]*[0-9]){3})[\w:.-]*")
+_RANDOM: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-|[0-9A-Za-z]{16}")
 
 _MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _PASSING: Final = re.compile(
@@ -126,7 +127,7 @@ def _session_in(text: str) -> str:
 
 def _unique(text: str) -> str:
     """The text, if it looks made rather than written; one that is written may be shared by all conversations."""
-    return text if _UNIQUE.fullmatch(text) else ""
+    return text if _WORD.fullmatch(text) and _RANDOM.search(text) else ""
 
 
 _READ: Final[Mapping[str, Callable[[str], str]]] = {
@@ -139,15 +140,18 @@ _READ: Final[Mapping[str, Callable[[str], str]]] = {
 
 def _beginning(request: Request, harness: Harness) -> str | None:
     turns = request.conversation.turns
-    words = (harness.spoken(turn.text) for turn in turns if turn.role == "user")
+    said = first_of((turn.text for turn in turns if turn.role == "user"), MOST_LOOKED_AT)
+    words = (harness.spoken(text) for text in said)
     first = next(filter(None, words), request.conversation.first_user)
     if not first:
         return None
-    before = (turn for turn in takewhile(lambda turn: turn.role != "user", turns) if turn.role == "system")
-    head = next(filter(None, (_first_line(harness.spoken(turn.text[: 8 * _BEGINNING])) for turn in before)), "")
-    lines = [line.strip() for line in first[:_BEGINNING].splitlines()]
-    lasting = [line for line in lines if line and not _CLOCK.search(line)]
-    return _hashed("\n".join((head, *(lasting or lines))))
+    before = takewhile(lambda turn: turn.role != "user", turns)
+    instructions = (turn.text[:_INSTRUCTIONS] for turn in before if turn.role == "system")
+    lines = (_first_line(harness.spoken(text)) for text in first_of(instructions, _INSTRUCTIONS))
+    head = next(filter(None, lines), "")
+    spoken = [line.strip() for line in first[:_BEGINNING].splitlines()]
+    lasting = [line for line in spoken if line and not _CLOCK.search(line)]
+    return _hashed("\n".join((head, *(lasting or spoken))))
 
 
 def _first_line(instructions: str) -> str:

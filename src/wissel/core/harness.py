@@ -11,6 +11,7 @@ quoted. A turn that holds nothing else is none of the person's.
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from wissel.core.request import Conversation
@@ -55,6 +56,10 @@ _MADE: Final = re.compile(
 _QUESTION: Final = 12
 """Bytes of a person's words that say by themselves what is asked; beside fewer, a block that nobody knows stays."""
 _FENCE: Final = "```"
+_MOST_OPENINGS: Final = 500
+"""In one turn that are looked at; others stay."""
+MOST_LOOKED_AT: Final = 128 * 1024
+"""Characters of a conversation in which a person's words are looked for: many times what is read of them."""
 _LOOKED_AT: Final = 256
 """Characters of a line before a block, and behind it."""
 
@@ -84,11 +89,15 @@ class Harness:
     def spoken_only(self, conversation: Conversation) -> Conversation:
         """The conversation as people have it: without turns of the user that are a harness's alone.
 
-        Where no turn is a person's it stays as it is: there is nothing better to go by.
+        Where no turn is a person's it stays as it is: there is nothing better to go by. Of a very long one only the
+        latest turns are looked at, which are those that are read.
         """
-        said = [
-            replace(turn, text=self.spoken(turn.text)) if turn.role == "user" else turn for turn in conversation.turns
-        ]
+        said = list(conversation.turns)
+        left = MOST_LOOKED_AT
+        for at in reversed(range(len(said))):
+            if said[at].role == "user" and left > 0:
+                left -= len(said[at].text)
+                said[at] = replace(said[at], text=self.spoken(said[at].text))
         kept = tuple(turn for turn in said if turn.role != "user" or turn.text)
         return Conversation(kept) if any(turn.role == "user" for turn in kept) else conversation
 
@@ -99,16 +108,17 @@ class Harness:
 
 def _without_blocks(text: str, openings: re.Pattern[str]) -> str:
     kept: list[str] = []
-    unclosed: set[str] = set()
+    closings: dict[str, int] = {}
+    """By tag, where it is closed next; looking again for each would take time that grows with the square."""
     at = fences = counted = 0
-    for opening in openings.finditer(text):
+    for opening in islice(openings.finditer(text), _MOST_OPENINGS):
         tag = opening[1]
-        if opening.start() < at or tag in unclosed:
+        if opening.start() < at:
             continue
-        closing = text.find(f"</{tag}>", opening.end())
+        closing = closings.get(tag, 0)
+        if 0 <= closing < opening.end():
+            closing = closings[tag] = text.find(f"</{tag}>", opening.end())
         if closing < 0:
-            # Nor will a later one of its kind be closed: looking again would take time that grows with the square.
-            unclosed.add(tag)
             continue
         end = closing + len(tag) + 3
         fences += text.count(_FENCE, counted, opening.start())

@@ -5,7 +5,7 @@ nobody looks at JSON again. An API is known here by its name alone; what there
 is to know of its format is a row of `apis.table`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -124,6 +124,15 @@ class Request:
     """The key of the conversation that `previous` belongs to; empty where nobody knows."""
     fallbacks: tuple[str, ...] = ()
     """What the caller names to serve where the model does not, in its order; read where `failover.accept_models`."""
+
+
+def first_of(texts: Iterable[str], most: int) -> Iterator[str]:
+    """As many of them as make `most` characters; the last may go beyond."""
+    for text in texts:
+        if most <= 0:
+            return
+        most -= len(text)
+        yield text
 
 
 def question(text: str) -> str:
