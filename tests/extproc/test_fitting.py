@@ -8,14 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import model
+from playbook import routed
 from reading import read_body
 from wissel.apis.body import Splice, spliced
 from wissel.apis.chat import CHAT
 from wissel.apis.embeddings import EMBEDDINGS
 from wissel.apis.messages import MESSAGES
 from wissel.apis.responses import RESPONSES
-from wissel.core.snapshot import Model
-from wissel.extproc.fitting import between, dropped_by, fitted
+from wissel.core.plan import Plan
+from wissel.core.request import Head
+from wissel.core.snapshot import Model, Terms
+from wissel.extproc.fitting import MOST_CARRIED, between, dropped_by, fitted
+from wissel.extproc.onward import as_walked, read_call
 
 BODY = b'{"top_p": 1, "temperature" : 2.50 ,"model": "auto", "seed":1,\n "user": "\xc3\xa9"}'
 
@@ -91,3 +95,19 @@ def test_a_body_for_one_model_becomes_the_one_for_another_as_if_it_had_been_writ
 
     assert json.loads(bytes(found)) == json.loads(bytes(spliced(body.data, wanted)))
     assert json.loads(bytes(found)).keys() == (set(names) - second.drop_params) | set(second.defaults)
+
+
+@pytest.mark.parametrize(("size", "asked"), [(100, ["first", "second"]), (MOST_CARRIED, ["first"])])
+def test_where_the_first_model_lacks_too_much_to_go_along_no_other_is_asked(size: int, asked: list[str]):
+    body = read_body(b'{"model": "a", "user": "' + b"x" * size + b'"}')
+    call = read_call(
+        Head("llm", "POST", "/v1/chat/completions", {}), CHAT, body, Terms(), streams=False, unpacked=False
+    )
+    first, second = model("first", drop_params=frozenset({"user"})), model("second")
+
+    walked = as_walked(routed(model=first, plan=Plan((first, second))), call, walks_plans=True)
+
+    assert [each.name for each in walked.candidates] == asked
+    assert as_walked(routed(model=second, plan=Plan((second, first))), call, walks_plans=True).candidates[1:] == (
+        first,
+    )

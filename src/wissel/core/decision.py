@@ -69,11 +69,10 @@ class Routed:
         """In the order in which they are asked."""
         return self.plan.models or (self.model,)
 
-    def alone(self) -> "Routed":
-        """The same where Envoy asks one model and no other."""
+    def alone(self, why: str) -> "Routed":
+        """The same where Envoy asks one model and no other, and why not."""
         if len(self.candidates) == 1:
             return self
-        why = "is asked by an Envoy that walks plans, and this one does not"
         unasked = tuple(Unable(each.name, why) for each in self.candidates[1:])
         return replace(self, plan=Plan(self.candidates[:1], (*self.plan.left_out, *unasked)))
 

@@ -67,7 +67,7 @@ from wissel.extproc.mutation import (
     metadata_of,
 )
 from wissel.extproc.objection import Objection
-from wissel.extproc.onward import ReadCall, read_call, to_model
+from wissel.extproc.onward import ReadCall, as_walked, read_call, to_model
 from wissel.extproc.pieces import hand_back
 from wissel.extproc.response import Response, attempts_of
 
@@ -200,8 +200,8 @@ class Exchange:
 
     def decided(self, decision: Decision) -> list[Step]:
         """Go on once the request is decided."""
-        if isinstance(decision, Routed) and not self._walks_plans:
-            decision = decision.alone()
+        if isinstance(decision, Routed):
+            decision = as_walked(decision, self._call, walks_plans=self._walks_plans)
         self.decision = decision
         match decision:
             case Denied():

@@ -9,11 +9,15 @@ still there, and goes along with the plan.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import Final
 
 from wissel.apis.api import Api
 from wissel.apis.body import Body, Splice, in_order
 from wissel.apis.table import APIS
 from wissel.core.snapshot import Model
+
+MOST_CARRIED: Final = 1 << 20
+"""Bytes of members that go along with a plan, as metadata that Envoy shows with each attempt."""
 
 
 def dropped(model: Model, body: Body) -> tuple[str, ...]:
@@ -25,6 +29,12 @@ def dropped_by(models: Iterable[Model], body: Body) -> Mapping[str, str]:
     """By model, of those that lack something, its names in a list."""
     found = {each.name: ", ".join(dropped(each, body)) for each in models}
     return {name: names for name, names in found.items() if names}
+
+
+def goes_along(models: Sequence[Model], body: Body) -> bool:
+    """Whether what the first model does not get is little enough to go along with the plan, for the others."""
+    starts_and_ends = (body.spans[name] for name in dropped(models[0], body))
+    return sum(end - start for start, end in starts_and_ends) <= MOST_CARRIED
 
 
 def fitted(model: Model, api: Api, body: Body, *, only_counts: bool) -> tuple[Splice, ...]:

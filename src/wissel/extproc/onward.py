@@ -11,7 +11,7 @@ from wissel.core.decision import Routed
 from wissel.core.names import HELD_HEADER, PLAN_HEADER
 from wissel.core.request import Head
 from wissel.core.snapshot import Failover, Model, Terms
-from wissel.extproc.fitting import between, fitted
+from wissel.extproc.fitting import between, fitted, goes_along
 from wissel.extproc.itinerary import Errand, Itinerary
 from wissel.extproc.mutation import Mutation, for_routed
 from wissel.extproc.upstream import demanded_by, path_for
@@ -42,6 +42,15 @@ def read_call(head: Head, api: Api, body: Body, terms: Terms, *, streams: bool, 
     is_ours = terms.failover.accept_models and "models" in body.spans
     left_out = (body.leaving_out("models"),) if is_ours else ()
     return ReadCall(head, api, replace(body, members={}), streams, unpacked, ask, left_out)
+
+
+def as_walked(decision: Routed, call: ReadCall | None, *, walks_plans: bool) -> Routed:
+    """The plan as Envoy can walk it for this call."""
+    if not walks_plans:
+        return decision.alone("is asked by an Envoy that walks plans, and this one does not")
+    if call is not None and not goes_along(decision.candidates, call.body):
+        return decision.alone(f"would get what {decision.model.name} does not, which is too long to go along")
+    return decision
 
 
 def to_model(

@@ -37,7 +37,7 @@ class Bounds(Section):
     parts: _Many = 20_000
     """Content parts in all of them."""
     members: _Many = 1_000
-    """Members of the outermost object."""
+    """Members of the outermost object, of a message and of a part."""
     values: _Many = 500_000
     """Values within the body, of all objects and arrays together."""
     depth: Annotated[int, Field(ge=2, le=200)] = 64
