@@ -1,7 +1,9 @@
 """Real parts that tests of several folders share; where one is missing its tests skip visibly."""
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -29,6 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with real parts come first: what takes long is not left over when another process has nothing to do."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+_WHOLLY_SLOW = re.compile(r"^pytestmark = .*\bslow\b|^    pytest\.mark\.slow,$", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files in which every test is slow are not even imported where no slow test is wanted."""
+    wants_none = config.option.markexpr == "not slow" and collection_path.suffix == ".py"
+    return True if wants_none and _WHOLLY_SLOW.search(collection_path.read_text("utf-8")) else None
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -99,6 +99,7 @@ async def test_a_missing_key_is_named_with_its_place():
     assert caught.value.problems == ['intent.classifier.stages[1].api_key: the environment variable "KEY" is not set']
 
 
+@pytest.mark.slow
 async def test_weights_are_loaded_once_and_forgotten_when_no_longer_named(classifiers, monkeypatch):
     loaded = []
 

@@ -187,16 +187,28 @@ def cuts(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(borders)]
 
 
-@pytest.mark.parametrize(("spoken", "wanted"), PAIRS)
-def test_wherever_a_recorded_stream_is_cut_in_two_its_translation_is_the_same(spoken: str, wanted: str):
-    stream = RECORDED[spoken]
-    whole = translated(stream, spoken, wanted)
-    found = set[bytes]()
-    for at in range(0, len(stream), 1 if spoken == wanted else 7):
+def cut_in_two(spoken: str, wanted: str, places: range) -> set[bytes]:
+    """What comes of a recorded stream, cut at each of the places."""
+    stream, found = RECORDED[spoken], set[bytes]()
+    for at in places:
         one = translation(spoken, wanted)
         found.add(one.feed(stream[:at]) + one.feed(stream[at:]) + one.finish())
+    return found
 
-    assert found == {whole}
+
+@pytest.mark.parametrize(("spoken", "wanted"), PAIRS)
+def test_wherever_a_recorded_stream_is_cut_in_two_its_translation_is_the_same(spoken: str, wanted: str):
+    places = range(0, len(RECORDED[spoken]), 7)
+
+    assert cut_in_two(spoken, wanted, places) == {translated(RECORDED[spoken], spoken, wanted)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoken", DIALECTS)
+def test_a_recorded_stream_may_be_cut_at_every_byte(spoken: str):
+    places = range(len(RECORDED[spoken]))
+
+    assert cut_in_two(spoken, spoken, places) == {translated(RECORDED[spoken], spoken, spoken)}
 
 
 @pytest.mark.parametrize("spoken", DIALECTS)
