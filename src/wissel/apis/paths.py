@@ -17,6 +17,10 @@ from wissel.errors import UnreadableError
 _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 """Bodies that name things in a way that is not JSON's; some servers read JSON sent so as a form."""
 
+LONGEST: Final = 8192
+"""Characters of a path without its query. No server has longer ones, and to read one takes time before anybody knows
+who asks."""
+
 
 def normalise_path(path: str) -> str:
     """The one spelling under which rules and calls know a path.

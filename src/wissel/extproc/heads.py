@@ -12,7 +12,7 @@ from wissel.apis.api import Api
 from wissel.apis.listing import page_asked
 from wissel.apis.models import MODELS_PATH
 from wissel.apis.packing import ACCEPTED
-from wissel.apis.paths import check_call, is_plain, named_in_query, normalise_path, spelled_path
+from wissel.apis.paths import LONGEST, check_call, is_plain, named_in_query, normalise_path, spelled_path
 from wissel.apis.places import named_in_path
 from wissel.apis.table import PATHS, kept_at, listed_at, spoken
 from wissel.core.affinity import MadeId
@@ -42,6 +42,8 @@ def read_head(event: RequestHeaders, protocol: Protocol, terms: Terms) -> Asked:
     headers, is_empty = event.headers, event.end_of_stream
     raw_path = headers.get(":path", "")
     method = headers.get(":method", "")
+    if len(raw_path.partition("?")[0]) > LONGEST:
+        return Asked(unknown_path(method, raw_path))
     path = normalise_path(raw_path)
     upgrade = "upgrade" in headers or method == "CONNECT"
     api = PATHS.get(path) if method == "POST" and not upgrade else None
