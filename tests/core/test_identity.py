@@ -1,4 +1,5 @@
 from hashlib import sha256
+from time import thread_time
 
 import pytest
 
@@ -195,3 +196,12 @@ def nested(depth: int) -> dict[str, object]:
 def test_claims_are_looked_for_eight_levels_down():
     assert flatten(nested(8)) == {".".join(["a"] * 9): "found"}
     assert flatten(nested(9)) == {}
+
+
+def test_a_long_certificate_takes_no_time_that_grows_with_its_square():
+    def seconds(size: int) -> float:
+        began = thread_time()
+        forwarded_uri("URI=" + "x" * size)
+        return thread_time() - began
+
+    assert min(seconds(200_000) for _ in range(3)) < 24 * min(seconds(20_000) for _ in range(3))

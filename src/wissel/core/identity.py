@@ -117,25 +117,26 @@ def forwarded_uri(header: str) -> str:
 
     Empty where there is none, and where there are two: then nobody knows which one is meant.
     """
-    elements, current = [list[tuple[str, str]]()], ["", ""]
+    elements, current = [list[tuple[str, str]]()], [list[str](), list[str]()]
     side, quoted, escaped = 0, False, False
 
     def finish() -> None:
         nonlocal side
-        elements[-1].append((current[0].strip().lower(), current[1]))
-        current[:] = ["", ""]
+        name, value = map("".join, current)
+        elements[-1].append((name.strip().lower(), value))
+        current[:] = [], []
         side = 0
 
     for char in header:
         if escaped:
-            current[side] += char
+            current[side].append(char)
             escaped = False
         elif quoted and char == "\\":
             escaped = True
         elif char == '"':
             quoted = not quoted
         elif quoted or char not in "=;," or (char == "=" and side == 1):
-            current[side] += char
+            current[side].append(char)
         elif char == "=":
             side = 1
         else:
