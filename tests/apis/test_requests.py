@@ -137,6 +137,11 @@ def test_what_is_taken_apart_at_once_has_few_members_and_a_structure_within_may_
     )
 
 
+def test_pictures_of_an_answer_are_parts():
+    with pytest.raises(UnreadableError, match="more than 20000 content parts"):
+        read("chat", messages=[{"role": "assistant", "images": [{}] * 20_001}])
+
+
 def test_of_very_many_parts_a_turn_has_the_first_and_the_last():
     parts = [{"type": "text", "text": f"{number:-<1000}"} for number in range(300)]
 

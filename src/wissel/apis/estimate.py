@@ -27,6 +27,8 @@ _SYNTAX_BYTES: Final = 4
 """What a name or a value takes beside its text: marks are short tokens."""
 _BREATH: Final = 2048
 """Values weighed between two pauses."""
+_NAMES: Final = 64 * 1024
+"""Of one object that are measured between two pauses."""
 _CHARACTERS_TO_A_VALUE: Final = 128
 """So many of a text are as much work as one value."""
 
@@ -84,8 +86,13 @@ def weigh(value: object) -> Slices[tuple[int, int]]:
                 since += len(each) // _CHARACTERS_TO_A_VALUE
             case dict():
                 members = cast("dict[str, object]", each)
-                size += sum(map(len, members)) + _SYNTAX_BYTES * len(members)
+                size += _SYNTAX_BYTES * len(members)
                 left += members.values()
+                names = iter(members)
+                for start in range(0, len(members), _NAMES):
+                    if start:
+                        yield
+                    size += sum(map(len, islice(names, _NAMES)))
             case list():
                 left += cast("list[object]", each)
                 size += _SYNTAX_BYTES

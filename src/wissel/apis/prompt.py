@@ -96,7 +96,7 @@ class Prompt:
         yield from self.say(role, message.get(content))
         rest = {name: value for name, value in message.items() if name not in {"role", content}}
         if rest:
-            for image in _listed(rest.pop("images", None)):
+            for image in self._few(_listed(rest.pop("images", None))):
                 # Pictures of an answer, as OpenRouter tells them and clients send them back.
                 yield from self._show(cast("Json", image) if isinstance(image, dict) else {"image": image})
             yield from self.weigh(rest)
@@ -117,11 +117,7 @@ class Prompt:
             return [self._hear(content)], []
         text: list[str] = []
         results: list[str] = []
-        parts = _listed(content)
-        self._parts += len(parts)
-        if self._parts > self.bounds.parts:
-            raise beyond(self.bounds, "parts")
-        for part in parts:
+        for part in self._few(_listed(content)):
             if isinstance(part, str):
                 text.append(self._hear(part))
             elif not isinstance(part, dict):
@@ -161,6 +157,12 @@ class Prompt:
                 tokens, values = yield from weigh_medium(modality, part)
                 self._count(tokens, least=medium.least)
                 self._since += 1 + values // _VALUES_TO_A_PART
+
+    def _few(self, parts: list[object]) -> list[object]:
+        self._parts += len(parts)
+        if self._parts > self.bounds.parts:
+            raise beyond(self.bounds, "parts")
+        return parts
 
     def _size_up(self, said: Json) -> None:
         """What is taken apart here is so at once, and so must be small; a structure within may have more members."""
