@@ -96,3 +96,12 @@ def test_of_many_members_each_takes_no_longer_for_those_that_follow():
         return thread_time() - began
 
     assert min(time_of(400_000) for _ in range(3)) < 8 * min(time_of(1_000) for _ in range(3))
+
+
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+def test_it_is_packed_in_ten_thousand_pieces_at_most(how: str):
+    coding, pack = PACKED[how]
+
+    assert whole(unpacked(pack(b"") * 9_999 + pack(b"{}"), coding, MOST)) == b"{}"
+    with pytest.raises(UnreadableError, match="more than 10000 pieces"):
+        whole(unpacked(pack(b"") * 10_001, coding, MOST))

@@ -22,6 +22,8 @@ _MOST_WINDOW: Final = 8 << 20
 """Bytes that a zstd frame may make us remember: what RFC 9659 allows on the web."""
 
 _ZSTD_PIECE: Final = 128
+_MOST_FRAMES: Final = 10_000
+"""That follow each other: empty ones take time and say nothing."""
 
 _BROTLI: Final[Any] = brotli
 """It has no types."""
@@ -70,19 +72,25 @@ def _deflated(data: bytes | bytearray) -> Iterator[bytes]:
 
 def _inflated_by(data: bytes | bytearray, code: int, *, follow: bool) -> Iterator[bytes]:
     """Fed in pieces, for the library copies what it leaves each time; `follow` says whether another may follow."""
-    inflate = zlib.decompressobj(code)
+    inflate, frames = zlib.decompressobj(code), 1
     for at in range(0, len(data), _PIECE):
         piece: bytes | bytearray = data[at : at + _PIECE]
         while piece:
             if inflate.eof:
                 if not follow:
                     raise zlib.error
-                inflate = zlib.decompressobj(code)
+                inflate, frames = zlib.decompressobj(code), frames + 1
+                _check_frames(frames)
             yield inflate.decompress(piece, _PIECE)
             piece = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     yield inflate.flush()
     if not inflate.eof:
         raise zlib.error
+
+
+def _check_frames(frames: int) -> None:
+    if frames > _MOST_FRAMES:
+        raise UnreadableError(f"the body is packed in more than {_MOST_FRAMES} pieces")
 
 
 def _unbrotlied(data: bytes | bytearray) -> Iterator[bytes]:
@@ -97,7 +105,7 @@ def _unbrotlied(data: bytes | bytearray) -> Iterator[bytes]:
 
 def _unzstded(data: bytes | bytearray) -> Iterator[bytes]:
     """Fed in small pieces, for the library bounds no output: of one piece come 4 MiB at most."""
-    reader = None
+    reader, frames = None, 0
     for at in range(0, len(data), _ZSTD_PIECE):
         piece = data[at : at + _ZSTD_PIECE]
         while piece:
@@ -105,7 +113,8 @@ def _unzstded(data: bytes | bytearray) -> Iterator[bytes]:
             yield reader.decompress(piece)
             piece = reader.unused_data
             if reader.eof:
-                reader = None
+                reader, frames = None, frames + 1
+                _check_frames(frames)
     if reader is not None:
         raise zstandard.ZstdError
 
