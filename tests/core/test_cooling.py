@@ -1,14 +1,19 @@
 """Which models rest, for how long, and what ends it."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import model
-from wissel.core.cooling import LONGEST_REST, Cooling, Rest
-from wissel.core.snapshot import Health
+from factories import model, snapshot
+from wissel.core.access import ANONYMOUS
+from wissel.core.cooling import LONGEST_REST, Cooling, Rest, Result
+from wissel.core.decision import Routed
+from wissel.core.outcome import Outcome
+from wissel.core.plan import Plan
+from wissel.core.snapshot import Credential, Health
 
 HEALTH = Health(failures=3, window=30.0, cooldown=20.0)
 
@@ -137,6 +142,56 @@ def test_what_others_have_met_counts_as_ones_own_where_it_is_longer():
     assert cooling.resting(49.9) == {"a": "failing"}
     cooling.serve(50.0)
     assert (cooling.resting(50.0), cooling.told) == ({}, [("a", None)])
+
+
+def test_a_trial_that_is_under_way_is_not_lengthened_by_others():
+    cooling = Watched()
+    cooling.fail(0.0, 0.0, 0.0)
+    for now in (20.0, 30.0, 39.0):
+        cooling.asked("a", now, HEALTH)
+
+    assert cooling.resting(40.0) == {}
+
+
+@pytest.mark.parametrize("result", ["served", "failed"])
+def test_what_began_before_the_rest_was_over_is_no_trial(result: Result):
+    cooling = Watched()
+    cooling.fail(0.0, 0.0, 0.0)
+    cooling.attempted("a", result, 25.0, HEALTH, began=5.0)
+
+    assert dict(cooling.rests) == {"a": Rest("failing", 20.0)}
+
+
+@pytest.mark.parametrize("until", [1e12, float("inf"), float("nan"), 9.0])
+def test_no_rest_is_longer_than_the_longest_whoever_tells_of_it(until: float):
+    cooling = Watched()
+    cooling.heard({"a": Rest("failing", until)}, 10.0)
+
+    assert dict(cooling.rests) == {}
+
+
+def test_a_clock_that_goes_back_makes_no_rest_longer():
+    cooling = Watched()
+    cooling.fail(10_000.0, 10_000.0, 10_000.0)
+
+    assert cooling.resting(1_000.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "attempts", "rests"),
+    [("forward", 429, 1, {}), ("forward", 503, 1, {"a"}), ("secret", 429, 1, {"a"}), ("forward", 200, 2, {}),
+     ("secret", 200, 2, {"a"})],
+)  # fmt: skip
+def test_what_a_callers_own_credential_may_have_brought_about_says_nothing_of_the_model(
+    kind: Literal["forward", "secret"], status: int, attempts: int, rests: set[str]
+):
+    one, other = model("a", credential=Credential(kind, "s"), fallbacks=("b",)), model("b")
+    decision = Routed(one, "a", "a", "static", ANONYMOUS, "r1", plan=Plan((one, other)))
+    known = snapshot(models=(one, other), health=Health(failures=1))
+    cooling = Cooling()
+    cooling.ended(decision, Outcome(status, 1.0, "chat", attempts=attempts, complete=True), known, 5.0)
+
+    assert set(cooling.resting(5.0)) == set(rests)
 
 
 def test_hearing_of_another_rest_ends_a_trial():

@@ -14,12 +14,14 @@ from wissel.extproc.itinerary import Errand, told
 BODY = b'{"model": "a-upstream", "messages": []}'
 ERRAND = Errand(
     models=("a", "b", "c"),
+    clusters=("a-cluster", "b-cluster", "c-cluster"),
     api="chat",
     path="/v1/chat/completions",
     model_at=(10, 22),
     edits=((), (), ()),
     is_anonymous=False,
     kept=(),
+    shown=(),
     until=100.0,
     streams=False,
     request_id="wr-1",
@@ -136,3 +138,21 @@ def test_another_body_than_the_plans_fails_closed():
     (step,) = attempt.receive(RequestBody(b'{"mod', end_of_stream=True))
 
     assert isinstance(step, Fail)
+
+
+def test_no_credential_is_written_for_a_cluster_that_the_plan_does_not_go_to():
+    """A reload has moved the model since the plan was made."""
+    moved = {**models(b=secret("new")), "b": model("b", cluster="elsewhere", credential=secret("new"))}
+    steps = Attempt(moved, lambda: 0.0).receive(headers(2))
+
+    assert [type(step) for step in steps] == [Fail]
+
+
+def test_a_credential_goes_that_the_file_showed_in_another_header_when_the_plan_was_made():
+    attempt = Attempt(models(a=secret("new"), b=secret("b")), lambda: 0.0)
+    attempt.receive(headers(2, replace(ERRAND, shown=("x-old-key",)), **{"x-old-key": "of-a"}))
+    (step,) = attempt.receive(RequestBody(BODY, end_of_stream=True))
+
+    assert isinstance(step, Reply)
+    assert step.mutation is not None
+    assert "x-old-key" in step.mutation.remove_headers

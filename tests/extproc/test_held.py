@@ -12,12 +12,14 @@ from wissel.extproc.mutation import Mutation
 
 ERRAND = Errand(
     models=("a", "b"),
+    clusters=("a-cluster", "b-cluster"),
     api="chat",
     path="/v1/chat/completions",
     model_at=(10, 22),
     edits=((), ()),
     is_anonymous=False,
     kept=(),
+    shown=(),
     until=100.0,
     streams=True,
     request_id="wr-1",

@@ -68,33 +68,48 @@ class Cooling:
         return {
             name: rest.why
             for name, rest in self._rests.items()
-            if rest.until > now or self._trials.get(name, now) > now
+            if _is_on(rest.until, now) or _is_on(self._trials.get(name, now), now)
         }
 
     def asked(self, model: str, now: float, health: Health) -> None:
         """A request goes to the model: if its rest is over, that is its trial."""
         rest = self._rests.get(model)
-        if rest is not None and rest.until <= now:
+        if rest is not None and not _is_on(rest.until, now) and not _is_on(self._trials.get(model, now), now):
             self._trials[model] = now + health.cooldown
 
     def ended(self, decision: Routed, outcome: Outcome, snapshot: Snapshot, now: float) -> None:
         """A request is over: all that were asked have failed, but perhaps the last."""
+        began, health = decision.at, snapshot.health
         for model in decision.candidates[: outcome.attempts - 1]:
-            self.attempted(model.name, "failed", now, snapshot.health)
+            # How it failed is not seen; with a caller's own credential that may be the caller's own doing.
+            if not _is_callers(model):
+                self.attempted(model.name, "failed", now, health, began=began)
+        served = decision.served_after(outcome.attempts)
         result = _result(outcome, snapshot.terms.failover.statuses)
-        if result is not None:
-            served = decision.served_after(outcome.attempts).name
-            self.attempted(served, result, now, snapshot.health, outcome.retry_after)
+        if result is None or (_is_callers(served) and result == "failed" and outcome.status < 500):
+            return
+        self.attempted(served.name, result, now, health, outcome.retry_after, began=began)
 
     def attempted(
-        self, model: str, result: Result, now: float, health: Health, retry_after: float | None = None
+        self,
+        model: str,
+        result: Result,
+        now: float,
+        health: Health,
+        retry_after: float | None = None,
+        *,
+        began: float | None = None,
     ) -> None:
-        """What one attempt came to; `retry_after` are the seconds for which its server wants to be left alone."""
+        """What one attempt came to that `began` then, or just now.
+
+        `retry_after` are the seconds for which its server wants to be left alone. What began before a rest was over
+        says nothing of how the model is by now.
+        """
         rest = self._rests.get(model)
+        is_trial = rest is not None and not _is_on(rest.until, now if began is None else began)
         if result == "served":
             self._note(model, now, result)
-            # Of attempts that began before it rested nothing is learned.
-            if rest is not None and rest.until <= now:
+            if is_trial:
                 self._recover(model)
         elif retry_after is not None:
             self._rest(model, "busy", now + min(max(retry_after, SHORTEST_REST), LONGEST_REST))
@@ -104,14 +119,14 @@ class Cooling:
             failed = recent.count("failed")
             if failed >= health.failures and 2 * failed >= len(recent):
                 self._rest(model, "failing", now + health.cooldown)
-        elif rest.until <= now:
+        elif is_trial:
             self._rest(model, "failing", now + health.cooldown)
 
     def heard(self, told: Mapping[str, Rest], now: float) -> None:
         """What other processes have met."""
         for model, rest in told.items():
             known = self._rests.get(model)
-            if rest.until > now and (known is None or known.until < rest.until):
+            if _is_on(rest.until, now) and (known is None or known.until < rest.until):
                 self._rests[model] = rest
                 self._trials.pop(model, None)
 
@@ -140,6 +155,16 @@ class Cooling:
     def _forget(self, model: str) -> None:
         for kept in (self._results, self._rests, self._trials):
             kept.pop(model, None)
+
+
+def _is_on(until: float, now: float) -> bool:
+    """Whether a rest is not over; one longer than any may be is that of a clock that went back, or nonsense."""
+    return now < until <= now + LONGEST_REST
+
+
+def _is_callers(model: Model) -> bool:
+    """Whether its server knows the caller, and not us."""
+    return model.credential is not None and model.credential.kind == "forward"
 
 
 def _result(outcome: Outcome, statuses: tuple[int, ...]) -> Result | None:

@@ -66,12 +66,16 @@ class Attempt:
         missing = [name for name in errand.models[: self._number] if name not in self._models]
         if missing:
             return [Fail(f"the plan names {missing[0]}, which this configuration does not have")]
+        model = self._models[errand.models[self._number - 1]]
+        if model.cluster != errand.clusters[self._number - 1]:
+            # Its credential is for whoever is there now, and Envoy goes where the plan says.
+            return [Fail(f"the model {model.name} is in another cluster than when the plan was made")]
         if self.clock() > errand.until:
             self.is_settled = True
             refusal = for_denied(overdue(self._number - 1), request_id=errand.request_id, api=APIS.get(errand.api))
             return [Refuse(refusal, {})]
         self._errand, self._headers = errand, event.headers
-        self._model = self._models[errand.models[self._number - 1]]
+        self._model = model
         return [Reply("request_headers")]
 
     def _on_body(self, data: bytes | bytearray) -> list[Step]:
@@ -89,7 +93,8 @@ class Attempt:
     def _mutation(self, errand: Errand, model: Model, body: Written) -> Mutation:
         before = [self._models[name] for name in errand.models[: self._number - 1]]
         caller = ANONYMOUS if errand.is_anonymous else _KNOWN
-        stale = {name for each in before for name in shown_in(each, errand.api)} - set(errand.kept)
+        shown = {name for each in before for name in shown_in(each, errand.api)}
+        stale = (shown | set(errand.shown)) - set(errand.kept)
         if not all(shows_callers_credential(each, caller) for each in (*before, model)):
             stale |= set(CREDENTIAL_HEADERS)
         fresh = {name: value for name, value in self._headers.items() if name not in stale}

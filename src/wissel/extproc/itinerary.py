@@ -20,6 +20,8 @@ class Errand:
 
     models: tuple[str, ...]
     """In the order in which they are asked."""
+    clusters: tuple[str, ...]
+    """Where each of them is: Envoy goes there, whatever the file says by then."""
     api: str
     path: str
     """As it goes on, without any server's base path, and with its query."""
@@ -31,6 +33,8 @@ class Errand:
     """Whether the caller is nobody that wissel knows."""
     kept: tuple[str, ...]
     """Headers of the caller's own that servers demand, and that some model of the plan would set."""
+    shown: tuple[str, ...]
+    """Headers in which some model of the plan is shown a credential, as the file said when the plan was made."""
     until: float
     """Unix time after which no attempt begins."""
     streams: bool
@@ -54,6 +58,7 @@ def told(errand: Errand) -> Fields:
     """As metadata."""
     return {
         "models": list(errand.models),
+        "clusters": list(errand.clusters),
         "api": errand.api,
         # Text is UTF-8 there, and a path is whatever bytes the caller sent.
         "path": errand.path.encode("utf-8", "surrogateescape").decode("latin-1"),
@@ -61,6 +66,7 @@ def told(errand: Errand) -> Fields:
         "edits": [[[each.start, each.end, each.text] for each in edits] for edits in errand.edits],
         "is_anonymous": errand.is_anonymous,
         "kept": list(errand.kept),
+        "shown": list(errand.shown),
         "until": errand.until,
         "streams": errand.streams,
         "request_id": errand.request_id,
@@ -77,12 +83,14 @@ def heard(metadata: Mapping[str, Mapping[str, Any]]) -> Errand | None:
         start, end = plan["model_at"]
         return Errand(
             models=tuple(plan["models"]),
+            clusters=tuple(plan["clusters"]),
             api=plan["api"],
             path=plan["path"].encode("latin-1").decode("utf-8", "surrogateescape"),
             model_at=(int(start), int(end)),
             edits=tuple(tuple(Splice(int(at), int(to), text) for at, to, text in edits) for edits in plan["edits"]),
             is_anonymous=plan["is_anonymous"],
             kept=tuple(plan["kept"]),
+            shown=tuple(plan["shown"]),
             until=plan["until"],
             streams=plan["streams"],
             request_id=plan["request_id"],

@@ -14,7 +14,7 @@ from wissel.core.snapshot import Failover, Model, Terms
 from wissel.extproc.fitting import between, fitted, goes_along
 from wissel.extproc.itinerary import Errand, Itinerary
 from wissel.extproc.mutation import Mutation, for_routed
-from wissel.extproc.upstream import demanded_by, path_for
+from wissel.extproc.upstream import demanded_by, path_for, shown_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +103,22 @@ def to_model(
         return mutation, None, written
     renamed = () if data is None else (Splice(*body.spans["model"], json.dumps(upstream)),)
     demanded = {name for each in decision.candidates for name in demanded_by(each)}
+    clusters = tuple(each.cluster for each in decision.candidates)
     errand = Errand(
         models=tuple(each.name for each in decision.candidates),
+        clusters=clusters,
         api=call.api.name,
         path=asked,
         model_at=body.spans["model"] if data is None else body.model_in(upstream, *splices),
         edits=tuple(between((*renamed, *splices), (*renamed, *each), body) for each in fits),
         is_anonymous=decision.principal is ANONYMOUS,
         kept=tuple(sorted(demanded & head.headers.keys())),
+        shown=tuple(sorted({name for each in decision.candidates for name in shown_in(each, call.api.name)})),
         until=decision.at + terms.failover.deadline,
         streams=call.streams,
         request_id=request_id,
     )
-    return mutation, Itinerary(tuple(each.cluster for each in decision.candidates), errand), written
+    return mutation, Itinerary(clusters, errand), written
 
 
 def _patience(first: Model, others: list[Model], failover: Failover) -> dict[str, str]:
