@@ -21,7 +21,7 @@ ERRAND = Errand(
     edits=((), (), ()),
     is_anonymous=False,
     kept=(),
-    shown=(),
+    shown=((), (), ()),
     until=100.0,
     streams=False,
     request_id="wr-1",
@@ -150,7 +150,7 @@ def test_no_credential_is_written_for_a_cluster_that_the_plan_does_not_go_to():
 
 def test_a_credential_goes_that_the_file_showed_in_another_header_when_the_plan_was_made():
     attempt = Attempt(models(a=secret("new"), b=secret("b")), lambda: 0.0)
-    attempt.receive(headers(2, replace(ERRAND, shown=("x-old-key",)), **{"x-old-key": "of-a"}))
+    attempt.receive(headers(2, replace(ERRAND, shown=(("x-old-key",), (), ())), **{"x-old-key": "of-a"}))
     (step,) = attempt.receive(RequestBody(BODY, end_of_stream=True))
 
     assert isinstance(step, Reply)

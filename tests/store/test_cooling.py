@@ -59,7 +59,7 @@ async def test_what_was_found_while_redis_was_away_is_told_afterwards(redis: Red
 
 
 async def test_what_another_version_wrote_is_passed_over(redis: RedisConnection, keys: Keys):
-    await redis.run("HSET", keys.resting, "a", "?", "b", '["asleep", 9e9]', "c", '["busy", 9e9]')
+    await redis.run("HSET", keys.resting, "a", "?", "b", f'["asleep", {time() + 60}]', "c", f'["busy", {time() + 60}]')
     replica = SharedCooling(redis, keys)
     await replica.exchange(redis)
 

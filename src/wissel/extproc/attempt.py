@@ -94,7 +94,8 @@ class Attempt:
         before = [self._models[name] for name in errand.models[: self._number - 1]]
         caller = ANONYMOUS if errand.is_anonymous else _KNOWN
         shown = {name for each in before for name in shown_in(each, errand.api)}
-        stale = (shown | set(errand.shown)) - set(errand.kept)
+        shown.update(*errand.shown[: self._number - 1])
+        stale = shown - set(errand.kept)
         if not all(shows_callers_credential(each, caller) for each in (*before, model)):
             stale |= set(CREDENTIAL_HEADERS)
         fresh = {name: value for name, value in self._headers.items() if name not in stale}

@@ -33,8 +33,8 @@ class Errand:
     """Whether the caller is nobody that wissel knows."""
     kept: tuple[str, ...]
     """Headers of the caller's own that servers demand, and that some model of the plan would set."""
-    shown: tuple[str, ...]
-    """Headers in which some model of the plan is shown a credential, as the file said when the plan was made."""
+    shown: tuple[tuple[str, ...], ...]
+    """Of each model in that order: headers in which it is shown a credential, as the file said then."""
     until: float
     """Unix time after which no attempt begins."""
     streams: bool
@@ -66,7 +66,7 @@ def told(errand: Errand) -> Fields:
         "edits": [[[each.start, each.end, each.text] for each in edits] for edits in errand.edits],
         "is_anonymous": errand.is_anonymous,
         "kept": list(errand.kept),
-        "shown": list(errand.shown),
+        "shown": [list(each) for each in errand.shown],
         "until": errand.until,
         "streams": errand.streams,
         "request_id": errand.request_id,
@@ -90,7 +90,7 @@ def heard(metadata: Mapping[str, Mapping[str, Any]]) -> Errand | None:
             edits=tuple(tuple(Splice(int(at), int(to), text) for at, to, text in edits) for edits in plan["edits"]),
             is_anonymous=plan["is_anonymous"],
             kept=tuple(plan["kept"]),
-            shown=tuple(plan["shown"]),
+            shown=tuple(tuple(each) for each in plan["shown"]),
             until=plan["until"],
             streams=plan["streams"],
             request_id=plan["request_id"],

@@ -113,7 +113,7 @@ def to_model(
         edits=tuple(between((*renamed, *splices), (*renamed, *each), body) for each in fits),
         is_anonymous=decision.principal is ANONYMOUS,
         kept=tuple(sorted(demanded & head.headers.keys())),
-        shown=tuple(sorted({name for each in decision.candidates for name in shown_in(each, call.api.name)})),
+        shown=tuple(tuple(sorted(shown_in(each, call.api.name))) for each in decision.candidates),
         until=decision.at + terms.failover.deadline,
         streams=call.streams,
         request_id=request_id,
