@@ -8,7 +8,7 @@ its API, which learns from it.
 
 import json
 from collections.abc import Mapping
-from typing import Final, Protocol, cast
+from typing import Final, Literal, Protocol, cast
 
 from wissel.apis.api import Api, UsageOnAsk
 from wissel.apis.encoding import READABLE, Inflater
@@ -21,8 +21,11 @@ MOST_HELD_BYTES: Final = 64 * 1024
 """Of a body; of a larger one only the skeleton is read."""
 MAX_USAGE_EVENT_BYTES: Final = 16 * 1024
 """A longer event is not the chunk of usage, so none of it is held back."""
-SAYS_NOTHING: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
+_SAYS_NOTHING: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
 """Types that servers send whatever the body is."""
+
+Kind = Literal["stream", "whole", "untold", "unread"]
+"""Of a body: server-sent events, one JSON object, one of the two, or something else."""
 
 
 class Reader(Protocol):
@@ -230,17 +233,28 @@ def reader_for(api: Api, headers: Mapping[str, str], *, strip: bool) -> Reader |
     if coding not in READABLE:
         return None
     plain = coding in {"", "identity"}
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     on_ask = api.usage_on_ask if strip and plain else None
-    if kind == "text/event-stream":
-        reader: Reader = StreamReader(api, strip=on_ask)
-    elif kind in SAYS_NOTHING:
-        reader = GuessingReader(api, strip=on_ask)
-    elif kind == "application/json" or kind.endswith("+json"):
-        reader = JsonReader(api)
-    else:
-        return None
+    reader: Reader
+    match kind_of(headers):
+        case "stream":
+            reader = StreamReader(api, strip=on_ask)
+        case "untold":
+            reader = GuessingReader(api, strip=on_ask)
+        case "whole":
+            reader = JsonReader(api)
+        case "unread":
+            return None
     return reader if plain else Inflating(reader)
+
+
+def kind_of(headers: Mapping[str, str]) -> Kind:
+    """What a response is by its content-type, whatever it is packed in."""
+    told = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if told == "text/event-stream":
+        return "stream"
+    if told in _SAYS_NOTHING:
+        return "untold"
+    return "whole" if told == "application/json" or told.endswith("+json") else "unread"
 
 
 def _learn(api: Api, found: Findings, said: Json) -> None:

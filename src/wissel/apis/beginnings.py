@@ -7,7 +7,7 @@ cannot be read counts as words: whoever waits for it waits no longer.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wissel.apis.answers import SAYS_NOTHING, parsed
+from wissel.apis.answers import kind_of, parsed
 from wissel.apis.api import Api, Beginning
 from wissel.apis.encoding import READABLE, Inflater
 from wissel.apis.sse import Splitter, data_of
@@ -23,7 +23,7 @@ class BeginningReader:
 
     def __init__(self, api: Api, headers: Mapping[str, str]) -> None:
         self._api = api
-        self._kind = _kind(headers.get("content-type", ""))
+        self._kind = kind_of(headers)
         coding = headers.get("content-encoding", "").strip().lower()
         if coding not in READABLE:
             self._kind = "unread"
@@ -70,12 +70,3 @@ class BeginningReader:
             return ""
         said = parsed(data)
         return "words" if said is None else self._api.begins(said)
-
-
-def _kind(content_type: str) -> str:
-    told = content_type.partition(";")[0].strip().lower()
-    if told == "text/event-stream":
-        return "stream"
-    if told in SAYS_NOTHING:
-        return "untold"
-    return "whole" if told == "application/json" or told.endswith("+json") else "unread"
