@@ -11,12 +11,11 @@ where nobody else can, a model that rests is asked all the same.
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal
 
 from wissel.core.decision import Routed
 from wissel.core.outcome import Outcome
-from wissel.core.plan import Resting, Why
+from wissel.core.plan import NOBODY, Resting, Why
 from wissel.core.snapshot import Health, Model, Snapshot
 
 LONGEST_REST: Final = 600.0
@@ -25,7 +24,6 @@ SHORTEST_REST: Final = 1.0
 
 _RESULTS: Final = 64
 """Of a model's latest attempts, that are looked back at."""
-_NONE: Final[Resting] = MappingProxyType({})
 
 Result = Literal["failed", "served"]
 
@@ -64,7 +62,7 @@ class Cooling:
     def resting(self, now: float) -> Resting:
         """The models that are not to be asked, and why."""
         if not self._rests:
-            return _NONE
+            return NOBODY
         return {
             name: rest.why
             for name, rest in self._rests.items()

@@ -10,7 +10,7 @@ from wissel.core.affinity import MadeId
 from wissel.core.feedback import Feedback
 from wissel.core.request import Head, Request
 from wissel.core.snapshot import Model
-from wissel.extproc.itinerary import Itinerary
+from wissel.extproc.itinerary import Errand
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 
 BodyMode = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
@@ -154,7 +154,7 @@ class Reply:
     """Ask Envoy to keep the stream until the response is over, of which nothing is read."""
     read_body: bool = False
     """Ask Envoy to send the response's body after these headers, in chunks."""
-    itinerary: Itinerary | None = None
+    errand: Errand | None = None
     """Where the request goes; with the answer that decides it. None where that is one model, which a header names."""
 
 

@@ -355,7 +355,7 @@ class Exchange:
             strip_usage=bool(splices),
             dropped=dropped_by(decision.candidates, call.body),
         )
-        mutation, itinerary, data = to_model(
+        mutation, errand, data = to_model(
             call,
             decision,
             splices,
@@ -366,8 +366,8 @@ class Exchange:
         )
         metadata = metadata_of(decision)
         if not self._is_duplex:
-            return [Reply("request_body", mutation, metadata, itinerary=itinerary)]
-        steps: list[Step] = [Reply("request_headers", mutation, metadata, itinerary=itinerary)]
+            return [Reply("request_body", mutation, metadata, errand=errand)]
+        steps: list[Step] = [Reply("request_headers", mutation, metadata, errand=errand)]
         return steps + hand_back(data if isinstance(data, bytes) else b"".join(data), end_of_stream=True)
 
     @property

@@ -41,15 +41,6 @@ class Errand:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Itinerary:
-    """What Envoy is told of a plan of several models."""
-
-    clusters: tuple[str, ...]
-    """In the order in which they are tried."""
-    errand: Errand
-
-
 Fields = Mapping[str, Any]
 """A Struct of protobuf's, as JSON has it."""
 

@@ -12,7 +12,7 @@ from wissel.core.names import HELD_HEADER, PLAN_HEADER
 from wissel.core.request import Head
 from wissel.core.snapshot import Failover, Model, Terms
 from wissel.extproc.fitting import between, fitted, goes_along
-from wissel.extproc.itinerary import Errand, Itinerary
+from wissel.extproc.itinerary import Errand
 from wissel.extproc.mutation import Mutation, for_routed
 from wissel.extproc.upstream import demanded_by, path_for, shown_in
 
@@ -62,7 +62,7 @@ def to_model(
     request_id: str,
     read_answer: bool,
     in_chunks: bool,
-) -> tuple[Mutation, Itinerary | None, Written]:
+) -> tuple[Mutation, Errand | None, Written]:
     """The call for the model that was decided: what changes, where it goes, and its whole body.
 
     With `read_answer` the answer is asked for in a coding that can be read; with `in_chunks` the body is not part of
@@ -103,10 +103,9 @@ def to_model(
         return mutation, None, written
     renamed = () if data is None else (Splice(*body.spans["model"], json.dumps(upstream)),)
     demanded = {name for each in decision.candidates for name in demanded_by(each)}
-    clusters = tuple(each.cluster for each in decision.candidates)
     errand = Errand(
         models=tuple(each.name for each in decision.candidates),
-        clusters=clusters,
+        clusters=tuple(each.cluster for each in decision.candidates),
         api=call.api.name,
         path=asked,
         model_at=body.spans["model"] if data is None else body.model_in(upstream, *splices),
@@ -118,7 +117,7 @@ def to_model(
         streams=call.streams,
         request_id=request_id,
     )
-    return mutation, Itinerary(clusters, errand), written
+    return mutation, errand, written
 
 
 def _patience(first: Model, others: list[Model], failover: Failover) -> dict[str, str]:

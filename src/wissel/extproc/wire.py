@@ -39,7 +39,7 @@ from wissel.extproc.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from wissel.extproc.itinerary import Fields, Itinerary, told
+from wissel.extproc.itinerary import Errand, Fields, told
 from wissel.extproc.mutation import ImmediateResponse, Metadata, Mutation
 from wissel.grpc.frames import Part
 
@@ -257,8 +257,8 @@ def _reply(step: Reply) -> list[Part]:
         streamed = [*_around(1, [step.chunk]), _number(2, step.end_of_stream)]
         common += _around(3, _around(3, streamed))  # body_mutation.streamed_response
     answer = _around(_PHASES[step.phase], _around(1, common) if common else [])
-    if step.metadata or step.itinerary:
-        answer.append(_metadata(step.metadata or {}, step.itinerary))
+    if step.metadata or step.errand:
+        answer.append(_metadata(step.metadata or {}, step.errand))
     if step.skip_body:
         answer.append(_SKIP_BODY)
     if step.stay:
@@ -308,7 +308,7 @@ def _refusal(immediate: ImmediateResponse) -> bytes:
     )
 
 
-def _metadata(metadata: Metadata, itinerary: Itinerary | None = None) -> bytes:
+def _metadata(metadata: Metadata, errand: Errand | None = None) -> bytes:
     """A Struct with a member for each of our namespaces."""
     fields = b"".join(
         [
@@ -317,12 +317,12 @@ def _metadata(metadata: Metadata, itinerary: Itinerary | None = None) -> bytes:
         ]
     )
     ours = _member(NAMESPACE, _field(5, fields)) if metadata else b""
-    return _field(_DYNAMIC_METADATA, ours + _itinerary(itinerary) if itinerary else ours)
+    return _field(_DYNAMIC_METADATA, ours + _itinerary(errand) if errand else ours)
 
 
-def _itinerary(itinerary: Itinerary) -> bytes:
-    plan = _member("plan", _struct_value(told(itinerary.errand)))
-    return _member(ATTEMPTS_NAMESPACE, _field(5, _groups(itinerary.clusters) + plan))
+def _itinerary(errand: Errand) -> bytes:
+    plan = _member("plan", _struct_value(told(errand)))
+    return _member(ATTEMPTS_NAMESPACE, _field(5, _groups(errand.clusters) + plan))
 
 
 @lru_cache(_REMEMBERED)
