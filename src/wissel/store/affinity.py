@@ -20,7 +20,7 @@ from wissel.core.affinity import MadeId, Origin, Unreachable, is_id
 from wissel.errors import StoreError
 from wissel.runtime.background import beside
 from wissel.runtime.bounded import Bounded
-from wissel.store.connection import RedisConnection, Word
+from wissel.store.connection import RedisConnection, Word, connected
 from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 from wissel.telemetry.instruments import Lookup
@@ -217,10 +217,7 @@ async def running_affinity(
 ) -> AsyncGenerator[Origins]:
     """With its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:
-        connection = None
-        if url is not None:
-            connection = RedisConnection(url, health=health)
-            stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(url, health=health))
         affinity = Origins(connection, keys, counter)
         stack.push_async_callback(affinity.flush)
         await stack.enter_async_context(beside(affinity.run()))

@@ -6,7 +6,8 @@ that Redis has forgotten is sent again with its text, which needs no right but t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha1
 from typing import Any, Final
 
@@ -97,6 +98,21 @@ class RedisConnection:
 
     async def close(self) -> None:
         await self._nodes.close()
+
+
+@asynccontextmanager
+async def connected(
+    url: str | None, *, deadline: float = DEADLINE, health: RedisHealth | None = None
+) -> AsyncGenerator[RedisConnection | None]:
+    """A connection for the block, or None where there is no Redis. Raises StoreError for what cannot be a URL."""
+    if url is None:
+        yield None
+        return
+    connection = RedisConnection(url, deadline=deadline, health=health)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _is_forgotten(reply: Reply) -> bool:

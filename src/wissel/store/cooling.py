@@ -9,7 +9,7 @@ may be too long or too short.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from time import time
 from typing import Any, Final, cast, get_args
 
@@ -19,7 +19,7 @@ from wissel.core.cooling import LONGEST_REST, Cooling, Rest
 from wissel.core.plan import Why
 from wissel.errors import StoreError
 from wissel.runtime.background import beside
-from wissel.store.connection import RedisConnection, Word
+from wissel.store.connection import RedisConnection, Word, connected
 from wissel.store.health import RedisHealth
 from wissel.store.keys import Keys
 
@@ -98,11 +98,7 @@ def _load(said: Any) -> dict[str, Rest]:
 @asynccontextmanager
 async def running_cooling(url: str | None, keys: Keys, health: RedisHealth | None = None) -> AsyncGenerator[Cooling]:
     """With its own connection to the Redis at `url`. Raises StoreError for what cannot be a URL."""
-    async with AsyncExitStack() as stack:
-        connection = None
-        if url is not None:
-            connection = RedisConnection(url, health=health)
-            stack.push_async_callback(connection.close)
+    async with connected(url, health=health) as connection:
         shared = SharedCooling(connection, keys)
-        await stack.enter_async_context(beside(shared.run()))
-        yield shared.cooling
+        async with beside(shared.run()):
+            yield shared.cooling

@@ -40,7 +40,7 @@ from wissel.core.limits import (
 from wissel.core.snapshot import OnStoreFailure
 from wissel.errors import StoreError
 from wissel.store.batch import Batch
-from wissel.store.connection import RedisConnection, Script
+from wissel.store.connection import RedisConnection, Script, connected
 from wissel.store.health import RedisHealth, UnwellError
 from wissel.store.keys import Keys
 
@@ -428,10 +428,7 @@ async def running_limiter(
 ) -> AsyncGenerator[Limiter]:
     """A limiter with its own connections to the Redis at `url`. Raises StoreError for what cannot be a URL."""
     async with AsyncExitStack() as stack:
-        connection = None
-        if url is not None:
-            connection = RedisConnection(url, deadline=DEADLINE, health=health)
-            stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(url, deadline=DEADLINE, health=health))
         limiter = Limiter(connection, keys, replica)
         stack.push_async_callback(limiter.close)
         settling = asyncio.create_task(limiter.run())
