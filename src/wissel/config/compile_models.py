@@ -12,7 +12,7 @@ from wissel.core.snapshot import Credential, Model, Passthrough, Price
 
 def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
     """By name; `secrets` notes those that cannot be had."""
-    paths = base_paths(config)
+    paths, signed = base_paths(config), signed_clusters(config)
     return {
         each.name: Model(
             name=each.name,
@@ -26,7 +26,7 @@ def compile_models(config: model.Config, secrets: Secrets) -> dict[str, Model]:
             price=Price(each.price.input, each.price.output, each.price.cached_input) if each.price else None,
             provider=provider_name(each),
             base_path=paths.get(each.cluster, _path_of(provider_name(each), each.api_version)),
-            is_signed=each.cluster in signed_clusters(config),
+            is_signed=each.cluster in signed,
             api_version=each.api_version,
             forward_headers=each.forward_headers,
             stream_usage=each.stream_usage,

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
 from wissel.config.model.forms import (
+    SORTED,
     Day,
     Duration,
     HeaderName,
@@ -97,7 +98,7 @@ class Key(Section):
     """The principal that it stands for."""
     sha256: Sha256
     """SHA-256 of the whole secret as the caller sends it, in hex."""
-    groups: Annotated[frozenset[Text], PlainSerializer(lambda found: sorted(found))] = frozenset()  # noqa: PLW0108  # as above
+    groups: Annotated[frozenset[Text], SORTED] = frozenset()
     """The groups that the principal belongs to."""
 
 
@@ -171,6 +172,6 @@ class Access(Section):
     """What limits do while Redis is away: each replica counts its part, all pass, or all are refused."""
     allow_headers: Annotated[
         frozenset[OwnHeader],
-        PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # as above
+        SORTED,
     ] = frozenset()
     """x-wissel-* headers that callers may set themselves; the others are removed from their requests."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -348,9 +348,12 @@ ParamName = Annotated[
     AfterValidator(_unread),
 ]
 
+SORTED: Final = PlainSerializer(lambda found: sorted(found))  # noqa: PLW0108  # sorted() has no signature to inspect
+"""Of sets, so that equal ones have one revision."""
+
 ParamNames = Annotated[
     frozenset[ParamName],
-    PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # sorted() itself has no signature to inspect
+    SORTED,
 ]
 
 
@@ -373,13 +376,12 @@ InJson = Annotated[Any, BeforeValidator(_as_json)]
 SetOf = Annotated[
     frozenset[T],
     Field(min_length=1),
-    # Sorted, so that equal sets have one revision.
-    PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # sorted() itself has no signature to inspect
+    SORTED,
 ]
 
 ForwardedHeaders = Annotated[
     frozenset[Annotated[HeaderName, AfterValidator(_withheld_or_free)]],
-    PlainSerializer(lambda found: sorted(found)),  # noqa: PLW0108  # as above
+    SORTED,
 ]
 
 
